@@ -1,0 +1,1 @@
+//! Documents: Automerge behind an admission gate, seen as JSON.

@@ -1,0 +1,16 @@
+//! Folkmoot's engine: ids, signed ops, documents, verdicts, the store and replication.
+//!
+//! This crate knows no async runtime, no network and no clock: time and randomness are arguments, and what has
+//! to happen outside is returned as effects. See `ARCHITECTURE.md` for the map.
+
+pub mod authority;
+pub mod document;
+pub mod hash;
+pub mod hlc;
+pub mod id;
+pub mod keys;
+pub mod limits;
+pub mod op;
+pub mod replica;
+pub mod replication;
+pub mod store;

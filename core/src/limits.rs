@@ -1,0 +1,76 @@
+//! Every bound of the project, with its reason. The intrinsic ones are part of the format and of the verdict
+//! rule (`docs/format.md`): changing one needs a `rules` act. The local ones may differ between nodes.
+
+use std::time::Duration;
+
+// ---- intrinsic: part of the format ----
+
+/// Version of the op format.
+pub const OP_VERSION: u8 = 1;
+/// Version of the verdict rules that this program judges by.
+pub const RULES_VERSION: u32 = 1;
+/// Encoded header. A group-signed op of 256 changes has about 20 KiB.
+pub const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Transactions in one op.
+pub const TRANSACTIONS_MAX: usize = 256;
+/// Changes in one op, over all of its transactions.
+pub const OP_CHANGES_MAX: usize = 256;
+/// Bodies of one op together.
+pub const OP_BODIES_BYTES_MAX: usize = 4 << 20;
+/// One Automerge change.
+pub const CHANGE_BYTES_MAX: usize = 1 << 20;
+/// Operations in one Automerge change, summed from run lengths before decoding.
+pub const CHANGE_OPS_MAX: u64 = 50_000;
+/// Predecessors in one Automerge change.
+pub const CHANGE_PREDS_MAX: u64 = 100_000;
+/// Dependencies of one Automerge change, and heads that a delete names.
+pub const CHANGE_DEPS_MAX: usize = 1_024;
+/// How far the first op id of a change may lie beyond its ancestors' last.
+pub const CHANGE_OP_WINDOW: u64 = 1 << 16;
+/// Message inside an Automerge change.
+pub const CHANGE_MESSAGE_BYTES_MAX: usize = 256;
+/// Extra bytes at the end of an Automerge change.
+pub const CHANGE_EXTRA_BYTES_MAX: usize = 64;
+/// Nesting of objects in a document.
+pub const DOC_DEPTH_MAX: usize = 100;
+/// Key of a map in a document.
+pub const DOC_KEY_BYTES_MAX: usize = 1 << 10;
+/// Name of a collection.
+pub const COLLECTION_NAME_BYTES_MAX: usize = 64;
+/// Id of a document.
+pub const DOC_ID_BYTES_MAX: usize = 256;
+/// Shards of a collection.
+pub const SHARDS_MAX: u16 = 1_024;
+/// Control heads named by one op.
+pub const CONTROL_HEADS_MAX: usize = 8;
+/// Statements in the proof of one act.
+pub const PROOF_MAX: usize = 8;
+/// Pins in one revocation or readmission (about 74 bytes each, so that they fit the header's bound).
+pub const PINS_MAX: usize = 800;
+/// Owner keys of a genesis.
+pub const OWNERS_MAX: usize = 16;
+/// Free text in an act (a name, a reason).
+pub const ACT_TEXT_BYTES_MAX: usize = 256;
+/// Ranks: −1 is recovery, 0 the owners; statements have 1 to this.
+pub const RANK_MAX: i16 = 1_000;
+
+// ---- local: a node's own protection ----
+
+/// Ops further ahead of this node's clock are held, not judged, and never move the clock.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(300);
+/// Ops of one author that wait for something missing.
+pub const PENDING_OPS_PER_AUTHOR_MAX: usize = 1_000;
+/// Bytes of one author's ops that wait.
+pub const PENDING_BYTES_PER_AUTHOR_MAX: usize = 4 << 20;
+/// Bytes of all ops that wait.
+pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// JSON document given by a client.
+pub const JSON_BYTES_MAX: usize = 5 << 20;
+/// Nesting of JSON given by a client.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Keys of one JSON object given by a client.
+pub const JSON_KEYS_MAX: usize = 10_000;
+/// Concurrent heads of a document above which the node writes an empty merge change.
+pub const DOC_HEADS_MAX: usize = 64;
+/// A group-signed op closes at this many bytes of bodies.
+pub const GROUP_BYTES_MAX: usize = 64 << 10;

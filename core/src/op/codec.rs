@@ -1,0 +1,97 @@
+//! The canonical encoding: rmp-serde arrays, one form only. What does not encode back to the same bytes is refused.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why bytes are not a canonical value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// More bytes than the bound.
+    #[error("{len} bytes where at most {max} are allowed")]
+    TooLarge {
+        /// Length found.
+        len: usize,
+        /// Bound.
+        max: usize,
+    },
+    /// Not the expected structure.
+    #[error("malformed encoding")]
+    Malformed(#[source] rmp_serde::decode::Error),
+    /// Decodes, but is not in canonical form (or has trailing bytes).
+    #[error("encoding is not canonical")]
+    NotCanonical,
+}
+
+/// Encodes a value canonically.
+///
+/// # Panics
+/// Never for the types of this crate: writing to memory cannot fail and no type refuses to serialize.
+#[must_use]
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    #[expect(clippy::expect_used, reason = "an in-memory writer and plain data cannot fail")]
+    rmp_serde::to_vec(value).expect("plain data encodes")
+}
+
+/// Decodes a value of at most `max` bytes and checks that it encodes back to the same bytes.
+///
+/// # Errors
+/// [`CodecError`], by kind of damage.
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, CodecError> {
+    if bytes.len() > max {
+        return Err(CodecError::TooLarge { len: bytes.len(), max });
+    }
+    let value: T = rmp_serde::from_slice(bytes).map_err(CodecError::Malformed)?;
+    if encode(&value) != bytes {
+        return Err(CodecError::NotCanonical);
+    }
+    Ok(value)
+}
+
+/// An enum that is encoded as the pair (tag, content): tags are the format, names are not.
+macro_rules! tagged_enum {
+    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$vdoc:meta])* $tag:literal => $variant:ident($content:ty),)+ }) => {
+        $(#[$doc])*
+        pub enum $name { $($(#[$vdoc])* $variant($content),)+ }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeTuple as _;
+                let mut tuple = serializer.serialize_tuple(2)?;
+                match self {
+                    $(Self::$variant(content) => {
+                        tuple.serialize_element::<u8>(&$tag)?;
+                        tuple.serialize_element(content)?;
+                    })+
+                }
+                tuple.end()
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl<'de> serde::de::Visitor<'de> for Visitor {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str(concat!("(tag, content) of ", stringify!($name)))
+                    }
+
+                    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<$name, A::Error> {
+                        use serde::de::Error as _;
+                        let tag: u8 = seq.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+                        match tag {
+                            $($tag => Ok($name::$variant(
+                                seq.next_element()?.ok_or_else(|| A::Error::invalid_length(1, &self))?,
+                            )),)+
+                            other => Err(A::Error::custom(format!("unknown tag {other} of {}", stringify!($name)))),
+                        }
+                    }
+                }
+                deserializer.deserialize_tuple(2, Visitor)
+            }
+        }
+    };
+}
+pub(crate) use tagged_enum;

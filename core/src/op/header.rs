@@ -1,0 +1,292 @@
+//! The header of an op. Field order is the format.
+
+use serde::{Deserialize, Serialize};
+
+use super::act::{Act, Control, ascending};
+use super::codec::tagged_enum;
+use crate::hash::{Domain, hash};
+use crate::hlc::Hlc;
+use crate::id::{
+    ActorId, AuthorKey, ClusterId, CollectionName, Commitment, DocId, OpId, PrincipalId, SessionId, ShardId, StreamId,
+};
+use crate::limits;
+
+/// What an op signs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Header {
+    /// [`limits::OP_VERSION`].
+    pub version: u8,
+    /// The cluster; zero in the genesis, whose id it is.
+    pub cluster: ClusterId,
+    /// The shard.
+    pub shard: ShardId,
+    /// The signing key.
+    pub author: AuthorKey,
+    /// The certificate that the stream is bound to; the genesis for owner keys, zero in the genesis itself.
+    pub certificate: OpId,
+    /// The author's session.
+    pub session: SessionId,
+    /// Position in the stream, from 1.
+    pub seq: u64,
+    /// Id of the op before, zero at 1.
+    pub prev: OpId,
+    /// When, in hybrid logical time; not before the op before.
+    pub hlc: Hlc,
+    /// The policy that the author had seen: maximal control ops, ascending. May be left empty where it is the same as
+    /// in the op before.
+    pub control_heads: Vec<OpId>,
+    /// What is done.
+    pub payload: Payload,
+}
+
+tagged_enum! {
+    /// What an op does.
+    #[derive(Clone, PartialEq, Eq, Debug)]
+    pub enum Payload {
+        /// Changes documents.
+        0 => Data(Vec<Transaction>),
+        /// Changes the cluster.
+        1 => Control(Control),
+    }
+}
+
+/// The changes of one request by one principal: applied all or none, the unit of a verdict.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Transaction {
+    /// On whose behalf.
+    pub principal: PrincipalId,
+    /// The client's idempotency key, hashed with the principal. Of several accepted transactions with the same one, only
+    /// the first by (time, op id, position) counts, everywhere.
+    pub request: Option<RequestId>,
+    /// At least one; at most one for each document.
+    pub changes: Vec<ChangeRef>,
+}
+
+/// Hash of (principal, idempotency key), first 16 bytes.
+pub type RequestId = crate::id::Salt;
+
+/// One change, as the header names it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeRef {
+    /// The document.
+    pub doc: DocId,
+    /// What is done to it.
+    pub action: WriteAction,
+    /// Salted hash of the body.
+    pub commitment: Commitment,
+}
+
+/// What a change does to its document. The gate checks that the body says the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum WriteAction {
+    /// A change without dependencies.
+    Create,
+    /// A change that builds on others.
+    Update,
+    /// A delete.
+    Delete,
+}
+
+impl Serialize for WriteAction {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(match self {
+            Self::Create => 0,
+            Self::Update => 1,
+            Self::Delete => 2,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for WriteAction {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u8::deserialize(deserializer)? {
+            0 => Ok(Self::Create),
+            1 => Ok(Self::Update),
+            2 => Ok(Self::Delete),
+            other => Err(serde::de::Error::custom(format!("unknown write action {other}"))),
+        }
+    }
+}
+
+/// What identifies a stream.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct StreamKey {
+    /// The shard.
+    pub shard: ShardId,
+    /// The signing key.
+    pub author: AuthorKey,
+    /// The certificate that it is bound to.
+    pub certificate: OpId,
+    /// The author's session.
+    pub session: SessionId,
+}
+
+impl StreamKey {
+    /// Returns the short name of the stream.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        StreamId::new(hash(
+            Domain::Stream,
+            &[
+                self.shard.collection.as_str().as_bytes(),
+                &self.shard.index.to_le_bytes(),
+                &self.shard.of.to_le_bytes(),
+                self.author.as_bytes(),
+                self.certificate.as_bytes(),
+                self.session.as_bytes(),
+            ],
+        ))
+    }
+
+    /// Returns the Automerge actor under which this stream writes a document on behalf of a principal. Anyone can check
+    /// it without state, nobody can write under another's, and a new session never meets an old one's.
+    #[must_use]
+    pub fn actor(&self, principal: &PrincipalId, doc: &DocId) -> ActorId {
+        let digest = hash(
+            Domain::Actor,
+            &[
+                self.author.as_bytes(),
+                self.certificate.as_bytes(),
+                principal.as_bytes(),
+                self.shard.collection.as_str().as_bytes(),
+                doc.as_str().as_bytes(),
+                self.session.as_bytes(),
+            ],
+        );
+        let mut actor = [0; ActorId::LEN];
+        actor.copy_from_slice(digest.first_chunk::<{ ActorId::LEN }>().unwrap_or(&[0; ActorId::LEN]));
+        ActorId::new(actor)
+    }
+}
+
+impl Header {
+    /// Returns what identifies the op's stream.
+    #[must_use]
+    pub fn stream_key(&self) -> StreamKey {
+        StreamKey {
+            shard: self.shard.clone(),
+            author: self.author,
+            certificate: self.certificate,
+            session: self.session,
+        }
+    }
+
+    /// Returns the collection.
+    #[must_use]
+    pub const fn collection(&self) -> &CollectionName {
+        &self.shard.collection
+    }
+
+    /// Returns the transactions of a data op; none for a control op.
+    #[must_use]
+    pub fn transactions(&self) -> &[Transaction] {
+        match &self.payload {
+            Payload::Data(transactions) => transactions,
+            Payload::Control(_) => &[],
+        }
+    }
+
+    /// Returns all changes in order.
+    pub fn changes(&self) -> impl Iterator<Item = &ChangeRef> {
+        self.transactions().iter().flat_map(|transaction| &transaction.changes)
+    }
+
+    /// Returns the control act, if this is a control op.
+    #[must_use]
+    pub const fn control(&self) -> Option<&Control> {
+        match &self.payload {
+            Payload::Data(_) => None,
+            Payload::Control(control) => Some(control),
+        }
+    }
+
+    /// Returns whether this is a cluster's first op.
+    #[must_use]
+    pub const fn is_genesis(&self) -> bool {
+        matches!(&self.payload, Payload::Control(Control { act: Act::Genesis(_), .. }))
+    }
+
+    /// Checks what the header alone shows; says what is wrong.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.version != limits::OP_VERSION {
+            return Err("unknown op version");
+        }
+        if !self.shard.is_valid() {
+            return Err("shard out of bounds");
+        }
+        if self.seq == 0 || (self.seq == 1) != (self.prev == OpId::ZERO) {
+            return Err("sequence and previous op disagree");
+        }
+        if self.control_heads.len() > limits::CONTROL_HEADS_MAX {
+            return Err("too many control heads");
+        }
+        ascending(self.control_heads.iter()).ok_or("control heads out of order")?;
+        match &self.payload {
+            Payload::Data(transactions) => self.check_data(transactions),
+            Payload::Control(control) => self.check_control(control),
+        }
+    }
+
+    fn check_data(&self, transactions: &[Transaction]) -> Result<(), &'static str> {
+        if self.shard.collection.is_system() {
+            return Err("data in a system collection");
+        }
+        if self.certificate == OpId::ZERO || self.cluster == ClusterId::ZERO {
+            return Err("data without certificate or cluster");
+        }
+        if self.seq == 1 && self.control_heads.is_empty() {
+            return Err("first op of a stream names no control heads");
+        }
+        if transactions.is_empty() || transactions.len() > limits::TRANSACTIONS_MAX {
+            return Err("number of transactions out of bounds");
+        }
+        if self.changes().count() > limits::OP_CHANGES_MAX {
+            return Err("too many changes");
+        }
+        for transaction in transactions {
+            if transaction.changes.is_empty() {
+                return Err("empty transaction");
+            }
+            let mut docs: Vec<_> = transaction.changes.iter().map(|change| &change.doc).collect();
+            docs.sort();
+            ascending(docs.iter()).ok_or("two changes of one document in one transaction")?;
+            for doc in docs {
+                if ShardId::of_document(&self.shard.collection, doc, self.shard.of) != self.shard {
+                    return Err("document lies in another shard");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_control(&self, control: &Control) -> Result<(), &'static str> {
+        if self.shard != ShardId::control() {
+            return Err("control act outside the control shard");
+        }
+        if control.proof.len() > limits::PROOF_MAX {
+            return Err("too many statements in the proof");
+        }
+        ascending(control.proof.iter()).ok_or("proof out of order")?;
+        if self.is_genesis() {
+            let alone = self.cluster == ClusterId::ZERO
+                && self.certificate == OpId::ZERO
+                && self.seq == 1
+                && self.control_heads.is_empty()
+                && control.proof.is_empty();
+            if !alone {
+                return Err("genesis refers to something");
+            }
+        } else {
+            if self.cluster == ClusterId::ZERO || self.certificate == OpId::ZERO {
+                return Err("act without certificate or cluster");
+            }
+            if self.seq == 1 && self.control_heads.is_empty() {
+                return Err("first op of a stream names no control heads");
+            }
+            if !control.proof.contains(&self.certificate) {
+                return Err("proof lacks the certificate");
+            }
+        }
+        control.act.check()
+    }
+}

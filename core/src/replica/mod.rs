@@ -1,0 +1,1 @@
+//! A replica: streams, verdicts, documents and replication wired together, without I/O.

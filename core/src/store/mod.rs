@@ -1,0 +1,1 @@
+//! The ordered key-value store under everything, its committer and its watermark.

@@ -1,0 +1,1 @@
+//! The libp2p shell around the replication engine.

@@ -1,0 +1,1 @@
+//! The SDK: an embedded node and a remote client.
