@@ -12,6 +12,16 @@ use crate::id::{AuthorKey, OpId};
 /// What precedes the op id in the signed message.
 const SIGN_CONTEXT: &[u8] = b"folkmoot/1/sign-op";
 
+/// The context's length comes first, so no context can be the beginning of another one and its message.
+fn signed_message(context: &[u8], message: &[u8]) -> Vec<u8> {
+    // Contexts are constants of the program; one too long for its length byte stops at the first use in any test.
+    assert!(
+        context.len() < 256,
+        "a signing context has less than 256 bytes"
+    );
+    [&[context.len() as u8], context, message].concat()
+}
+
 /// An ed25519 signature.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature([u8; 64]);
@@ -65,10 +75,10 @@ impl SecretKey {
         self.sign(SIGN_CONTEXT, op.as_bytes())
     }
 
-    /// Signs `message` for a use named by `context`. Deterministic (RFC 8032).
+    /// Signs `message` for a use named by `context`, a text of less than 256 bytes. Deterministic (RFC 8032).
     #[must_use]
     pub fn sign(&self, context: &[u8], message: &[u8]) -> Signature {
-        Signature(self.0.sign(&[context, message].concat()).to_bytes())
+        Signature(self.0.sign(&signed_message(context, message)).to_bytes())
     }
 }
 
@@ -100,7 +110,9 @@ impl PublicKey {
     #[must_use]
     pub fn verify(&self, context: &[u8], message: &[u8], signature: &Signature) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0.verify_strict(&[context, message].concat(), &signature).is_ok()
+        self.0
+            .verify_strict(&signed_message(context, message), &signature)
+            .is_ok()
     }
 }
 
@@ -116,6 +128,8 @@ mod tests {
         assert!(public.verify_op(&OpId::new([1; 32]), &signature));
         assert!(!public.verify_op(&OpId::new([2; 32]), &signature));
         assert!(!public.verify(b"other", OpId::new([1; 32]).as_bytes(), &signature));
+        let signature = secret.sign(b"ab", b"c");
+        assert!(public.verify(b"ab", b"c", &signature) && !public.verify(b"a", b"bc", &signature));
         let other = PublicKey::new(&SecretKey::from_seed(&[8; 32]).author()).unwrap();
         assert!(!other.verify_op(&OpId::new([1; 32]), &signature));
     }

@@ -17,6 +17,9 @@ pub const TRANSACTIONS_MAX: usize = 256;
 pub const OP_CHANGES_MAX: usize = 256;
 /// Bodies of one op together.
 pub const OP_BODIES_BYTES_MAX: usize = 4 << 20;
+/// What the encoding of an op adds to header and bodies: at most 24 bytes a body (its array, salt and length) and 80 for
+/// the signature and the outer lengths.
+pub const OP_FRAMING_BYTES_MAX: usize = 24 * OP_CHANGES_MAX + 80;
 /// One Automerge change.
 pub const CHANGE_BYTES_MAX: usize = 1 << 20;
 /// Operations in one Automerge change, summed from run lengths before decoding.
@@ -49,6 +52,10 @@ pub const PROOF_MAX: usize = 8;
 pub const PINS_MAX: usize = 800;
 /// Owner keys of a genesis.
 pub const OWNERS_MAX: usize = 16;
+/// Labels of a member.
+pub const MEMBER_LABELS_MAX: usize = 16;
+/// Declared field types of a collection.
+pub const FIELD_TYPES_MAX: usize = 256;
 /// Free text in an act (a name, a reason).
 pub const ACT_TEXT_BYTES_MAX: usize = 256;
 /// Ranks: −1 is recovery, 0 the owners; statements have 1 to this.

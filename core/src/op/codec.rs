@@ -23,13 +23,20 @@ pub enum CodecError {
     NotCanonical,
 }
 
+/// How deeply encoded values may nest. Ours need less than ten; rmp-serde's own bound of 1,024 asks for more stack than
+/// a small thread has.
+const NESTING_MAX: usize = 32;
+
 /// Encodes a value canonically.
 ///
 /// # Panics
 /// Never for the types of this crate: writing to memory cannot fail and no type refuses to serialize.
 #[must_use]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    #[expect(clippy::expect_used, reason = "an in-memory writer and plain data cannot fail")]
+    #[expect(
+        clippy::expect_used,
+        reason = "an in-memory writer and plain data cannot fail"
+    )]
     rmp_serde::to_vec(value).expect("plain data encodes")
 }
 
@@ -39,9 +46,16 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// [`CodecError`], by kind of damage.
 pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, CodecError> {
     if bytes.len() > max {
-        return Err(CodecError::TooLarge { len: bytes.len(), max });
+        return Err(CodecError::TooLarge {
+            len: bytes.len(),
+            max,
+        });
     }
-    let value: T = rmp_serde::from_slice(bytes).map_err(CodecError::Malformed)?;
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(NESTING_MAX);
+    let value = T::deserialize(&mut deserializer).map_err(CodecError::Malformed)?;
+    // The one check that makes the form canonical: MessagePack itself lets a number be longer than it need be, a
+    // struct be a map, bytes be text, and something follow.
     if encode(&value) != bytes {
         return Err(CodecError::NotCanonical);
     }

@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::act::{Act, Control, ascending};
+use super::body::Body;
 use super::codec::tagged_enum;
 use crate::hash::{Domain, hash};
 use crate::hlc::Hlc;
 use crate::id::{
-    ActorId, AuthorKey, ClusterId, CollectionName, Commitment, DocId, OpId, PrincipalId, SessionId, ShardId, StreamId,
+    ActorId, AuthorKey, ClusterId, CollectionName, Commitment, DocId, OpId, PrincipalId, SessionId,
+    ShardId, StreamId,
 };
 use crate::limits;
 
@@ -74,6 +76,24 @@ pub struct ChangeRef {
     pub action: WriteAction,
     /// Salted hash of the body.
     pub commitment: Commitment,
+    /// Length of the body. Signed, so that the bound on an op's bodies holds even where only some of them are here, and
+    /// so that a puller knows what it asks for.
+    pub body_bytes: u32,
+}
+
+impl ChangeRef {
+    /// Returns the entry that commits to this body.
+    #[must_use]
+    pub fn new(doc: DocId, action: WriteAction, body: &Body) -> Self {
+        // A longer body than u32 can say is far above the bound, and `Header::check` refuses it.
+        let body_bytes = u32::try_from(body.bytes.len()).unwrap_or(u32::MAX);
+        Self {
+            doc,
+            action,
+            commitment: body.commitment(),
+            body_bytes,
+        }
+    }
 }
 
 /// What a change does to its document. The gate checks that the body says the same.
@@ -103,7 +123,9 @@ impl<'de> Deserialize<'de> for WriteAction {
             0 => Ok(Self::Create),
             1 => Ok(Self::Update),
             2 => Ok(Self::Delete),
-            other => Err(serde::de::Error::custom(format!("unknown write action {other}"))),
+            other => Err(serde::de::Error::custom(format!(
+                "unknown write action {other}"
+            ))),
         }
     }
 }
@@ -154,7 +176,11 @@ impl StreamKey {
             ],
         );
         let mut actor = [0; ActorId::LEN];
-        actor.copy_from_slice(digest.first_chunk::<{ ActorId::LEN }>().unwrap_or(&[0; ActorId::LEN]));
+        actor.copy_from_slice(
+            digest
+                .first_chunk::<{ ActorId::LEN }>()
+                .unwrap_or(&[0; ActorId::LEN]),
+        );
         ActorId::new(actor)
     }
 }
@@ -188,7 +214,9 @@ impl Header {
 
     /// Returns all changes in order.
     pub fn changes(&self) -> impl Iterator<Item = &ChangeRef> {
-        self.transactions().iter().flat_map(|transaction| &transaction.changes)
+        self.transactions()
+            .iter()
+            .flat_map(|transaction| &transaction.changes)
     }
 
     /// Returns the control act, if this is a control op.
@@ -203,7 +231,13 @@ impl Header {
     /// Returns whether this is a cluster's first op.
     #[must_use]
     pub const fn is_genesis(&self) -> bool {
-        matches!(&self.payload, Payload::Control(Control { act: Act::Genesis(_), .. }))
+        matches!(
+            &self.payload,
+            Payload::Control(Control {
+                act: Act::Genesis(_),
+                ..
+            })
+        )
     }
 
     /// Checks what the header alone shows; says what is wrong.
@@ -243,11 +277,23 @@ impl Header {
         if self.changes().count() > limits::OP_CHANGES_MAX {
             return Err("too many changes");
         }
+        let body_bytes = || self.changes().map(|change| change.body_bytes as usize);
+        if body_bytes().any(|bytes| bytes > limits::CHANGE_BYTES_MAX) {
+            return Err("body too large");
+        }
+        // At most `OP_CHANGES_MAX` summands, each within its bound.
+        if body_bytes().sum::<usize>() > limits::OP_BODIES_BYTES_MAX {
+            return Err("bodies too large");
+        }
         for transaction in transactions {
             if transaction.changes.is_empty() {
                 return Err("empty transaction");
             }
-            let mut docs: Vec<_> = transaction.changes.iter().map(|change| &change.doc).collect();
+            let mut docs: Vec<_> = transaction
+                .changes
+                .iter()
+                .map(|change| &change.doc)
+                .collect();
             docs.sort();
             ascending(docs.iter()).ok_or("two changes of one document in one transaction")?;
             for doc in docs {
@@ -267,7 +313,7 @@ impl Header {
             return Err("too many statements in the proof");
         }
         ascending(control.proof.iter()).ok_or("proof out of order")?;
-        if self.is_genesis() {
+        if let Act::Genesis(genesis) = &control.act {
             let alone = self.cluster == ClusterId::ZERO
                 && self.certificate == OpId::ZERO
                 && self.seq == 1
@@ -275,6 +321,9 @@ impl Header {
                 && control.proof.is_empty();
             if !alone {
                 return Err("genesis refers to something");
+            }
+            if !genesis.owners.contains(&self.author) {
+                return Err("genesis not signed by an owner");
             }
         } else {
             if self.cluster == ClusterId::ZERO || self.certificate == OpId::ZERO {

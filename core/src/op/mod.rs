@@ -10,8 +10,8 @@ pub mod codec;
 mod header;
 
 pub use act::{
-    Act, Approve, BuiltInRole, Certify, Collection, Control, FieldDeclaration, FieldKind, Genesis, Grant, Member, Pin,
-    Rank, Readmit, Revoke, RevokeTarget, Role, Rules, Statement, Target,
+    Act, Approve, BuiltInRole, Certify, Collection, Control, FieldDeclaration, FieldKind, Genesis,
+    Grant, Member, Pin, Rank, Readmit, Revoke, RevokeTarget, Role, Rules, Statement, Target,
 };
 pub use body::{Body, Delete};
 pub use header::{ChangeRef, Header, Payload, RequestId, StreamKey, Transaction, WriteAction};
@@ -31,6 +31,9 @@ pub enum OpError {
     /// The outer encoding is broken.
     #[error("decode op")]
     Envelope(#[source] CodecError),
+    /// The header is of a version that this program does not know.
+    #[error("op version {0} is not known here")]
+    Version(u8),
     /// The header's encoding is broken.
     #[error("decode op header")]
     Header(#[source] CodecError),
@@ -66,8 +69,17 @@ pub struct Op {
 struct WireOp(
     #[serde(with = "serde_bytes")] Vec<u8>,
     #[serde(with = "serde_bytes")] Option<Vec<u8>>,
-    Vec<Option<Body>>,
+    #[serde(deserialize_with = "body::bounded_list")] Vec<Option<Body>>,
 );
+
+/// Returns the version of an encoded header without decoding the rest, which another version may lay out otherwise.
+fn header_version(header_bytes: &[u8]) -> Option<u8> {
+    // An array of 1 to 15 elements, of which the first is a number below 128.
+    match header_bytes {
+        [0x91..=0x9f, version @ 0..=0x7f, ..] => Some(*version),
+        _ => None,
+    }
+}
 
 impl Op {
     /// Signs a new op. `bodies` are those of the header's changes, in order (none for a control op).
@@ -76,7 +88,12 @@ impl Op {
     /// [`OpError`] if the header or the bodies break a rule; an op of our own never should.
     pub fn sign(header: Header, bodies: Vec<Body>, key: &SecretKey) -> Result<Self, OpError> {
         let header_bytes = Bytes::from(codec::encode(&header));
-        let mut op = Self::assemble(header, header_bytes, bodies.into_iter().map(Some).collect(), None);
+        let mut op = Self::assemble(
+            header,
+            header_bytes,
+            bodies.into_iter().map(Some).collect(),
+            None,
+        );
         op.check(op.header.cluster)?;
         if op.header.author != key.author() {
             return Err(OpError::Signature);
@@ -85,7 +102,12 @@ impl Op {
         Ok(op)
     }
 
-    fn assemble(header: Header, header_bytes: Bytes, bodies: Vec<Option<Body>>, signature: Option<Signature>) -> Self {
+    fn assemble(
+        header: Header,
+        header_bytes: Bytes,
+        bodies: Vec<Option<Body>>,
+        signature: Option<Signature>,
+    ) -> Self {
         Self {
             id: OpId::new(hash(Domain::OpHeader, &[&header_bytes])),
             stream: header.stream_key().id(),
@@ -102,12 +124,24 @@ impl Op {
     /// # Errors
     /// [`OpError`], by what is wrong.
     pub fn decode(bytes: &[u8], cluster: ClusterId) -> Result<Self, OpError> {
-        let max = limits::HEADER_BYTES_MAX + limits::OP_BODIES_BYTES_MAX + 8 * limits::OP_CHANGES_MAX + 256;
-        let WireOp(header_bytes, signature, bodies) = codec::decode(bytes, max).map_err(OpError::Envelope)?;
-        let header: Header = codec::decode(&header_bytes, limits::HEADER_BYTES_MAX).map_err(OpError::Header)?;
+        let max =
+            limits::HEADER_BYTES_MAX + limits::OP_BODIES_BYTES_MAX + limits::OP_FRAMING_BYTES_MAX;
+        let WireOp(header_bytes, signature, bodies) =
+            codec::decode(bytes, max).map_err(OpError::Envelope)?;
+        if let Some(version) = header_version(&header_bytes)
+            && version != limits::OP_VERSION
+        {
+            return Err(OpError::Version(version));
+        }
+        let header: Header =
+            codec::decode(&header_bytes, limits::HEADER_BYTES_MAX).map_err(OpError::Header)?;
         let signature = match signature {
             None => None,
-            Some(bytes) => Some(Signature::new(bytes.try_into().map_err(|_| OpError::Invalid("signature length"))?)),
+            Some(bytes) => Some(Signature::new(
+                bytes
+                    .try_into()
+                    .map_err(|_| OpError::Invalid("signature length"))?,
+            )),
         };
         let op = Self::assemble(header, header_bytes.into(), bodies, signature);
         op.check(cluster)?;
@@ -129,20 +163,25 @@ impl Op {
         if self.header_bytes.len() > limits::HEADER_BYTES_MAX {
             return Err(OpError::Invalid("header too large"));
         }
-        let own = if self.header.is_genesis() { ClusterId::from(self.id) } else { self.header.cluster };
+        let own = if self.header.is_genesis() {
+            ClusterId::from(self.id)
+        } else {
+            self.header.cluster
+        };
         if own != cluster && !(self.header.is_genesis() && cluster == ClusterId::ZERO) {
             return Err(OpError::ForeignCluster(own));
         }
         let mut count = 0;
-        let mut size = 0;
         for (index, change) in self.header.changes().enumerate() {
             count += 1;
             match self.bodies.get(index) {
                 None => return Err(OpError::Invalid("fewer bodies than changes")),
                 Some(None) => {}
                 Some(Some(body)) => {
-                    size += body.bytes.len();
-                    if body.commitment() != change.commitment {
+                    // The length first: it is the cheaper check.
+                    if body.bytes.len() != change.body_bytes as usize
+                        || body.commitment() != change.commitment
+                    {
                         return Err(OpError::Commitment { index });
                     }
                 }
@@ -151,16 +190,14 @@ impl Op {
         if self.bodies.len() != count {
             return Err(OpError::Invalid("more bodies than changes"));
         }
-        if size > limits::OP_BODIES_BYTES_MAX {
-            return Err(OpError::Invalid("bodies too large"));
-        }
         Ok(())
     }
 
     /// Returns whether the op carries a signature and `key` made it.
     #[must_use]
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
-        self.signature.is_some_and(|signature| key.verify_op(&self.id, &signature))
+        self.signature
+            .is_some_and(|signature| key.verify_op(&self.id, &signature))
     }
 
     /// Returns the hash of the header.
@@ -216,7 +253,9 @@ impl Op {
     pub fn transactions(&self) -> impl Iterator<Item = (&Transaction, &[Option<Body>])> {
         let mut rest: &[Option<Body>] = &self.bodies;
         self.header.transactions().iter().map(move |transaction| {
-            let (own, other) = rest.split_at_checked(transaction.changes.len()).unwrap_or((rest, &[]));
+            let (own, other) = rest
+                .split_at_checked(transaction.changes.len())
+                .unwrap_or((rest, &[]));
             rest = other;
             (transaction, own)
         })
@@ -225,7 +264,14 @@ impl Op {
     /// Returns about how many bytes the op takes.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.header_bytes.len() + 128 + self.bodies.iter().flatten().map(|body| body.bytes.len() + 32).sum::<usize>()
+        self.header_bytes.len()
+            + 128
+            + self
+                .bodies
+                .iter()
+                .flatten()
+                .map(|body| body.bytes.len() + 32)
+                .sum::<usize>()
     }
 }
 
