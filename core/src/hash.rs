@@ -61,13 +61,7 @@ mod tests {
 
     #[test]
     fn domains_and_part_borders_matter() {
-        assert_ne!(
-            hash(Domain::Stream, &[b"ab", b"c"]),
-            hash(Domain::Stream, &[b"a", b"bc"])
-        );
-        assert_ne!(
-            hash(Domain::Stream, &[b"ab"]),
-            hash(Domain::OpHeader, &[b"ab"])
-        );
+        assert_ne!(hash(Domain::Stream, &[b"ab", b"c"]), hash(Domain::Stream, &[b"a", b"bc"]));
+        assert_ne!(hash(Domain::Stream, &[b"ab"]), hash(Domain::OpHeader, &[b"ab"]));
     }
 }

@@ -75,8 +75,7 @@ impl HlcClock {
     /// Takes notice of a timestamp from elsewhere, unless it is further than `ahead_max` ahead of the physical
     /// clock: such a one must not drag our clock along. Returns whether it was taken.
     pub fn observe(&mut self, other: Hlc, wall_millis: u64, ahead_max: Duration) -> bool {
-        let limit =
-            wall_millis.saturating_add(u64::try_from(ahead_max.as_millis()).unwrap_or(u64::MAX));
+        let limit = wall_millis.saturating_add(u64::try_from(ahead_max.as_millis()).unwrap_or(u64::MAX));
         if other.millis() > limit {
             return false;
         }

@@ -329,11 +329,7 @@ impl ShardId {
     /// Returns the shard of the control log.
     #[must_use]
     pub fn control() -> Self {
-        Self {
-            collection: CollectionName::control(),
-            index: 0,
-            of: 1,
-        }
+        Self { collection: CollectionName::control(), index: 0, of: 1 }
     }
 
     /// Returns whether this is the control log's shard.
@@ -346,18 +342,11 @@ impl ShardId {
     #[must_use]
     pub fn of_document(collection: &CollectionName, doc: &DocId, of: u16) -> Self {
         let of = of.max(1);
-        let digest = hash(
-            Domain::Placement,
-            &[collection.as_str().as_bytes(), doc.as_str().as_bytes()],
-        );
+        let digest = hash(Domain::Placement, &[collection.as_str().as_bytes(), doc.as_str().as_bytes()]);
         let [a, b, c, d, ..] = digest;
         let index = u32::from_le_bytes([a, b, c, d]) % u32::from(of);
         // Below `of`, so it fits.
-        Self {
-            collection: collection.clone(),
-            index: index as u16,
-            of,
-        }
+        Self { collection: collection.clone(), index: index as u16, of }
     }
 
     /// Returns whether the numbers are in bounds.
@@ -381,13 +370,7 @@ mod tests {
     fn hex_round_trips_and_refuses_other_texts() {
         let id = OpId::new([0xa5; 32]);
         assert_eq!(id.to_string().parse::<OpId>(), Ok(id));
-        for bad in [
-            "",
-            "a5",
-            &"A5".repeat(32),
-            &"zz".repeat(32),
-            &"a5".repeat(33),
-        ] {
+        for bad in ["", "a5", &"A5".repeat(32), &"zz".repeat(32), &"a5".repeat(33)] {
             assert!(bad.parse::<OpId>().is_err(), "{bad}");
         }
     }

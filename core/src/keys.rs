@@ -15,10 +15,7 @@ const SIGN_CONTEXT: &[u8] = b"folkmoot/1/sign-op";
 /// The context's length comes first, so no context can be the beginning of another one and its message.
 fn signed_message(context: &[u8], message: &[u8]) -> Vec<u8> {
     // Contexts are constants of the program; one too long for its length byte stops at the first use in any test.
-    assert!(
-        context.len() < 256,
-        "a signing context has less than 256 bytes"
-    );
+    assert!(context.len() < 256, "a signing context has less than 256 bytes");
     [&[context.len() as u8], context, message].concat()
 }
 
@@ -110,9 +107,7 @@ impl PublicKey {
     #[must_use]
     pub fn verify(&self, context: &[u8], message: &[u8], signature: &Signature) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0
-            .verify_strict(&signed_message(context, message), &signature)
-            .is_ok()
+        self.0.verify_strict(&signed_message(context, message), &signature).is_ok()
     }
 }
 

@@ -182,9 +182,7 @@ impl Target {
     /// Every collection.
     #[must_use]
     pub fn everything() -> Self {
-        Self {
-            collections: "*".to_owned(),
-        }
+        Self { collections: "*".to_owned() }
     }
 
     /// Returns whether the collection lies within the target.
@@ -207,14 +205,9 @@ impl Target {
     }
 
     fn is_valid(&self) -> bool {
-        let name = self
-            .collections
-            .strip_suffix('*')
-            .unwrap_or(&self.collections);
+        let name = self.collections.strip_suffix('*').unwrap_or(&self.collections);
         (name.is_empty() && self.collections == "*")
-            || name
-                .parse::<CollectionName>()
-                .is_ok_and(|name| !name.is_system())
+            || name.parse::<CollectionName>().is_ok_and(|name| !name.is_system())
     }
 }
 
@@ -316,9 +309,7 @@ impl<'de> Deserialize<'de> for FieldKind {
             2 => Ok(Self::Counter),
             3 => Ok(Self::Timestamp),
             4 => Ok(Self::Bytes),
-            other => Err(serde::de::Error::custom(format!(
-                "unknown field type {other}"
-            ))),
+            other => Err(serde::de::Error::custom(format!("unknown field type {other}"))),
         }
     }
 }
@@ -357,25 +348,14 @@ impl Act {
     pub fn statement(&self, id: OpId) -> Option<Statement<'_>> {
         let (to, rank, not_after) = match self {
             Self::Genesis(_) => (PrincipalId::from(id), Rank::OWNER, None),
-            Self::Certify(c) => (
-                c.principal.unwrap_or_else(|| PrincipalId::from(id)),
-                c.rank,
-                c.not_after,
-            ),
+            Self::Certify(c) => (c.principal.unwrap_or_else(|| PrincipalId::from(id)), c.rank, c.not_after),
             Self::Member(m) => (m.principal, m.rank, m.not_after),
             Self::Grant(g) => (g.principal, g.rank, g.not_after),
-            Self::Revoke(_)
-            | Self::Readmit(_)
-            | Self::Collection(_)
-            | Self::Rules(_)
-            | Self::Approve(_) => return None,
+            Self::Revoke(_) | Self::Readmit(_) | Self::Collection(_) | Self::Rules(_) | Self::Approve(_) => {
+                return None;
+            }
         };
-        Some(Statement {
-            to,
-            rank,
-            not_after,
-            act: self,
-        })
+        Some(Statement { to, rank, not_after, act: self })
     }
 
     /// Returns the pins that a revocation or readmission sets.
@@ -396,16 +376,8 @@ impl Act {
 
     /// Checks what can be checked from the act alone; says what is wrong.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        let rank = |rank: Rank| {
-            (rank.0 >= 1 && rank.0 <= limits::RANK_MAX)
-                .then_some(())
-                .ok_or("rank out of bounds")
-        };
-        let text = |text: &str| {
-            (text.len() <= limits::ACT_TEXT_BYTES_MAX)
-                .then_some(())
-                .ok_or("text too long")
-        };
+        let rank = |rank: Rank| (rank.0 >= 1 && rank.0 <= limits::RANK_MAX).then_some(()).ok_or("rank out of bounds");
+        let text = |text: &str| (text.len() <= limits::ACT_TEXT_BYTES_MAX).then_some(()).ok_or("text too long");
         let pins = |pins: &[Pin]| {
             if pins.len() > limits::PINS_MAX {
                 return Err("too many pins");
@@ -418,17 +390,11 @@ impl Act {
         match self {
             Self::Genesis(g) => {
                 text(&g.name)?;
-                if g.owners.is_empty()
-                    || g.owners.len() > limits::OWNERS_MAX
-                    || g.recovery.len() > limits::OWNERS_MAX
-                {
+                if g.owners.is_empty() || g.owners.len() > limits::OWNERS_MAX || g.recovery.len() > limits::OWNERS_MAX {
                     return Err("number of owner or recovery keys out of bounds");
                 }
                 ascending(g.owners.iter()).ok_or("owner keys out of order")?;
-                if g.owners
-                    .iter()
-                    .any(|owner| crate::keys::PublicKey::new(owner).is_none())
-                {
+                if g.owners.iter().any(|owner| crate::keys::PublicKey::new(owner).is_none()) {
                     return Err("owner key is weak");
                 }
                 ascending(g.recovery.iter()).ok_or("recovery hashes out of order")?;
@@ -439,18 +405,12 @@ impl Act {
                 {
                     return Err("threshold out of bounds");
                 }
-                if g.rules == 0 {
-                    Err("rules version 0")
-                } else {
-                    Ok(())
-                }
+                if g.rules == 0 { Err("rules version 0") } else { Ok(()) }
             }
             Self::Certify(c) => {
                 rank(c.rank)?;
                 text(&c.name)?;
-                crate::keys::PublicKey::new(&c.key)
-                    .map(|_| ())
-                    .ok_or("certified key is weak")
+                crate::keys::PublicKey::new(&c.key).map(|_| ()).ok_or("certified key is weak")
             }
             Self::Member(m) => {
                 rank(m.rank)?;
@@ -462,16 +422,11 @@ impl Act {
                     text(value)?;
                 }
                 ascending(m.labels.iter().map(|(name, _)| name)).ok_or("labels out of order")?;
-                crate::keys::PublicKey::new(&m.key)
-                    .map(|_| ())
-                    .ok_or("member key is weak")
+                crate::keys::PublicKey::new(&m.key).map(|_| ()).ok_or("member key is weak")
             }
             Self::Grant(g) => {
                 rank(g.rank)?;
-                g.target
-                    .is_valid()
-                    .then_some(())
-                    .ok_or("target is no collection name or prefix")
+                g.target.is_valid().then_some(()).ok_or("target is no collection name or prefix")
             }
             Self::Revoke(r) => {
                 text(&r.why)?;
@@ -488,14 +443,9 @@ impl Act {
                 }
                 for field in &c.types {
                     text(&field.pointer)?;
-                    field
-                        .pointer
-                        .starts_with('/')
-                        .then_some(())
-                        .ok_or("field type without JSON pointer")?;
+                    field.pointer.starts_with('/').then_some(()).ok_or("field type without JSON pointer")?;
                 }
-                ascending(c.types.iter().map(|field| &field.pointer))
-                    .ok_or("field types out of order")
+                ascending(c.types.iter().map(|field| &field.pointer)).ok_or("field types out of order")
             }
             Self::Rules(r) => {
                 if r.version == 0 {
@@ -511,11 +461,7 @@ impl Act {
 
 /// Returns `Some(())` if the items strictly ascend.
 pub(super) fn ascending<T: PartialOrd>(items: impl Iterator<Item = T> + Clone) -> Option<()> {
-    items
-        .clone()
-        .zip(items.skip(1))
-        .all(|(a, b)| a < b)
-        .then_some(())
+    items.clone().zip(items.skip(1)).all(|(a, b)| a < b).then_some(())
 }
 
 mod hash_list {
@@ -524,22 +470,11 @@ mod hash_list {
     use crate::id::OpId;
 
     // The id types already know how to be 32 bytes on the wire.
-    pub(super) fn serialize<S: Serializer>(
-        list: &[[u8; 32]],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        list.iter()
-            .map(|h| OpId::new(*h))
-            .collect::<Vec<_>>()
-            .serialize(serializer)
+    pub(super) fn serialize<S: Serializer>(list: &[[u8; 32]], serializer: S) -> Result<S::Ok, S::Error> {
+        list.iter().map(|h| OpId::new(*h)).collect::<Vec<_>>().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<[u8; 32]>, D::Error> {
-        Ok(Vec::<OpId>::deserialize(deserializer)?
-            .into_iter()
-            .map(|id| *id.as_bytes())
-            .collect())
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<[u8; 32]>, D::Error> {
+        Ok(Vec::<OpId>::deserialize(deserializer)?.into_iter().map(|id| *id.as_bytes()).collect())
     }
 }

@@ -21,10 +21,7 @@ impl Body {
     /// Returns what the header signs for this body.
     #[must_use]
     pub fn commitment(&self) -> Commitment {
-        Commitment::new(hash(
-            Domain::Commitment,
-            &[self.salt.as_bytes(), &self.bytes],
-        ))
+        Commitment::new(hash(Domain::Commitment, &[self.salt.as_bytes(), &self.bytes]))
     }
 }
 
@@ -37,18 +34,13 @@ impl Serialize for Body {
 impl<'de> Deserialize<'de> for Body {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (salt, bytes) = <(Salt, serde_bytes::ByteBuf)>::deserialize(deserializer)?;
-        Ok(Self {
-            salt,
-            bytes: bytes.into_vec().into(),
-        })
+        Ok(Self { salt, bytes: bytes.into_vec().into() })
     }
 }
 
 /// Decodes the bodies of an op. The bound is checked here and not afterwards: a megabyte of `nil` would otherwise
 /// become fifty of list.
-pub(super) fn bounded_list<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<Option<Body>>, D::Error> {
+pub(super) fn bounded_list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Option<Body>>, D::Error> {
     struct Visitor;
     impl<'de> serde::de::Visitor<'de> for Visitor {
         type Value = Vec<Option<Body>>;
@@ -57,10 +49,7 @@ pub(super) fn bounded_list<'de, D: serde::Deserializer<'de>>(
             write!(f, "at most {} bodies", limits::OP_CHANGES_MAX)
         }
 
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(
-            self,
-            mut seq: A,
-        ) -> Result<Self::Value, A::Error> {
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
             let mut bodies = Vec::new();
             while let Some(body) = seq.next_element()? {
                 if bodies.len() == limits::OP_CHANGES_MAX {

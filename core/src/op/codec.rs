@@ -33,10 +33,7 @@ const NESTING_MAX: usize = 32;
 /// Never for the types of this crate: writing to memory cannot fail and no type refuses to serialize.
 #[must_use]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    #[expect(
-        clippy::expect_used,
-        reason = "an in-memory writer and plain data cannot fail"
-    )]
+    #[expect(clippy::expect_used, reason = "an in-memory writer and plain data cannot fail")]
     rmp_serde::to_vec(value).expect("plain data encodes")
 }
 
@@ -46,10 +43,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// [`CodecError`], by kind of damage.
 pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, CodecError> {
     if bytes.len() > max {
-        return Err(CodecError::TooLarge {
-            len: bytes.len(),
-            max,
-        });
+        return Err(CodecError::TooLarge { len: bytes.len(), max });
     }
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(NESTING_MAX);

@@ -8,8 +8,7 @@ use super::codec::tagged_enum;
 use crate::hash::{Domain, hash};
 use crate::hlc::Hlc;
 use crate::id::{
-    ActorId, AuthorKey, ClusterId, CollectionName, Commitment, DocId, OpId, PrincipalId, SessionId,
-    ShardId, StreamId,
+    ActorId, AuthorKey, ClusterId, CollectionName, Commitment, DocId, OpId, PrincipalId, SessionId, ShardId, StreamId,
 };
 use crate::limits;
 
@@ -87,12 +86,7 @@ impl ChangeRef {
     pub fn new(doc: DocId, action: WriteAction, body: &Body) -> Self {
         // A longer body than u32 can say is far above the bound, and `Header::check` refuses it.
         let body_bytes = u32::try_from(body.bytes.len()).unwrap_or(u32::MAX);
-        Self {
-            doc,
-            action,
-            commitment: body.commitment(),
-            body_bytes,
-        }
+        Self { doc, action, commitment: body.commitment(), body_bytes }
     }
 }
 
@@ -123,9 +117,7 @@ impl<'de> Deserialize<'de> for WriteAction {
             0 => Ok(Self::Create),
             1 => Ok(Self::Update),
             2 => Ok(Self::Delete),
-            other => Err(serde::de::Error::custom(format!(
-                "unknown write action {other}"
-            ))),
+            other => Err(serde::de::Error::custom(format!("unknown write action {other}"))),
         }
     }
 }
@@ -176,11 +168,7 @@ impl StreamKey {
             ],
         );
         let mut actor = [0; ActorId::LEN];
-        actor.copy_from_slice(
-            digest
-                .first_chunk::<{ ActorId::LEN }>()
-                .unwrap_or(&[0; ActorId::LEN]),
-        );
+        actor.copy_from_slice(digest.first_chunk::<{ ActorId::LEN }>().unwrap_or(&[0; ActorId::LEN]));
         ActorId::new(actor)
     }
 }
@@ -214,9 +202,7 @@ impl Header {
 
     /// Returns all changes in order.
     pub fn changes(&self) -> impl Iterator<Item = &ChangeRef> {
-        self.transactions()
-            .iter()
-            .flat_map(|transaction| &transaction.changes)
+        self.transactions().iter().flat_map(|transaction| &transaction.changes)
     }
 
     /// Returns the control act, if this is a control op.
@@ -231,13 +217,7 @@ impl Header {
     /// Returns whether this is a cluster's first op.
     #[must_use]
     pub const fn is_genesis(&self) -> bool {
-        matches!(
-            &self.payload,
-            Payload::Control(Control {
-                act: Act::Genesis(_),
-                ..
-            })
-        )
+        matches!(&self.payload, Payload::Control(Control { act: Act::Genesis(_), .. }))
     }
 
     /// Checks what the header alone shows; says what is wrong.
@@ -289,11 +269,7 @@ impl Header {
             if transaction.changes.is_empty() {
                 return Err("empty transaction");
             }
-            let mut docs: Vec<_> = transaction
-                .changes
-                .iter()
-                .map(|change| &change.doc)
-                .collect();
+            let mut docs: Vec<_> = transaction.changes.iter().map(|change| &change.doc).collect();
             docs.sort();
             ascending(docs.iter()).ok_or("two changes of one document in one transaction")?;
             for doc in docs {

@@ -10,8 +10,8 @@ pub mod codec;
 mod header;
 
 pub use act::{
-    Act, Approve, BuiltInRole, Certify, Collection, Control, FieldDeclaration, FieldKind, Genesis,
-    Grant, Member, Pin, Rank, Readmit, Revoke, RevokeTarget, Role, Rules, Statement, Target,
+    Act, Approve, BuiltInRole, Certify, Collection, Control, FieldDeclaration, FieldKind, Genesis, Grant, Member, Pin,
+    Rank, Readmit, Revoke, RevokeTarget, Role, Rules, Statement, Target,
 };
 pub use body::{Body, Delete};
 pub use header::{ChangeRef, Header, Payload, RequestId, StreamKey, Transaction, WriteAction};
@@ -88,12 +88,7 @@ impl Op {
     /// [`OpError`] if the header or the bodies break a rule; an op of our own never should.
     pub fn sign(header: Header, bodies: Vec<Body>, key: &SecretKey) -> Result<Self, OpError> {
         let header_bytes = Bytes::from(codec::encode(&header));
-        let mut op = Self::assemble(
-            header,
-            header_bytes,
-            bodies.into_iter().map(Some).collect(),
-            None,
-        );
+        let mut op = Self::assemble(header, header_bytes, bodies.into_iter().map(Some).collect(), None);
         op.check(op.header.cluster)?;
         if op.header.author != key.author() {
             return Err(OpError::Signature);
@@ -102,12 +97,7 @@ impl Op {
         Ok(op)
     }
 
-    fn assemble(
-        header: Header,
-        header_bytes: Bytes,
-        bodies: Vec<Option<Body>>,
-        signature: Option<Signature>,
-    ) -> Self {
+    fn assemble(header: Header, header_bytes: Bytes, bodies: Vec<Option<Body>>, signature: Option<Signature>) -> Self {
         Self {
             id: OpId::new(hash(Domain::OpHeader, &[&header_bytes])),
             stream: header.stream_key().id(),
@@ -124,24 +114,17 @@ impl Op {
     /// # Errors
     /// [`OpError`], by what is wrong.
     pub fn decode(bytes: &[u8], cluster: ClusterId) -> Result<Self, OpError> {
-        let max =
-            limits::HEADER_BYTES_MAX + limits::OP_BODIES_BYTES_MAX + limits::OP_FRAMING_BYTES_MAX;
-        let WireOp(header_bytes, signature, bodies) =
-            codec::decode(bytes, max).map_err(OpError::Envelope)?;
+        let max = limits::HEADER_BYTES_MAX + limits::OP_BODIES_BYTES_MAX + limits::OP_FRAMING_BYTES_MAX;
+        let WireOp(header_bytes, signature, bodies) = codec::decode(bytes, max).map_err(OpError::Envelope)?;
         if let Some(version) = header_version(&header_bytes)
             && version != limits::OP_VERSION
         {
             return Err(OpError::Version(version));
         }
-        let header: Header =
-            codec::decode(&header_bytes, limits::HEADER_BYTES_MAX).map_err(OpError::Header)?;
+        let header: Header = codec::decode(&header_bytes, limits::HEADER_BYTES_MAX).map_err(OpError::Header)?;
         let signature = match signature {
             None => None,
-            Some(bytes) => Some(Signature::new(
-                bytes
-                    .try_into()
-                    .map_err(|_| OpError::Invalid("signature length"))?,
-            )),
+            Some(bytes) => Some(Signature::new(bytes.try_into().map_err(|_| OpError::Invalid("signature length"))?)),
         };
         let op = Self::assemble(header, header_bytes.into(), bodies, signature);
         op.check(cluster)?;
@@ -163,11 +146,7 @@ impl Op {
         if self.header_bytes.len() > limits::HEADER_BYTES_MAX {
             return Err(OpError::Invalid("header too large"));
         }
-        let own = if self.header.is_genesis() {
-            ClusterId::from(self.id)
-        } else {
-            self.header.cluster
-        };
+        let own = if self.header.is_genesis() { ClusterId::from(self.id) } else { self.header.cluster };
         if own != cluster && !(self.header.is_genesis() && cluster == ClusterId::ZERO) {
             return Err(OpError::ForeignCluster(own));
         }
@@ -179,9 +158,7 @@ impl Op {
                 Some(None) => {}
                 Some(Some(body)) => {
                     // The length first: it is the cheaper check.
-                    if body.bytes.len() != change.body_bytes as usize
-                        || body.commitment() != change.commitment
-                    {
+                    if body.bytes.len() != change.body_bytes as usize || body.commitment() != change.commitment {
                         return Err(OpError::Commitment { index });
                     }
                 }
@@ -196,8 +173,7 @@ impl Op {
     /// Returns whether the op carries a signature and `key` made it.
     #[must_use]
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
-        self.signature
-            .is_some_and(|signature| key.verify_op(&self.id, &signature))
+        self.signature.is_some_and(|signature| key.verify_op(&self.id, &signature))
     }
 
     /// Returns the hash of the header.
@@ -253,9 +229,7 @@ impl Op {
     pub fn transactions(&self) -> impl Iterator<Item = (&Transaction, &[Option<Body>])> {
         let mut rest: &[Option<Body>] = &self.bodies;
         self.header.transactions().iter().map(move |transaction| {
-            let (own, other) = rest
-                .split_at_checked(transaction.changes.len())
-                .unwrap_or((rest, &[]));
+            let (own, other) = rest.split_at_checked(transaction.changes.len()).unwrap_or((rest, &[]));
             rest = other;
             (transaction, own)
         })
@@ -264,14 +238,7 @@ impl Op {
     /// Returns about how many bytes the op takes.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.header_bytes.len()
-            + 128
-            + self
-                .bodies
-                .iter()
-                .flatten()
-                .map(|body| body.bytes.len() + 32)
-                .sum::<usize>()
+        self.header_bytes.len() + 128 + self.bodies.iter().flatten().map(|body| body.bytes.len() + 32).sum::<usize>()
     }
 }
 
