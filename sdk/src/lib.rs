@@ -1,1 +1,10 @@
-//! The SDK: an embedded node and a remote client.
+//! The SDK: an embedded node and a remote client behind one trait, [`Database`].
+//!
+//! An app writes against [`Database`] and decides at start whether it is a peer itself or talks to one. The server
+//! is built on the same trait: whatever REST can do, an app can do.
+
+pub mod api;
+
+pub use api::{Database, Error, ErrorCode, Result};
+pub use bytes::Bytes;
+pub use folkmoot_core::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, ParseIdError, PrincipalId};

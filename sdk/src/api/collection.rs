@@ -1,0 +1,54 @@
+//! Collections and their settings.
+
+use std::collections::BTreeMap;
+
+use folkmoot_core::id::CollectionName;
+use serde::{Deserialize, Serialize};
+
+/// How a field merges that is more than plain JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum FieldType {
+    /// A string that merges character by character.
+    Text,
+    /// A number to which concurrent increments add up.
+    Counter,
+    /// A point in time, RFC 3339.
+    Timestamp,
+    /// Bytes, base64.
+    Bytes,
+}
+
+/// The settings of a collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CollectionSettings {
+    /// Number of shards, fixed at creation.
+    pub shards: u16,
+    /// Field types by JSON pointer; `*` stands for any list element or key.
+    pub types: BTreeMap<String, FieldType>,
+}
+
+impl Default for CollectionSettings {
+    fn default() -> Self {
+        Self { shards: 1, types: BTreeMap::new() }
+    }
+}
+
+/// A collection and what it holds here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CollectionInfo {
+    /// Its name.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub name: CollectionName,
+    /// Its settings.
+    #[serde(flatten)]
+    pub settings: CollectionSettings,
+    /// Documents that exist.
+    pub documents: u64,
+    /// Bytes of their JSON text.
+    pub bytes: u64,
+}

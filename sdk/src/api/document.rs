@@ -1,0 +1,164 @@
+//! Reading documents.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use folkmoot_core::id::{AuthorKey, ChangeHash, CollectionName, DocId};
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+
+use super::Database;
+use super::cursor::Cursor;
+use super::error::{Error, ErrorCode, Result};
+use super::heads::Heads;
+use super::time::Timestamp;
+
+/// What a client has seen: sent back to any node, that node answers from a state at least as new.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionToken(String);
+
+/// About 20 bytes a shard touched; a session that touched more shards than fit begins anew.
+const SESSION_TOKEN_BYTES_MAX: usize = 4 << 10;
+
+impl SessionToken {
+    /// Wraps a token.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidSession`] if it is longer than any token or holds other than visible ASCII characters.
+    pub fn new(text: impl Into<String>) -> Result<Self> {
+        let text = text.into();
+        if text.is_empty() || text.len() > SESSION_TOKEN_BYTES_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Error::new(ErrorCode::InvalidSession, "session token is malformed")
+                .hint("send the Folkmoot-Session header of an answer back as it is, or none"));
+        }
+        Ok(Self(text))
+    }
+
+    /// Returns the token as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Answer from a state at least as new as this.
+    pub session: Option<SessionToken>,
+    /// How long to wait for that state; none takes the node's default.
+    pub timeout: Option<Duration>,
+}
+
+/// A document as it is at one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its collection.
+    pub collection: CollectionName,
+    /// Its id.
+    pub id: DocId,
+    /// Its content: the text of a JSON object.
+    pub json: Bytes,
+    /// Its version.
+    pub heads: Heads,
+    /// When its latest change was made, by its author's clock.
+    pub modified: Timestamp,
+    /// Whether changes that are stored already wait to be applied, so that the content is older than what is held.
+    pub stale: bool,
+    /// What to send back for a state at least as new.
+    pub session: Option<SessionToken>,
+}
+
+/// Which documents of a collection to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Only ids that begin with this.
+    pub prefix: Option<String>,
+    /// Go on behind this.
+    pub after: Option<Cursor>,
+    /// At most so many; none takes [`ListQuery::LIMIT_DEFAULT`].
+    pub limit: Option<usize>,
+    /// Answer from a state at least as new as this.
+    pub session: Option<SessionToken>,
+}
+
+impl ListQuery {
+    /// Documents of a page when the caller does not say.
+    pub const LIMIT_DEFAULT: usize = 100;
+    /// Documents of a page at most.
+    pub const LIMIT_MAX: usize = 1_000;
+    /// A page ends when its documents have this many bytes together, so that one answer stays bounded in memory.
+    pub const PAGE_BYTES_MAX: usize = 4 << 20;
+
+    /// Returns how many documents the page may have.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit.unwrap_or(Self::LIMIT_DEFAULT).clamp(1, Self::LIMIT_MAX)
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// The documents by id.
+    pub items: Vec<Document>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<Cursor>,
+}
+
+/// A place in a document where concurrent writers left more than one value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Conflict {
+    /// JSON pointer of the place.
+    pub pointer: String,
+    /// The values; the first is the one that the document shows, on every replica.
+    pub values: Vec<ConflictValue>,
+}
+
+/// One of the values that stand against each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConflictValue {
+    /// The value.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub value: serde_json::Value,
+    /// The change that wrote it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub change: Option<ChangeHash>,
+    /// Who wrote it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub author: Option<AuthorKey>,
+}
+
+/// Returns all documents of a collection by id, page after page; it ends after an error.
+pub fn export(
+    database: Arc<dyn Database>,
+    collection: CollectionName,
+    prefix: Option<String>,
+) -> BoxStream<'static, Result<Document>> {
+    let first = ListQuery { prefix, limit: Some(ListQuery::LIMIT_MAX), ..ListQuery::default() };
+    futures_util::stream::try_unfold(Some(first), move |query| {
+        let (database, collection) = (database.clone(), collection.clone());
+        async move {
+            let Some(query) = query else { return Ok::<_, Error>(None) };
+            let page = database.list(&collection, &query).await?;
+            let next = page.next.map(|after| ListQuery { after: Some(after), ..query });
+            Ok(Some((futures_util::stream::iter(page.items.into_iter().map(Ok)), next)))
+        }
+    })
+    .try_flatten()
+    .boxed()
+}

@@ -1,0 +1,362 @@
+//! The one error of the API, and the one table of its codes.
+//!
+//! A single type, because it crosses HTTP: what matters of an error to a caller is its stable code, and that must be
+//! the same whether the database is in this process or elsewhere.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::heads::Heads;
+
+/// What calls of the API return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How a command of the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitCode {
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+    /// Wrong usage.
+    Usage,
+    /// No node could be reached.
+    Unreachable,
+    /// Not allowed.
+    Denied,
+    /// Another version than expected.
+    Conflict,
+    /// Damage found.
+    Damaged,
+    /// Replicas diverged.
+    Diverged,
+}
+
+impl ExitCode {
+    /// Returns the number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Denied => 4,
+            Self::Conflict => 5,
+            Self::Damaged => 6,
+            Self::Diverged => 7,
+        }
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code.number())
+    }
+}
+
+macro_rules! error_codes {
+    ($($variant:ident = $code:literal, $status:literal, $exit:ident, $title:literal;)*) => {
+        /// What went wrong. The text form is stable: programs rely on it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $(
+                #[doc = $title]
+                $variant,
+            )*
+        }
+
+        impl ErrorCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Returns the stable text.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// Returns the HTTP status it is answered with.
+            #[must_use]
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// Returns how a command ends that met it.
+            #[must_use]
+            pub const fn exit_code(self) -> ExitCode {
+                match self { $(Self::$variant => ExitCode::$exit,)* }
+            }
+
+            /// Returns the short text for people that is the same for every error of this code.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// Returns the code of that text.
+            #[must_use]
+            pub fn from_code(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == text)
+            }
+        }
+    };
+}
+
+error_codes! {
+    // What the client sent.
+    InvalidRequest = "invalid_request", 400, Failed, "The request is malformed";
+    InvalidParameter = "invalid_parameter", 400, Failed, "A query parameter is not valid";
+    InvalidHeader = "invalid_header", 400, Failed, "A header is not valid";
+    InvalidCollection = "invalid_collection", 400, Failed, "The collection name is not valid";
+    InvalidId = "invalid_id", 400, Failed, "The document id is not valid";
+    InvalidJson = "invalid_json", 400, Failed, "The body is not valid JSON";
+    InvalidPatch = "invalid_patch", 400, Failed, "The patch is not valid";
+    InvalidHeads = "invalid_heads", 400, Failed, "The heads are not valid";
+    InvalidCursor = "invalid_cursor", 400, Failed, "The cursor or token is not valid";
+    InvalidSession = "invalid_session", 400, Failed, "The session token is not valid";
+    InvalidDurability = "invalid_durability", 400, Failed, "The durability is not valid";
+    InvalidIdempotencyKey = "invalid_idempotency_key", 400, Failed, "The idempotency key is not valid";
+    InvalidDocument = "invalid_document", 422, Failed, "The document cannot be stored";
+    InvalidSettings = "invalid_settings", 422, Failed, "The settings are not valid";
+    PatchFailed = "patch_failed", 422, Failed, "The patch does not fit the document";
+    AtomicFailed = "atomic_failed", 422, Failed, "An edit of the atomic batch cannot be made";
+    UnknownHeads = "unknown_heads", 422, Conflict, "The document never had these heads";
+    IdempotencyMismatch = "idempotency_mismatch", 422, Failed, "The idempotency key was used for another request";
+    BodyTooLarge = "body_too_large", 413, Failed, "The body is too large";
+    DocumentTooLarge = "document_too_large", 413, Failed, "The document is too large";
+    UnsupportedMediaType = "unsupported_media_type", 415, Failed, "The content type is not supported";
+    NotSupported = "not_supported", 501, Failed, "This is not supported";
+    // Who sent it.
+    Unauthenticated = "unauthenticated", 401, Denied, "A valid token is needed";
+    NotAllowed = "not_allowed", 403, Denied, "This is not allowed";
+    // What it is about.
+    RouteNotFound = "route_not_found", 404, Failed, "There is nothing at this path";
+    MethodNotAllowed = "method_not_allowed", 405, Failed, "The method is not allowed here";
+    CollectionNotFound = "collection_not_found", 404, Failed, "The collection does not exist";
+    DocumentNotFound = "document_not_found", 404, Failed, "The document does not exist";
+    PeerNotFound = "peer_not_found", 404, Failed, "The peer is not a member";
+    AlreadyExists = "already_exists", 409, Conflict, "The document exists already";
+    CollectionDropped = "collection_dropped", 410, Failed, "The collection was dropped";
+    PreconditionFailed = "precondition_failed", 412, Conflict, "The document has another version";
+    // The state of the node.
+    RequestTimeout = "request_timeout", 408, Failed, "The request took too long";
+    Busy = "busy", 503, Failed, "The node has too much to do";
+    NotReady = "not_ready", 503, Failed, "The node is not ready";
+    LowSpace = "low_space", 507, Failed, "The node has too little space left";
+    StoreFailed = "store_failed", 503, Failed, "The store cannot persist";
+    ShuttingDown = "shutting_down", 503, Failed, "The node is shutting down";
+    SessionNotReached = "session_not_reached", 504, Failed, "The node did not catch up with the session in time";
+    UnknownOutcome = "unknown_outcome", 500, Failed, "It is unknown whether the write happened";
+    Damaged = "damaged", 500, Damaged, "Stored data is damaged";
+    Diverged = "diverged", 500, Diverged, "Replicas with the same ops differ";
+    Internal = "internal", 500, Failed, "The node failed";
+    // The way to the node.
+    Unreachable = "unreachable", 502, Unreachable, "No node could be reached";
+    InvalidAnswer = "invalid_answer", 502, Unreachable, "The answer is not one of a Folkmoot node";
+}
+
+impl ErrorCode {
+    /// Returns whether the same request may well succeed soon, here or on another node.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Self::Busy
+                | Self::NotReady
+                | Self::ShuttingDown
+                | Self::SessionNotReached
+                | Self::RequestTimeout
+                | Self::Unreachable
+                | Self::UnknownOutcome
+                | Self::StoreFailed
+                | Self::LowSpace
+        )
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a call failed.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    code: ErrorCode,
+    detail: Cow<'static, str>,
+    pointer: Option<String>,
+    hint: Option<Cow<'static, str>>,
+    heads: Option<Heads>,
+    retry_after: Option<Duration>,
+    request_id: Option<String>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// Makes an error. `detail` goes to the client: it says what was being done and to what, and holds no secret.
+    #[must_use]
+    pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            code,
+            detail: detail.into(),
+            pointer: None,
+            hint: None,
+            heads: None,
+            retry_after: None,
+            request_id: None,
+            source: None,
+        }))
+    }
+
+    /// Adds where in the body it is: a JSON pointer.
+    #[must_use]
+    pub fn pointer(mut self, pointer: impl Into<String>) -> Self {
+        self.0.pointer = Some(pointer.into());
+        self
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the version that the document has.
+    #[must_use]
+    pub fn heads(mut self, heads: Option<Heads>) -> Self {
+        self.0.heads = heads;
+        self
+    }
+
+    /// Adds when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.0.retry_after = Some(after);
+        self
+    }
+
+    /// Adds the id under which the node's log tells more.
+    #[must_use]
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.0.request_id = Some(id.into());
+        self
+    }
+
+    /// Adds the cause: it goes to the log, never to a client.
+    #[must_use]
+    pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Returns the code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        self.0.code
+    }
+
+    /// Returns what was being done, and to what.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// Returns where in the body it is.
+    #[must_use]
+    pub fn json_pointer(&self) -> Option<&str> {
+        self.0.pointer.as_deref()
+    }
+
+    /// Returns what to do about it.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// Returns the version that the document has.
+    #[must_use]
+    pub fn current_heads(&self) -> Option<&Heads> {
+        self.0.heads.as_ref()
+    }
+
+    /// Returns how long to wait before trying again.
+    #[must_use]
+    pub fn retry_delay(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Returns the id under which the node's log tells more.
+    #[must_use]
+    pub fn request(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)?;
+        match &self.0.pointer {
+            Some(pointer) => write!(f, " (at {pointer:?})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {self}", self.0.code)?;
+        match &self.0.source {
+            Some(source) => write!(f, ": {source:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<folkmoot_core::id::ParseIdError> for Error {
+    fn from(error: folkmoot_core::id::ParseIdError) -> Self {
+        use folkmoot_core::id::ParseIdError;
+        let code = match &error {
+            ParseIdError::Collection => ErrorCode::InvalidCollection,
+            ParseIdError::Doc => ErrorCode::InvalidId,
+            _ => ErrorCode::InvalidParameter,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_snake_case_distinct_and_found_again() {
+        for code in ErrorCode::ALL {
+            let text = code.as_str();
+            assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{text}");
+            assert_eq!(ErrorCode::from_code(text), Some(*code));
+            assert!((400..600).contains(&code.http_status()), "{text}");
+            assert_ne!(code.exit_code(), ExitCode::Done);
+        }
+        assert_eq!(ErrorCode::from_code("nonsense"), None);
+    }
+
+    #[test]
+    fn errors_are_small_enough_for_every_result() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+}

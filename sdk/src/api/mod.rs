@@ -1,0 +1,169 @@
+//! What a Folkmoot database can do, whether it runs in this process or elsewhere.
+//!
+//! Documents are JSON text ([`Bytes`]) throughout: a read hands out the stored view without parsing it, and a write is
+//! parsed once, with bounds, where it is turned into edits. [`typed`] has the same calls over serde types.
+
+mod changes;
+mod collection;
+mod cursor;
+mod document;
+mod error;
+mod heads;
+mod state;
+mod time;
+pub mod typed;
+mod write;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
+use futures_util::stream::BoxStream;
+
+pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
+pub use collection::{CollectionInfo, CollectionSettings, FieldType};
+pub use cursor::Cursor;
+pub use document::{Conflict, ConflictValue, Document, ListPage, ListQuery, ReadOptions, SessionToken, export};
+pub use error::{Error, ErrorCode, ExitCode, Result};
+pub use heads::Heads;
+pub use state::{
+    Damage, Invite, InviteOptions, LinkRule, PeerInfo, PeerState, QuarantinePage, QuarantineQuery, Quarantined,
+    Readiness, ShardDigest, Status, StoreState, VerifyReport,
+};
+pub use time::Timestamp;
+pub use write::{
+    Atomicity, BulkOp, BulkOptions, Durability, DurabilityReached, Edit, IdempotencyKey, Patch, PatchKind,
+    Precondition, WriteOptions, WriteOutcome, WriteStatus,
+};
+
+/// A replica of the database: the embedded node or a remote one.
+///
+/// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
+/// happened, so retry it with the same idempotency key.
+#[async_trait]
+pub trait Database: Send + Sync + 'static {
+    /// Returns a document.
+    ///
+    /// # Errors
+    /// [`ErrorCode::DocumentNotFound`] also when the collection does not exist.
+    async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document>;
+
+    /// Makes one edit. It is durable here when this returns, and on as many peers as the outcome says.
+    ///
+    /// # Errors
+    /// Nothing was written, except with [`ErrorCode::UnknownOutcome`] and [`ErrorCode::Unreachable`]: then retry with the same
+    /// idempotency key. A durability that was not reached in time is no error: the outcome says so.
+    async fn write(&self, collection: &CollectionName, edit: Edit, options: &WriteOptions) -> Result<WriteOutcome>;
+
+    /// Makes many edits in one collection; the answers are in the order of the edits.
+    ///
+    /// # Errors
+    /// An error of the whole call means that nothing was written (same exceptions as [`Self::write`]). With
+    /// [`Atomicity::AllOrNothing`] an edit that cannot be made is such an error.
+    async fn bulk(
+        &self,
+        collection: &CollectionName,
+        edits: Vec<BulkOp>,
+        options: &BulkOptions,
+    ) -> Result<Vec<Result<WriteOutcome>>>;
+
+    /// Returns a page of documents in the byte order of their ids. It ends early when the page has grown large.
+    async fn list(&self, collection: &CollectionName, query: &ListQuery) -> Result<ListPage>;
+
+    /// Returns where concurrent writers left more than one value in a document; empty if nowhere.
+    async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>>;
+
+    /// Returns the collections by name.
+    async fn collections(&self) -> Result<Vec<CollectionInfo>>;
+
+    /// Returns one collection.
+    async fn collection(&self, name: &CollectionName) -> Result<CollectionInfo>;
+
+    /// Creates a collection or replaces its settings.
+    async fn configure(&self, name: &CollectionName, settings: CollectionSettings) -> Result<CollectionInfo>;
+
+    /// Drops a collection: its documents are hidden everywhere and new ones are refused.
+    async fn drop_collection(&self, name: &CollectionName) -> Result<()>;
+
+    /// Returns what was committed here after a point, in commit order; with [`ChangesQuery::wait`] it waits that long
+    /// for the first change.
+    async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage>;
+
+    /// Returns an endless stream of changes; it ends after an error.
+    fn subscribe(&self, query: ChangesQuery) -> BoxStream<'static, Result<Change>>;
+
+    /// Returns what the node is and how it fares.
+    async fn status(&self) -> Result<Status>;
+
+    /// Returns whether the node has caught up and can persist.
+    async fn readiness(&self) -> Result<Readiness>;
+
+    /// Returns the members that the node knows, connected or not.
+    async fn peers(&self) -> Result<Vec<PeerInfo>>;
+
+    /// Blocks or unblocks this node's link to a peer: no traffic either way while blocked. For drills and demonstrations;
+    /// forgotten at restart.
+    async fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()>;
+
+    /// Returns one digest for each shard held here; equal digests mean equal contents.
+    async fn digests(&self) -> Result<Vec<ShardDigest>>;
+
+    /// Returns a page of the ops that were refused and kept as evidence.
+    async fn quarantine(&self, query: &QuarantineQuery) -> Result<QuarantinePage>;
+
+    /// Checks every chain, signature and view against each other. Takes long; reads and writes go on.
+    async fn verify(&self) -> Result<VerifyReport>;
+
+    /// Makes a ticket with which a new node can join.
+    async fn invite(&self, options: &InviteOptions) -> Result<Invite>;
+
+    /// Creates a document; without `id` the node makes a time-ordered one.
+    ///
+    /// # Errors
+    /// [`ErrorCode::AlreadyExists`]; otherwise as [`Self::write`].
+    async fn create(
+        &self,
+        collection: &CollectionName,
+        id: Option<DocId>,
+        json: Bytes,
+        options: &WriteOptions,
+    ) -> Result<WriteOutcome> {
+        self.write(collection, Edit::Create { id, json }, options).await
+    }
+
+    /// Makes a document have this content, with the smallest set of edits against [`WriteOptions::merge_onto`], else
+    /// against what it is now.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    async fn put(
+        &self,
+        collection: &CollectionName,
+        id: DocId,
+        json: Bytes,
+        options: &WriteOptions,
+    ) -> Result<WriteOutcome> {
+        self.write(collection, Edit::Put { id, json }, options).await
+    }
+
+    /// Changes parts of a document.
+    ///
+    /// # Errors
+    /// [`ErrorCode::DocumentNotFound`], [`ErrorCode::PatchFailed`]; otherwise as [`Self::write`].
+    async fn patch(
+        &self,
+        collection: &CollectionName,
+        id: DocId,
+        patch: Patch,
+        options: &WriteOptions,
+    ) -> Result<WriteOutcome> {
+        self.write(collection, Edit::Patch { id, patch }, options).await
+    }
+
+    /// Deletes what this replica has seen of a document: a change concurrent with the delete brings it back.
+    ///
+    /// # Errors
+    /// [`ErrorCode::DocumentNotFound`]; otherwise as [`Self::write`].
+    async fn delete(&self, collection: &CollectionName, id: DocId, options: &WriteOptions) -> Result<WriteOutcome> {
+        self.write(collection, Edit::Delete { id }, options).await
+    }
+}
