@@ -1,7 +1,523 @@
-//! Keys.
+//! Typed keys of the keyspaces. Layout: `docs/format.md`.
+//!
+//! Every encoding is injective and keeps the order of the type: numbers are big-endian, ids have a fixed length, and a
+//! name ends with a zero byte, which sorts before everything that may stand in a name (names hold no control
+//! characters). So no name's key is the beginning of another's, and a scan by prefix finds whole names only.
+
+use super::Span;
+use crate::id::{ChangeHash, CollectionName, DocId, OpId, PrincipalId, ShardId, StreamId};
+use crate::op::RequestId;
 
 /// Names in the keyspace `meta`.
 pub mod meta {
-    /// Version of the layout of keys and values, u32 big-endian, without an envelope.
+    /// Version of the layout of keys and values: u32 big-endian, without an envelope.
     pub const SCHEMA: &str = "schema";
+    /// The store's epoch.
+    pub const EPOCH: &str = "epoch";
+    /// The cluster that the data belongs to.
+    pub const CLUSTER: &str = "cluster";
+    /// The session in which this node writes.
+    pub const SESSION: &str = "session";
+    /// The latest hybrid logical time that this node gave out or saw.
+    pub const CLOCK: &str = "clock";
+}
+
+/// First byte of the keys of the change index; other indexes in the keyspace `index` begin otherwise.
+const INDEX_OF_CHANGES: u8 = 0;
+
+/// What is found in the store is not a key of the type that belongs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a {kind} key")]
+pub struct KeyError {
+    /// What the key should have been.
+    pub kind: &'static str,
+}
+
+/// A key of one keyspace.
+pub trait Key: Sized {
+    /// What errors call it.
+    const KIND: &'static str;
+
+    /// Appends the encoded key.
+    fn write(&self, out: &mut Vec<u8>);
+
+    /// Reads a key and what belongs to it from the front of `parts`.
+    fn read(parts: &mut Parts<'_>) -> Option<Self>;
+
+    /// Returns the encoded key.
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        self.write(&mut out);
+        out
+    }
+
+    /// Decodes exactly one key.
+    ///
+    /// # Errors
+    /// [`KeyError`] if `bytes` is anything else.
+    fn decode(bytes: &[u8]) -> Result<Self, KeyError> {
+        let mut parts = Parts(bytes);
+        Self::read(&mut parts).filter(|_| parts.is_empty()).ok_or(KeyError { kind: Self::KIND })
+    }
+}
+
+/// The rest of a key that is being decoded.
+#[derive(Debug)]
+pub struct Parts<'a>(&'a [u8]);
+
+impl<'a> Parts<'a> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (part, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*part)
+    }
+
+    fn name(&mut self) -> Option<&'a str> {
+        let end = self.0.iter().position(|byte| *byte == 0)?;
+        let (name, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest.split_first()?.1;
+        std::str::from_utf8(name).ok()
+    }
+}
+
+fn write_name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.push(0);
+}
+
+macro_rules! fixed_key {
+    ($type:ident, $len:literal, $kind:literal, $to:expr, $from:expr) => {
+        impl Key for $type {
+            const KIND: &'static str = $kind;
+
+            fn write(&self, out: &mut Vec<u8>) {
+                let to: fn(&Self) -> [u8; $len] = $to;
+                out.extend_from_slice(&to(self));
+            }
+
+            fn read(parts: &mut Parts<'_>) -> Option<Self> {
+                let from: fn([u8; $len]) -> Self = $from;
+                parts.fixed().map(from)
+            }
+        }
+    };
+}
+
+fixed_key!(u16, 2, "u16", |n| n.to_be_bytes(), u16::from_be_bytes);
+fixed_key!(u64, 8, "u64", |n| n.to_be_bytes(), u64::from_be_bytes);
+// The keyspace `heads`.
+fixed_key!(StreamId, 32, "stream", |id| *id.as_bytes(), StreamId::new);
+fixed_key!(OpId, 32, "op", |id| *id.as_bytes(), OpId::new);
+fixed_key!(ChangeHash, 32, "change", |id| *id.as_bytes(), ChangeHash::new);
+fixed_key!(PrincipalId, 32, "principal", |id| *id.as_bytes(), PrincipalId::new);
+fixed_key!(RequestId, 16, "request", |id| *id.as_bytes(), RequestId::new);
+
+impl Key for CollectionName {
+    const KIND: &'static str = "collection";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        write_name(out, self.as_str());
+    }
+
+    fn read(parts: &mut Parts<'_>) -> Option<Self> {
+        parts.name()?.parse().ok()
+    }
+}
+
+impl Key for DocId {
+    const KIND: &'static str = "document id";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        write_name(out, self.as_str());
+    }
+
+    fn read(parts: &mut Parts<'_>) -> Option<Self> {
+        parts.name()?.parse().ok()
+    }
+}
+
+impl Key for ShardId {
+    const KIND: &'static str = "shard";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.collection.write(out);
+        self.index.write(out);
+        self.of.write(out);
+    }
+
+    fn read(parts: &mut Parts<'_>) -> Option<Self> {
+        let shard = Self { collection: Key::read(parts)?, index: Key::read(parts)?, of: Key::read(parts)? };
+        shard.is_valid().then_some(shard)
+    }
+}
+
+macro_rules! composed_key {
+    ($(#[$doc:meta])* $name:ident, $kind:literal { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type),*
+        }
+
+        impl Key for $name {
+            const KIND: &'static str = $kind;
+
+            fn write(&self, out: &mut Vec<u8>) {
+                $(self.$field.write(out);)*
+            }
+
+            fn read(parts: &mut Parts<'_>) -> Option<Self> {
+                Some(Self { $($field: Key::read(parts)?),* })
+            }
+        }
+    };
+}
+
+/// Key in `ops`; also the value in `arrivals`.
+///
+/// The op that this replica follows lies under (stream, seq); ops of other branches of a forked stream lie right behind
+/// it, with their op id added.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OpKey {
+    /// The stream.
+    pub stream: StreamId,
+    /// Position in the stream.
+    pub seq: u64,
+    /// The op, if it is of another branch than the one this replica follows.
+    pub branch: Option<OpId>,
+}
+
+impl Key for OpKey {
+    const KIND: &'static str = "op";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.stream.write(out);
+        self.seq.write(out);
+        if let Some(op) = &self.branch {
+            op.write(out);
+        }
+    }
+
+    fn read(parts: &mut Parts<'_>) -> Option<Self> {
+        let (stream, seq) = (Key::read(parts)?, Key::read(parts)?);
+        let branch = if parts.is_empty() { None } else { Some(Key::read(parts)?) };
+        Some(Self { stream, seq, branch })
+    }
+}
+
+impl OpKey {
+    /// Returns the key of the op that this replica follows.
+    #[must_use]
+    pub const fn new(stream: StreamId, seq: u64) -> Self {
+        Self { stream, seq, branch: None }
+    }
+
+    /// All ops of a stream, from the first, other branches included.
+    #[must_use]
+    pub fn stream(stream: StreamId) -> Span {
+        Span::prefix(stream.encode())
+    }
+
+    /// All ops at one place of a stream: more than one if it forked there.
+    #[must_use]
+    pub fn place(stream: StreamId, seq: u64) -> Span {
+        Span::prefix(Self::new(stream, seq).encode())
+    }
+}
+
+composed_key!(
+    /// Key in `arrivals`.
+    ArrivalKey, "arrival" {
+        /// The shard.
+        shard: ShardId,
+        /// This replica's count of what it committed there.
+        arrival: u64,
+    }
+);
+
+impl ArrivalKey {
+    /// All arrivals of a shard, oldest first.
+    #[must_use]
+    pub fn shard(shard: &ShardId) -> Span {
+        Span::prefix(shard.encode())
+    }
+}
+
+composed_key!(
+    /// Key in `snapshots` and in `views`.
+    DocKey, "document" {
+        /// The collection.
+        collection: CollectionName,
+        /// The document.
+        doc: DocId,
+    }
+);
+
+impl DocKey {
+    /// All documents of a collection, by id.
+    #[must_use]
+    pub fn collection(collection: &CollectionName) -> Span {
+        Span::prefix(collection.encode())
+    }
+
+    /// The documents of a collection whose ids begin with `prefix`.
+    #[must_use]
+    pub fn id_prefix(collection: &CollectionName, prefix: &str) -> Span {
+        let mut key = collection.encode();
+        key.extend_from_slice(prefix.as_bytes());
+        Span::prefix(key)
+    }
+}
+
+composed_key!(
+    /// Key in `tail`.
+    TailKey, "tail" {
+        /// The document.
+        doc: DocKey,
+        /// The change.
+        change: ChangeHash,
+    }
+);
+
+impl TailKey {
+    /// All changes in the tail of a document.
+    #[must_use]
+    pub fn document(doc: &DocKey) -> Span {
+        Span::prefix(doc.encode())
+    }
+}
+
+composed_key!(
+    /// Key in `requests`.
+    RequestKey, "request" {
+        /// Who asked.
+        principal: PrincipalId,
+        /// What they called it.
+        request: RequestId,
+    }
+);
+
+/// What an op waits for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Missing {
+    /// An op: the one before, a control head, a statement.
+    Op(OpId),
+    /// A change that another depends on.
+    Change(ChangeHash),
+}
+
+impl Key for Missing {
+    const KIND: &'static str = "missing";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Op(op) => {
+                out.push(0);
+                op.write(out);
+            }
+            Self::Change(change) => {
+                out.push(1);
+                change.write(out);
+            }
+        }
+    }
+
+    fn read(parts: &mut Parts<'_>) -> Option<Self> {
+        match parts.fixed()? {
+            [0] => Key::read(parts).map(Self::Op),
+            [1] => Key::read(parts).map(Self::Change),
+            _ => None,
+        }
+    }
+}
+
+composed_key!(
+    /// Key in `pending`.
+    PendingKey, "pending" {
+        /// What is missing.
+        missing: Missing,
+        /// The op that waits for it.
+        waiting: OpId,
+    }
+);
+
+impl PendingKey {
+    /// Everything that waits for `missing`.
+    #[must_use]
+    pub fn missing(missing: Missing) -> Span {
+        Span::prefix(missing.encode())
+    }
+}
+
+composed_key!(
+    /// Key in `quarantine`.
+    QuarantineKey, "quarantine" {
+        /// The op.
+        op: OpId,
+        /// Which of its transactions.
+        transaction: u16,
+    }
+);
+
+impl QuarantineKey {
+    /// All quarantined transactions of an op.
+    #[must_use]
+    pub fn op(op: OpId) -> Span {
+        Span::prefix(op.encode())
+    }
+}
+
+/// Key in `index`: where a change came from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ChangeKey(pub ChangeHash);
+
+impl Key for ChangeKey {
+    const KIND: &'static str = "change index";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(INDEX_OF_CHANGES);
+        self.0.write(out);
+    }
+
+    fn read(parts: &mut Parts<'_>) -> Option<Self> {
+        match parts.fixed()? {
+            [INDEX_OF_CHANGES] => Key::read(parts).map(Self),
+            _ => None,
+        }
+    }
+}
+
+composed_key!(
+    /// Value of the change index: the place of a change in a stream.
+    ChangePlace, "place of a change" {
+        /// The stream.
+        stream: StreamId,
+        /// The op's position in it.
+        seq: u64,
+        /// Which transaction of the op.
+        transaction: u16,
+        /// Which change of the transaction.
+        change: u16,
+    }
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fmt::Debug;
+
+    // Few different values, so that equal parts and names that begin alike are common.
+    fn id() -> impl Strategy<Value = [u8; 32]> {
+        prop_oneof![Just([0; 32]), Just([255; 32]), any::<[u8; 32]>()]
+    }
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![0u64..3, Just(255), Just(256), Just(u64::MAX), any::<u64>()]
+    }
+    fn collection() -> impl Strategy<Value = CollectionName> {
+        "[a0_][a.-]{0,2}".prop_map(|text| text.parse().unwrap())
+    }
+    fn doc_id() -> impl Strategy<Value = DocId> {
+        "[ a~ä\u{10ffff}]{1,3}".prop_map(|text| text.parse().unwrap())
+    }
+    fn doc() -> impl Strategy<Value = DocKey> {
+        (collection(), doc_id()).prop_map(|(collection, doc)| DocKey { collection, doc })
+    }
+    fn shard() -> impl Strategy<Value = ShardId> {
+        (collection(), 0u16..3, 3u16..300).prop_map(|(collection, index, of)| ShardId { collection, index, of })
+    }
+    fn op() -> impl Strategy<Value = OpKey> {
+        (id(), number(), prop::option::of(id())).prop_map(|(stream, seq, branch)| OpKey {
+            stream: StreamId::new(stream),
+            seq,
+            branch: branch.map(OpId::new),
+        })
+    }
+    fn missing() -> impl Strategy<Value = Missing> {
+        (any::<bool>(), id()).prop_map(|(is_op, id)| {
+            if is_op { Missing::Op(OpId::new(id)) } else { Missing::Change(ChangeHash::new(id)) }
+        })
+    }
+
+    /// Two keys compare as their encodings do (so the encoding is injective), and decoding undoes encoding and nothing
+    /// else.
+    fn check<K: Key + Ord + Debug + Clone>(a: K, b: K) -> Result<(), TestCaseError> {
+        let bytes = a.encode();
+        prop_assert_eq!(a.cmp(&b), bytes.cmp(&b.encode()), "{:?} {:?}", a, b);
+        prop_assert_eq!(K::decode(&bytes), Ok(a.clone()));
+        if let Some((_, shorter)) = bytes.split_last() {
+            prop_assert_ne!(K::decode(shorter).ok(), Some(a.clone()));
+        }
+        let longer = [&*bytes, &[1]].concat();
+        prop_assert!(K::decode(&longer).is_err());
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn order_and_round_trip(
+            ops in (op(), op()),
+            docs in (doc(), doc()),
+            shards in (shard(), shard()),
+            numbers in (number(), number()),
+            ids in (id(), id(), id(), id()),
+            missing in (missing(), missing()),
+        ) {
+            check(ops.0, ops.1)?;
+            check(docs.0.clone(), docs.1.clone())?;
+            let arrival = |shard, arrival| ArrivalKey { shard, arrival };
+            check(arrival(shards.0, numbers.0), arrival(shards.1, numbers.1))?;
+            let tail = |doc, change| TailKey { doc, change: ChangeHash::new(change) };
+            check(tail(docs.0, ids.0), tail(docs.1, ids.1))?;
+            check(StreamId::new(ids.0), StreamId::new(ids.1))?;
+            let request = |principal, request: [u8; 32]| RequestKey {
+                principal: PrincipalId::new(principal),
+                request: RequestId::from_slice(&request[..16]).unwrap(),
+            };
+            check(request(ids.0, ids.1), request(ids.2, ids.3))?;
+            let pending = |missing, op| PendingKey { missing, waiting: OpId::new(op) };
+            check(pending(missing.0, ids.0), pending(missing.1, ids.1))?;
+            let quarantine = |op, number| QuarantineKey { op: OpId::new(op), transaction: number as u16 };
+            check(quarantine(ids.0, numbers.0), quarantine(ids.1, numbers.1))?;
+            check(ChangeKey(ChangeHash::new(ids.0)), ChangeKey(ChangeHash::new(ids.1)))?;
+            let place = |stream, seq: u64| ChangePlace {
+                stream: StreamId::new(stream), seq, transaction: seq as u16, change: (seq >> 16) as u16,
+            };
+            check(place(ids.0, numbers.0), place(ids.1, numbers.1))?;
+        }
+
+        #[test]
+        fn spans_hold_what_they_say(a in doc(), b in doc(), prefix in "[ aä]{0,2}", x in op(), y in op(), hash in id()) {
+            let in_collection = a.collection == b.collection;
+            prop_assert_eq!(DocKey::collection(&a.collection).contains(&b.encode()), in_collection);
+            let with_prefix = in_collection && b.doc.as_str().starts_with(&prefix);
+            prop_assert_eq!(DocKey::id_prefix(&a.collection, &prefix).contains(&b.encode()), with_prefix);
+            let tail = TailKey { doc: b.clone(), change: ChangeHash::new(hash) };
+            prop_assert_eq!(TailKey::document(&a).contains(&tail.encode()), a == b);
+            prop_assert_eq!(OpKey::stream(x.stream).contains(&y.encode()), x.stream == y.stream);
+            let same_place = x.stream == y.stream && x.seq == y.seq;
+            prop_assert_eq!(OpKey::place(x.stream, x.seq).contains(&y.encode()), same_place);
+        }
+
+        #[test]
+        fn decoding_takes_any_bytes(bytes in prop::collection::vec(prop_oneof![Just(0u8), Just(b'a'), any::<u8>()], 0..90)) {
+            // What decodes encodes back to the same bytes: there is one form only.
+            fn one_form<K: Key>(bytes: &[u8]) -> bool {
+                K::decode(bytes).map_or(true, |key| key.encode() == bytes)
+            }
+            prop_assert!(one_form::<OpKey>(&bytes) && one_form::<ArrivalKey>(&bytes) && one_form::<DocKey>(&bytes));
+            prop_assert!(one_form::<TailKey>(&bytes) && one_form::<PendingKey>(&bytes) && one_form::<ChangeKey>(&bytes));
+        }
+    }
+
+    #[test]
+    fn the_longest_key_fits() {
+        let doc = DocKey { collection: "c".repeat(64).parse().unwrap(), doc: "d".repeat(256).parse().unwrap() };
+        let key = TailKey { doc, change: ChangeHash::ZERO }.encode();
+        assert!(key.len() <= super::super::KEY_BYTES_MAX / 4, "room for index entries");
+    }
 }

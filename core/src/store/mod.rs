@@ -14,6 +14,7 @@
 //! The byte layout of keys and values is in [`keys`] and [`envelope`] and described in `docs/format.md`.
 
 mod batch;
+pub mod envelope;
 mod fjall_store;
 pub mod keys;
 mod memory;
@@ -25,6 +26,7 @@ pub use fjall_store::{FjallOptions, FjallStore, OpenError};
 pub use memory::{MemoryStore, Survivors};
 
 use std::fmt;
+use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -164,8 +166,7 @@ impl Span {
     }
 
     /// Returns the bounds, or `None` if no key can lie between them.
-    fn bounds(&self) -> Option<(std::ops::Bound<&[u8]>, std::ops::Bound<&[u8]>)> {
-        use std::ops::Bound;
+    fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
         match &self.to {
             None => Some((Bound::Included(&self.from), Bound::Unbounded)),
             Some(to) if *self.from < **to => Some((Bound::Included(&self.from), Bound::Excluded(to))),
