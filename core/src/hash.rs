@@ -23,6 +23,8 @@ pub enum Domain {
     DocDigest,
     /// The hash of a recovery key.
     RecoveryKey,
+    /// A client's idempotency key.
+    Request,
     /// Signatures and hashes of the network layer (tickets, beacons).
     Network,
 }
@@ -38,6 +40,7 @@ impl Domain {
             Self::HeadDigest => b"folkmoot/1/head-digest",
             Self::DocDigest => b"folkmoot/1/doc-digest",
             Self::RecoveryKey => b"folkmoot/1/recovery-key",
+            Self::Request => b"folkmoot/1/request",
             Self::Network => b"folkmoot/1/network",
         }
     }
@@ -53,6 +56,15 @@ pub fn hash(domain: Domain, parts: &[&[u8]]) -> [u8; 32] {
         hasher.update(part);
     }
     *hasher.finalize().as_bytes()
+}
+
+/// Returns the first 16 bytes of [`hash`], for names that need not withstand collisions found on purpose.
+#[must_use]
+pub fn hash_short(domain: Domain, parts: &[&[u8]]) -> [u8; 16] {
+    let digest = hash(domain, parts);
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest[..16]);
+    first
 }
 
 #[cfg(test)]

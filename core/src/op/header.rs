@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::act::{Act, Control, ascending};
 use super::body::Body;
 use super::codec::tagged_enum;
-use crate::hash::{Domain, hash};
+use crate::hash::{Domain, hash, hash_short};
 use crate::hlc::Hlc;
 use crate::id::{
     ActorId, AuthorKey, ClusterId, CollectionName, Commitment, DocId, OpId, PrincipalId, SessionId, ShardId, StreamId,
@@ -65,6 +65,12 @@ pub struct Transaction {
 
 /// Hash of (principal, idempotency key), first 16 bytes.
 pub type RequestId = crate::id::Salt;
+
+/// Returns what an op carries for a client's idempotency key: the same on every node, and nobody else's.
+#[must_use]
+pub fn request_id(principal: &PrincipalId, idempotency_key: &str) -> RequestId {
+    RequestId::new(hash_short(Domain::Request, &[principal.as_bytes(), idempotency_key.as_bytes()]))
+}
 
 /// One change, as the header names it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -156,7 +162,7 @@ impl StreamKey {
     /// it without state, nobody can write under another's, and a new session never meets an old one's.
     #[must_use]
     pub fn actor(&self, principal: &PrincipalId, doc: &DocId) -> ActorId {
-        let digest = hash(
+        ActorId::new(hash_short(
             Domain::Actor,
             &[
                 self.author.as_bytes(),
@@ -166,10 +172,7 @@ impl StreamKey {
                 doc.as_str().as_bytes(),
                 self.session.as_bytes(),
             ],
-        );
-        let mut actor = [0; ActorId::LEN];
-        actor.copy_from_slice(digest.first_chunk::<{ ActorId::LEN }>().unwrap_or(&[0; ActorId::LEN]));
-        ActorId::new(actor)
+        ))
     }
 }
 
@@ -298,6 +301,7 @@ impl Header {
             if !alone {
                 return Err("genesis refers to something");
             }
+            control.act.check()?;
             if !genesis.owners.contains(&self.author) {
                 return Err("genesis not signed by an owner");
             }
@@ -311,7 +315,8 @@ impl Header {
             if !control.proof.contains(&self.certificate) {
                 return Err("proof lacks the certificate");
             }
+            control.act.check()?;
         }
-        control.act.check()
+        Ok(())
     }
 }

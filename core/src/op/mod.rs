@@ -5,6 +5,8 @@
 //! op in mid-run need not be kept.
 
 mod act;
+#[cfg(any(test, feature = "testing"))]
+pub mod arbitrary;
 mod body;
 pub mod codec;
 mod header;
@@ -14,7 +16,7 @@ pub use act::{
     Rank, Readmit, Revoke, RevokeTarget, Role, Rules, Statement, Target,
 };
 pub use body::{Body, Delete};
-pub use header::{ChangeRef, Header, Payload, RequestId, StreamKey, Transaction, WriteAction};
+pub use header::{ChangeRef, Header, Payload, RequestId, StreamKey, Transaction, WriteAction, request_id};
 
 use bytes::Bytes;
 

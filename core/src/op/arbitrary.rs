@@ -1,0 +1,264 @@
+//! Strategies for valid ops: for the property tests of this crate and its users, and for seeds of the fuzz targets.
+
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{
+    Act, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, FieldDeclaration, FieldKind,
+    Genesis, Grant, Header, Member, Op, Payload, Pin, Rank, Readmit, Revoke, RevokeTarget, Role, Rules, Target,
+    Transaction, WriteAction,
+};
+use crate::hlc::Hlc;
+use crate::id::{
+    AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, PrincipalId, Salt, SessionId, ShardId, StreamId,
+};
+use crate::keys::SecretKey;
+use crate::limits;
+
+/// Any key pair.
+pub fn secret_key() -> impl Strategy<Value = SecretKey> {
+    any::<[u8; 32]>().prop_map(|seed| SecretKey::from_seed(&seed))
+}
+
+fn author() -> impl Strategy<Value = AuthorKey> {
+    secret_key().prop_map(|key| key.author())
+}
+
+/// Any op id but zero, which stands for "none".
+pub fn op_id() -> impl Strategy<Value = OpId> {
+    any::<[u8; 32]>().prop_map(OpId::new).prop_filter("zero means none", |id| *id != OpId::ZERO)
+}
+
+fn op_ids(max: usize) -> impl Strategy<Value = Vec<OpId>> {
+    btree_set(op_id(), 1..=max).prop_map(|ids| ids.into_iter().collect())
+}
+
+fn principal() -> impl Strategy<Value = PrincipalId> {
+    op_id().prop_map(PrincipalId::from)
+}
+
+/// Numbers of every encoded length.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0..=0x7f_u64, 0x80..=0xff_u64, 0x100..=0xffff_u64, 0x1_0000..=0xffff_ffff_u64, any::<u64>()]
+}
+
+fn hlc() -> impl Strategy<Value = Hlc> {
+    number().prop_map(Hlc::from_raw)
+}
+
+fn salt() -> impl Strategy<Value = Salt> {
+    any::<[u8; 16]>().prop_map(Salt::new)
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,60}"
+}
+
+fn rank() -> impl Strategy<Value = Rank> {
+    (1..=limits::RANK_MAX).prop_map(Rank)
+}
+
+/// A name of a collection that clients may write to.
+pub fn collection_name() -> impl Strategy<Value = CollectionName> {
+    "[a-z0-9][a-z0-9_.-]{0,63}".prop_map(|name| name.parse().expect("the pattern is the rule for names"))
+}
+
+/// A document id.
+pub fn doc_id() -> impl Strategy<Value = DocId> {
+    "[a-z0-9éλ/ :_-]{1,30}".prop_map(|id| id.parse().expect("the pattern is within the rule for ids"))
+}
+
+/// A body that fits `action`: an encoded delete, or any bytes for the gate to judge.
+pub fn body(action: WriteAction) -> impl Strategy<Value = Body> {
+    let heads = btree_set(any::<[u8; 32]>().prop_map(ChangeHash::new), 1..4);
+    (salt(), vec(any::<u8>(), 0..200), heads).prop_map(move |(salt, change, heads)| Body {
+        salt,
+        bytes: match action {
+            WriteAction::Create | WriteAction::Update => change.into(),
+            WriteAction::Delete => Delete { heads: heads.into_iter().collect() }.encode(),
+        },
+    })
+}
+
+fn action() -> impl Strategy<Value = WriteAction> {
+    select(vec![WriteAction::Create, WriteAction::Update, WriteAction::Delete])
+}
+
+/// The documents of one transaction with what is done to each.
+type Writes = Vec<(DocId, WriteAction, Body)>;
+
+fn writes() -> impl Strategy<Value = Writes> {
+    btree_set(doc_id(), 1..5).prop_flat_map(|docs| {
+        let write =
+            |doc: DocId| (Just(doc), action()).prop_flat_map(|(doc, action)| (Just(doc), Just(action), body(action)));
+        docs.into_iter().map(write).collect::<Vec<_>>()
+    })
+}
+
+/// Transactions of one shard, and their bodies.
+fn data() -> impl Strategy<Value = (ShardId, Payload, Vec<Body>)> {
+    let transaction = (principal(), option::of(salt()), writes());
+    (collection_name(), select(vec![1_u16, 2, 1_024]), vec(transaction, 1..5)).prop_map(|(collection, of, all)| {
+        let place = |doc: &DocId| ShardId::of_document(&collection, doc, of);
+        // The first document chooses the shard; those that lie elsewhere stay out.
+        let shard = place(&all[0].2[0].0);
+        let mut bodies = Vec::new();
+        let mut transactions = Vec::new();
+        for (principal, request, writes) in all {
+            let mut changes = Vec::new();
+            for (doc, action, body) in writes.into_iter().filter(|(doc, ..)| place(doc) == shard) {
+                changes.push(ChangeRef::new(doc, action, &body));
+                bodies.push(body);
+            }
+            if !changes.is_empty() {
+                transactions.push(Transaction { principal, request, changes });
+            }
+        }
+        (shard, Payload::Data(transactions), bodies)
+    })
+}
+
+fn pins() -> impl Strategy<Value = Vec<Pin>> {
+    let pin = (any::<[u8; 32]>().prop_map(StreamId::new), number().prop_map(|n| n.max(1)), op_id())
+        .prop_map(|(stream, seq, head)| Pin { stream, seq, head });
+    vec(pin, 0..6).prop_map(|mut pins| {
+        pins.sort();
+        pins.dedup_by_key(|pin| pin.stream);
+        pins
+    })
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    prop_oneof![
+        Just(Target::everything()),
+        collection_name().prop_map(|name| Target { collections: name.to_string() }),
+        "[a-z0-9][a-z0-9_.-]{0,20}".prop_map(|prefix| Target { collections: format!("{prefix}*") }),
+    ]
+}
+
+fn collection() -> impl Strategy<Value = Collection> {
+    let kind = select(vec![FieldKind::Text, FieldKind::Counter, FieldKind::Timestamp, FieldKind::Bytes]);
+    let types = vec(("(/[a-z*]{1,8}){1,3}", kind), 0..5);
+    (collection_name(), 1..=limits::SHARDS_MAX, types, any::<bool>()).prop_map(|(name, shards, types, dropped)| {
+        let mut types: Vec<_> = types.into_iter().map(|(pointer, kind)| FieldDeclaration { pointer, kind }).collect();
+        types.sort();
+        types.dedup_by(|a, b| a.pointer == b.pointer);
+        Collection { name, shards, types, dropped }
+    })
+}
+
+/// A genesis with `owner` among its owners.
+fn genesis(owner: AuthorKey) -> impl Strategy<Value = Act> {
+    let recovery = btree_set(any::<[u8; 32]>(), 0..3);
+    (text(), btree_set(author(), 0..3), recovery, 1..=u32::MAX, salt()).prop_map(
+        move |(name, mut owners, recovery, rules, nonce)| {
+            owners.insert(owner);
+            let owners: Vec<_> = owners.into_iter().collect();
+            let recovery: Vec<_> = recovery.into_iter().collect();
+            let all = |keys: usize| u8::try_from(keys).expect("a handful");
+            Act::Genesis(Genesis {
+                name,
+                threshold: all(owners.len()),
+                recovery_threshold: all(recovery.len()),
+                owners,
+                recovery,
+                rules,
+                nonce,
+            })
+        },
+    )
+}
+
+/// Any act but a genesis.
+fn act() -> impl Strategy<Value = Act> {
+    let certify = (option::of(principal()), author(), rank(), option::of(hlc()), text()).prop_map(
+        |(principal, key, rank, not_after, name)| Act::Certify(Certify { principal, key, rank, not_after, name }),
+    );
+    let labels = proptest::collection::btree_map("[a-z]{1,8}", text(), 0..4);
+    let member = (principal(), author(), rank(), option::of(hlc()), labels).prop_map(
+        |(principal, key, rank, not_after, labels)| {
+            Act::Member(Member { principal, key, rank, not_after, labels: labels.into_iter().collect() })
+        },
+    );
+    let role = select(vec![BuiltInRole::Admin, BuiltInRole::Editor, BuiltInRole::Reader]).prop_map(Role::BuiltIn);
+    let grant = (principal(), role, target(), rank(), option::of(hlc())).prop_map(
+        |(principal, role, target, rank, not_after)| Act::Grant(Grant { principal, role, target, rank, not_after }),
+    );
+    let cut = prop_oneof![op_id().prop_map(RevokeTarget::Statement), principal().prop_map(RevokeTarget::Principal)];
+    let revoke = (cut, pins(), any::<bool>(), text())
+        .prop_map(|(target, pins, cascade, why)| Act::Revoke(Revoke { target, pins, cascade, why }));
+    let readmit = (op_id(), pins()).prop_map(|(revocation, pins)| Act::Readmit(Readmit { revocation, pins }));
+    prop_oneof![
+        certify,
+        member,
+        grant,
+        revoke,
+        readmit,
+        collection().prop_map(Act::Collection),
+        (1..=u32::MAX).prop_map(|version| Act::Rules(Rules { version })),
+        op_id().prop_map(|act| Act::Approve(Approve { act })),
+    ]
+}
+
+/// A control payload with the certificate in its proof.
+fn control(certificate: OpId) -> impl Strategy<Value = Payload> {
+    (act(), op_ids(limits::PROOF_MAX - 1)).prop_map(move |(act, mut proof)| {
+        proof.push(certificate);
+        proof.sort();
+        proof.dedup();
+        Payload::Control(Control { proof, act })
+    })
+}
+
+/// A signed genesis.
+pub fn genesis_op() -> impl Strategy<Value = Op> {
+    let parts = secret_key().prop_flat_map(|key| {
+        let act = genesis(key.author());
+        (Just(key), act, any::<[u8; 8]>(), hlc())
+    });
+    parts.prop_map(|(key, act, session, hlc)| {
+        let header = Header {
+            version: limits::OP_VERSION,
+            cluster: ClusterId::ZERO,
+            shard: ShardId::control(),
+            author: key.author(),
+            certificate: OpId::ZERO,
+            session: SessionId::new(session),
+            seq: 1,
+            prev: OpId::ZERO,
+            hlc,
+            control_heads: Vec::new(),
+            payload: Payload::Control(Control { proof: Vec::new(), act }),
+        };
+        Op::sign(header, Vec::new(), &key).expect("a valid genesis")
+    })
+}
+
+/// A signed data or control op of some cluster, well-formed but out of any context.
+pub fn op() -> impl Strategy<Value = Op> {
+    let payload = |certificate| {
+        prop_oneof![data(), control(certificate).prop_map(|payload| (ShardId::control(), payload, Vec::new())),]
+    };
+    let head = (op_id(), op_ids(limits::CONTROL_HEADS_MAX), any::<[u8; 8]>(), number(), op_id(), hlc());
+    let parts = (secret_key(), op_id(), head).prop_flat_map(move |(key, certificate, head)| {
+        (Just(key), Just(certificate), Just(head), payload(certificate))
+    });
+    parts.prop_map(|(key, certificate, (cluster, control_heads, session, seq, prev, hlc), (shard, payload, bodies))| {
+        let header = Header {
+            version: limits::OP_VERSION,
+            cluster: ClusterId::from(cluster),
+            shard,
+            author: key.author(),
+            certificate,
+            session: SessionId::new(session),
+            seq: seq.max(1),
+            prev: if seq <= 1 { OpId::ZERO } else { prev },
+            hlc,
+            control_heads,
+            payload,
+        };
+        Op::sign(header, bodies, &key).expect("a valid op")
+    })
+}
