@@ -26,6 +26,8 @@ pub const CHANGE_BYTES_MAX: usize = 1 << 20;
 pub const CHANGE_OPS_MAX: u64 = 50_000;
 /// Predecessors in one Automerge change.
 pub const CHANGE_PREDS_MAX: u64 = 100_000;
+/// Keys and mark names of one Automerge change together, written out: run lengths repeat one for nothing.
+pub const CHANGE_KEY_BYTES_MAX: u64 = 16 << 20;
 /// Dependencies of one Automerge change, and heads that a delete names.
 pub const CHANGE_DEPS_MAX: usize = 1_024;
 /// How far the first op id of a change may lie beyond its ancestors' last.

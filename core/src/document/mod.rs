@@ -1,1 +1,16 @@
 //! Documents: Automerge behind an admission gate, seen as JSON.
+
+pub mod gate;
+mod loaded;
+mod local;
+mod native;
+#[cfg(test)]
+mod tests;
+pub mod transplant;
+mod view;
+
+pub use gate::{Admission, Candidate, GateError, Hold};
+pub use loaded::{Document, LoadError, SnapshotError};
+pub use local::{EditError, LocalChange};
+pub use native::{change_hash, native_actor, native_hash};
+pub use view::ViewError;

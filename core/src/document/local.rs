@@ -1,0 +1,266 @@
+//! Changes that this replica makes.
+
+use std::num::NonZeroU64;
+
+use automerge::legacy::{ElementId, Key, ObjectId, OpId};
+use automerge::transaction::{CommitOptions, Transactable, Transaction};
+use automerge::{Automerge, AutomergeError, Change, ExpandedChange, ReadDoc};
+use bytes::Bytes;
+
+use super::Document;
+use super::gate::{self, GateError, guarded};
+use super::native::{change_hash, native_actor, native_hash};
+use super::view::{self, View};
+use crate::id::{ActorId, ChangeHash};
+use crate::limits;
+
+/// A change made here, as it is to be signed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalChange {
+    /// Automerge's hash of it.
+    pub hash: ChangeHash,
+    /// Its raw bytes; they pass the gate of every replica.
+    pub bytes: Bytes,
+    /// Whether it has no dependencies, so that the header says "create".
+    pub is_create: bool,
+}
+
+/// Why an edit was not made; the document is as before, except after [`Broken`](Self::Broken).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EditError<E> {
+    /// The edit itself failed.
+    #[error("edit the document")]
+    Edit(#[source] E),
+    /// The change would not pass the gate: the edit is too large or nests too deep.
+    #[error("the edit makes a change that no replica takes")]
+    Gate(#[source] GateError),
+    /// More concurrent heads than a change can depend on: merge them first, see [`Document::merge_heads`].
+    #[error("the document has too many concurrent heads")]
+    Heads,
+    /// Automerge failed: this copy of the document must be dropped and loaded again.
+    #[error("automerge failed: {0}")]
+    Broken(String),
+}
+
+/// Never returned by the edit of an empty change.
+enum NoEdit {}
+
+impl Document {
+    /// Edits the visible document under `actor` and returns the change, or `None` if nothing was changed.
+    ///
+    /// The change depends on all [heads](Document::heads), and has neither time nor message: the header has the time.
+    /// An actor must belong to one stream, principal and document; two replicas that share one fork it.
+    ///
+    /// # Errors
+    /// [`EditError`]. On any but [`EditError::Broken`] nothing was changed.
+    pub fn local_edit<R, E>(
+        &mut self,
+        actor: &ActorId,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
+    ) -> Result<(Option<LocalChange>, R), EditError<E>> {
+        if let Some(broken) = &self.broken {
+            return Err(EditError::Broken(broken.clone()));
+        }
+        if self.heads.len() >= limits::CHANGE_DEPS_MAX {
+            return Err(EditError::Heads);
+        }
+        let native = native_actor(actor);
+        if matches!(self.view, View::Full) {
+            return self.edit_in_place(native, edit);
+        }
+        // On a copy: the change that comes out is only a draft of the one in the signed space.
+        let mut draft = self.view().clone();
+        draft.set_actor(native);
+        let (change, result) = transact(&mut draft, edit)?;
+        let Some(change) = change else {
+            return Ok((None, result));
+        };
+        let expanded = self.retarget(&change);
+        Ok((Some(self.commit(expanded)?), result))
+    }
+
+    /// Makes an empty change that depends on as many heads as it may, if there are more than
+    /// [`limits::DOC_HEADS_MAX`]: otherwise every later change would carry them all. Call it again until it returns
+    /// `None`.
+    ///
+    /// # Errors
+    /// [`EditError::Gate`] or [`EditError::Broken`]; nothing was changed.
+    pub fn merge_heads(&mut self, actor: &ActorId) -> Result<Option<LocalChange>, EditError<std::convert::Infallible>> {
+        if self.heads.len() <= limits::DOC_HEADS_MAX {
+            return Ok(None);
+        }
+        if let Some(broken) = &self.broken {
+            return Err(EditError::Broken(broken.clone()));
+        }
+        // One place is kept for the actor's own last change.
+        let deps: Vec<_> = self.heads.iter().take(limits::CHANGE_DEPS_MAX - 1).map(native_hash).collect();
+        let merge = self.follow(native_actor(actor), deps);
+        match self.commit::<NoEdit>(merge) {
+            Ok(change) => Ok(Some(change)),
+            Err(EditError::Gate(error)) => Err(EditError::Gate(error)),
+            Err(EditError::Heads) => Err(EditError::Heads),
+            Err(EditError::Broken(error)) => Err(EditError::Broken(error)),
+            Err(EditError::Edit(never)) => match never {},
+        }
+    }
+
+    /// The usual case: nothing is void, so the transaction's change is the one to sign.
+    fn edit_in_place<R, E>(
+        &mut self,
+        actor: automerge::ActorId,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
+    ) -> Result<(Option<LocalChange>, R), EditError<E>> {
+        if *self.full.get_actor() != actor {
+            self.full.set_actor(actor);
+        }
+        let (change, result) = transact(&mut self.full, edit).inspect_err(|error| {
+            if let EditError::Broken(panic) = error {
+                self.broken = Some(panic.clone());
+            }
+        })?;
+        let Some(change) = change else {
+            return Ok((None, result));
+        };
+        if let Err(error) = check(&self.full, &change) {
+            self.undo(&change)?;
+            return Err(EditError::Gate(error));
+        }
+        let local = LocalChange::of(&change);
+        self.heads.clear();
+        self.heads.extend(self.full.get_heads().iter().map(change_hash));
+        self.value_bytes += local.bytes.len();
+        self.refresh_deleted();
+        Ok((Some(local), result))
+    }
+
+    /// Takes the last change out again, by building the document without it: the rare way back from an edit that
+    /// turned out too large only when it was encoded.
+    fn undo<E>(&mut self, last: &Change) -> Result<(), EditError<E>> {
+        let rebuilt = guarded(|| {
+            let changes = self.full.get_changes(&[]).into_iter().filter(|change| change.hash() != last.hash());
+            view::from_changes(changes.collect())
+        });
+        match rebuilt.unwrap_or_else(Err) {
+            Ok(full) => {
+                self.full = full;
+                Ok(())
+            }
+            Err(error) => {
+                self.broken = Some(error.clone());
+                Err(EditError::Broken(error))
+            }
+        }
+    }
+
+    /// An empty change of an actor after `deps` and its own last change.
+    fn follow(&self, actor: automerge::ActorId, mut deps: Vec<automerge::ChangeHash>) -> ExpandedChange {
+        let last = self.full.get_changes_meta(&[]).into_iter().filter(|meta| *meta.actor == actor);
+        let last = last.max_by_key(|meta| meta.seq).map(|meta| (meta.seq, meta.hash));
+        deps.extend(last.map(|(_, hash)| hash));
+        deps.sort_unstable();
+        deps.dedup();
+        let top = deps.iter().filter_map(|dep| self.full.get_change_meta_by_hash(dep)).map(|meta| meta.max_op).max();
+        ExpandedChange {
+            operations: Vec::new(),
+            actor_id: actor,
+            hash: None,
+            seq: last.map_or(0, |(seq, _)| seq) + 1,
+            start_op: NonZeroU64::MIN.saturating_add(top.unwrap_or(0)),
+            time: 0,
+            message: None,
+            deps,
+            extra_bytes: Vec::new(),
+            author: None,
+        }
+    }
+
+    /// Carries a change that was made on the view into the signed space. Operation ids are the same there, except that
+    /// those of the change itself have to lie above its ancestors', void ones included.
+    fn retarget(&self, draft: &Change) -> ExpandedChange {
+        let deps = self.heads.iter().map(native_hash).collect();
+        let mut change = self.follow(draft.actor_id().clone(), deps);
+        let (from, to) = (draft.start_op().get(), change.start_op.get());
+        let moved = |id: &mut OpId| {
+            // All earlier operations of the view have smaller numbers.
+            if id.0 >= from && id.1 == *draft.actor_id() {
+                id.0 = id.0 - from + to;
+            }
+        };
+        change.operations = draft.decode().operations;
+        for op in &mut change.operations {
+            if let ObjectId::Id(object) = &mut op.obj {
+                moved(object);
+            }
+            if let Key::Seq(ElementId::Id(element)) = &mut op.key {
+                moved(element);
+            }
+            let mut preds: Vec<OpId> = op.pred.iter().cloned().collect();
+            preds.iter_mut().for_each(moved);
+            op.pred = preds.into();
+        }
+        change
+    }
+
+    /// Takes in a change that was made for the signed space.
+    fn commit<E>(&mut self, change: ExpandedChange) -> Result<LocalChange, EditError<E>> {
+        let (full, change) = guarded(|| {
+            let change = Change::from(change);
+            let mut full = self.full.clone();
+            view::apply_all(&mut full, vec![change.clone()]).map(|()| (full, change))
+        })
+        .unwrap_or_else(Err)
+        .map_err(EditError::Broken)?;
+        check(&full, &change).map_err(EditError::Gate)?;
+        self.take_in(full, std::slice::from_ref(&change)).map_err(|error| EditError::Broken(error.to_string()))?;
+        Ok(LocalChange::of(&change))
+    }
+}
+
+impl LocalChange {
+    fn of(change: &Change) -> Self {
+        Self {
+            hash: change_hash(&change.hash()),
+            bytes: Bytes::copy_from_slice(change.raw_bytes()),
+            is_create: change.deps().is_empty(),
+        }
+    }
+}
+
+/// Runs an edit as one transaction and returns the change, if it is one.
+fn transact<R, E>(
+    doc: &mut Automerge,
+    edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
+) -> Result<(Option<Change>, R), EditError<E>> {
+    let mut transaction = guarded(|| doc.transaction()).map_err(EditError::Broken)?;
+    // The transaction stays outside, so that a panic does not roll it back while unwinding: a second one would abort.
+    let result = match guarded(|| edit(&mut transaction)) {
+        Ok(Ok(result)) if transaction.pending_ops() as u64 <= limits::CHANGE_OPS_MAX => result,
+        other => {
+            let rolled_back = guarded(|| transaction.rollback());
+            return Err(match (other, rolled_back) {
+                (Err(panic), _) | (_, Err(panic)) => EditError::Broken(panic),
+                (Ok(Ok(_)), Ok(_)) => EditError::Gate(GateError::Limit("operations")),
+                (Ok(Err(error)), Ok(_)) => EditError::Edit(error),
+            });
+        }
+    };
+    let hash =
+        guarded(|| transaction.commit_with(CommitOptions::default().with_time(0)).0).map_err(EditError::Broken)?;
+    let change =
+        guarded(|| hash.map(|hash| doc.get_change_by_hash(&hash).ok_or(AutomergeError::InvalidHash(hash))).transpose());
+    match change {
+        Ok(Ok(change)) => Ok((change, result)),
+        Ok(Err(error)) => Err(EditError::Broken(error.to_string())),
+        Err(panic) => Err(EditError::Broken(panic)),
+    }
+}
+
+/// The bounds that an honest change can break.
+fn check(doc: &Automerge, change: &Change) -> Result<(), GateError> {
+    let scan = gate::prescan(change.raw_bytes())?;
+    if scan.contents.objects && !gate::depth_fits(doc, change) {
+        return Err(GateError::Depth);
+    }
+    Ok(())
+}

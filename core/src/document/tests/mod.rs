@@ -1,0 +1,6 @@
+mod making;
+
+mod convergence;
+mod deletes;
+mod local;
+mod voids;
