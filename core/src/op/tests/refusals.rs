@@ -445,7 +445,7 @@ fn oversized() {
 fn the_largest_op_goes_through() {
     let bytes_each = limits::OP_BODIES_BYTES_MAX / limits::OP_CHANGES_MAX;
     let large = body(&vec![0xff; bytes_each]);
-    let docs = (0..limits::OP_CHANGES_MAX).map(|n| vec![change(&format!("{n:0>120}"), &large)]);
+    let docs = (0..limits::OP_CHANGES_MAX).map(|n| vec![change(&format!("{n:0>170}"), &large)]);
     let payload = Payload::Data(docs.map(transaction).collect());
     let op = Op::sign(header(payload), vec![large; limits::OP_CHANGES_MAX], &key()).unwrap();
     assert_eq!(Op::decode(&op.encode(), cluster()).unwrap(), op);
