@@ -1,0 +1,24 @@
+//! What the whole-system tests share: where the repository is and how its files are read.
+
+use std::path::{Path, PathBuf};
+
+/// Returns the root of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Reads a text file of the repository.
+///
+/// # Panics
+/// If it cannot be read: the test that needs it has failed then.
+#[must_use]
+pub fn read(path: &str) -> String {
+    let path = repository().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| unreadable(&path, &error))
+}
+
+#[expect(clippy::panic, reason = "the caller is a test")]
+fn unreadable(path: &Path, error: &std::io::Error) -> ! {
+    panic!("{}: {error}", path.display())
+}

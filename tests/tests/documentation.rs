@@ -1,0 +1,107 @@
+//! Documents that state facts about the code are held to them.
+
+use std::collections::BTreeMap;
+
+use folkmoot_tests::{read, repository};
+
+/// The constants of a Rust file: name and expression.
+fn constants(source: &str) -> BTreeMap<String, String> {
+    let declarations = source.lines().filter_map(|line| line.strip_prefix("pub const "));
+    declarations
+        .map(|line| {
+            let (name, rest) = line.split_once(':').unwrap();
+            let value = rest.split_once(" = ").unwrap().1;
+            (name.to_owned(), value.trim_end_matches(';').to_owned())
+        })
+        .collect()
+}
+
+/// Evaluates the few forms in which bounds are written: numbers, names, `a << b`, `a * b`, `a + b` and seconds.
+fn evaluate(expression: &str, constants: &BTreeMap<String, String>) -> String {
+    if let Some(seconds) = expression.strip_prefix("Duration::from_secs(") {
+        return format!("{} s", evaluate(seconds.trim_end_matches(')'), constants));
+    }
+    let sides = |operator: &str| {
+        let (left, right) = expression.split_once(operator)?;
+        let number = |side: &str| evaluate(side.trim(), constants).parse::<u64>().unwrap();
+        Some((number(left), number(right)))
+    };
+    // The operator that binds least comes first. Rust lets `<<` bind less than `+`.
+    if let Some((left, right)) = sides("<<") {
+        (left << right).to_string()
+    } else if let Some((left, right)) = sides("+") {
+        (left + right).to_string()
+    } else if let Some((left, right)) = sides("*") {
+        (left * right).to_string()
+    } else if let Some(named) = constants.get(expression) {
+        evaluate(named, constants)
+    } else {
+        expression.replace('_', "").parse::<u64>().unwrap_or_else(|_| panic!("cannot read {expression}")).to_string()
+    }
+}
+
+#[test]
+fn every_bound_stands_in_the_format_with_its_value() {
+    let constants = constants(&read("core/src/limits.rs"));
+    assert!(constants.len() > 30, "{constants:?}");
+    let rows: BTreeMap<_, _> = read("docs/format.md")
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let name = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
+            let is_constant = name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+            is_constant.then_some((name.to_owned(), cells.next()?.to_owned()))
+        })
+        .collect();
+    let stated: BTreeMap<_, _> =
+        constants.iter().map(|(name, expression)| (name.clone(), evaluate(expression, &constants))).collect();
+    let only_in = |left: &BTreeMap<String, String>, right: &BTreeMap<String, String>| -> Vec<String> {
+        let entries = left.iter().filter(|(name, value)| right.get(*name) != Some(value));
+        entries.map(|(name, value)| format!("| `{name}` | {value} |")).collect()
+    };
+    let (wrong, missing) = (only_in(&rows, &stated), only_in(&stated, &rows));
+    assert!(
+        wrong.is_empty() && missing.is_empty(),
+        "docs/format.md differs from core/src/limits.rs: wrong {wrong:#?}, missing {missing:#?}"
+    );
+}
+
+/// Every domain and every keyspace is a word of the format too.
+#[test]
+fn every_hash_domain_and_keyspace_stands_in_the_format() {
+    let format = read("docs/format.md");
+    let hash = read("core/src/hash.rs");
+    let domains: Vec<_> = hash.split("b\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let domains: Vec<_> = domains.into_iter().filter(|text| text.starts_with("folkmoot/")).collect();
+    assert!(domains.len() >= 9, "{domains:?}");
+    for domain in domains {
+        assert!(format.contains(&format!("`{domain}`")), "{domain} is missing");
+    }
+    for keyspace in folkmoot_core::store::Keyspace::ALL {
+        assert!(format.contains(&format!("| `{}` |", keyspace.name())), "{keyspace} is missing");
+    }
+}
+
+/// Links between the project's documents lead somewhere.
+#[test]
+fn links_in_documents_lead_to_files() {
+    let mut folders = vec![repository(), repository().join("docs"), repository().join("docs/decisions")];
+    folders.push(repository().join("examples/data"));
+    let mut links = 0;
+    for folder in folders {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+                if !target.is_empty() && !target.contains("://") {
+                    assert!(folder.join(target).exists(), "{}: {target} leads nowhere", path.display());
+                    links += 1;
+                }
+            }
+        }
+    }
+    assert!(links > 0);
+}
