@@ -1,1 +1,40 @@
-//! The replication protocol, sans-io.
+//! The replication protocol, sans-io: `docs/protocol.md` describes it from the outside.
+//!
+//! [`Engine`] knows what this replica has (heads), what its peers have, and brings the two together. It does no I/O and knows
+//! no clock: [`Input`]s go in, [`Effect`]s come out, the time is an argument, and equal inputs give equal effects.
+//!
+//! - *Live*: ops that became durable are pushed to a few eager peers and announced to the rest.
+//! - *Repair*: digests tell where two replicas differ, cursors and head lists tell what is missing, ranged pulls fetch it.
+//! - *Needs*: what is known by name only (a change, a pinned op) is searched for.
+//! - *Forks*: where two chains of one stream part is found, and the other branch handed over as proof.
+//!
+//! Invariants: only durable ops are counted in digests, served, passed on or acknowledged. Every run handed to the caller
+//! continues its stream and ends in an op that a signature or a pin vouches for. Of one stream at most one range is under way.
+//! Everything is bounded by a constant of [`limits`].
+
+mod api;
+mod credit;
+mod digest;
+mod engine;
+mod fork;
+mod frame;
+mod heads;
+mod held;
+pub mod limits;
+mod live;
+mod need;
+mod peer;
+mod pull;
+mod random;
+mod run;
+mod serve;
+mod status;
+mod sync;
+
+pub use api::{
+    AbsorbedCursor, CertificateState, Committed, Config, DisconnectReason, Effect, Input, Lane, Misbehaviour, Peer,
+    Policy, StoredHead, StoredOp, Subscription, Ticket, Timestamp,
+};
+pub use digest::{HeadState, ShardDigest, Tip};
+pub use engine::Engine;
+pub use status::{Counters, Load, PeerStatus};

@@ -1,0 +1,478 @@
+//! What goes into the engine and what comes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::digest::Tip;
+use crate::hlc::Hlc;
+use crate::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, OpId, ShardId, StoreEpoch, StreamId};
+use crate::op::Op;
+
+/// A member node, named by its key, which is also its libp2p identity.
+pub type Peer = AuthorKey;
+
+/// Microseconds since 1970 that never go back within one life of the engine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// Wraps microseconds since 1970.
+    #[must_use]
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Returns microseconds since 1970.
+    #[must_use]
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+
+    /// Returns milliseconds since 1970.
+    #[must_use]
+    pub const fn millis(self) -> u64 {
+        self.0 / 1_000
+    }
+
+    /// Returns the time after `delay`.
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// One of the four ordered byte streams of a connection. Codes are the format.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Lane {
+    /// Requests, digests, acknowledgements, credit.
+    Control,
+    /// Pushed ops and announcements.
+    Live,
+    /// Answers to requests.
+    Repair,
+    /// Document snapshots and other bulk.
+    Snapshot,
+}
+
+impl Lane {
+    /// Every lane.
+    pub const ALL: [Self; 4] = [Self::Control, Self::Live, Self::Repair, Self::Snapshot];
+}
+
+impl Serialize for Lane {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(match self {
+            Self::Control => 0,
+            Self::Live => 1,
+            Self::Repair => 2,
+            Self::Snapshot => 3,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Lane {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u8::deserialize(deserializer)? {
+            0 => Ok(Self::Control),
+            1 => Ok(Self::Live),
+            2 => Ok(Self::Repair),
+            3 => Ok(Self::Snapshot),
+            other => Err(serde::de::Error::custom(format!("unknown lane {other}"))),
+        }
+    }
+}
+
+/// Which collections a node holds. The control log belongs to all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Subscription {
+    /// Everything.
+    All,
+    /// These only; at most [`super::limits::SUBSCRIPTION_MAX`] count.
+    Collections(std::collections::BTreeSet<CollectionName>),
+}
+
+impl Subscription {
+    /// Returns whether the collection belongs to it.
+    #[must_use]
+    pub fn covers(&self, collection: &CollectionName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Collections(names) => collection.as_str() == CollectionName::CONTROL || names.contains(collection),
+        }
+    }
+}
+
+/// What an engine is made with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub me: Peer,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Epoch of the store: what arrivals count from.
+    pub epoch: StoreEpoch,
+    /// What the node holds.
+    pub subscription: Subscription,
+    /// Seed of the engine's own choices (jitter, eager peers).
+    pub seed: u64,
+    /// Time at the start.
+    pub now: Timestamp,
+}
+
+/// A stream's durable head, as loaded from the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredHead {
+    /// The shard.
+    pub shard: ShardId,
+    /// The stream.
+    pub stream: StreamId,
+    /// The last op.
+    pub tip: Tip,
+    /// Its time.
+    pub hlc: Hlc,
+    /// Arrival of the last change of the head (op committed or fork proved), unique in the shard.
+    pub arrival: u64,
+    /// Smallest sequence number at which two ops are stored.
+    pub fork: Option<u64>,
+}
+
+/// How far the heads of a peer's shard were absorbed: what `arrival` and all before it brought is durable here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AbsorbedCursor {
+    /// The peer.
+    pub peer: Peer,
+    /// The shard.
+    pub shard: ShardId,
+    /// The epoch of the peer's store.
+    pub epoch: StoreEpoch,
+    /// The arrival.
+    pub arrival: u64,
+}
+
+/// An op that became durable here.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The op.
+    pub op: Arc<Op>,
+    /// Its arrival in its shard.
+    pub arrival: u64,
+}
+
+/// An encoded op from the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredOp {
+    /// [`Op::encode`].
+    pub bytes: Bytes,
+    /// Id of the op.
+    pub id: OpId,
+    /// Whether it carries its signature.
+    pub signed: bool,
+}
+
+/// Names a question of the engine to the store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ticket(pub(super) u64);
+
+/// What happens to the engine.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A connection to a member stands; all lanes are new.
+    PeerUp {
+        /// The member.
+        peer: Peer,
+    },
+    /// The connection is gone.
+    PeerDown {
+        /// The member.
+        peer: Peer,
+    },
+    /// A frame arrived.
+    Frame {
+        /// From whom.
+        peer: Peer,
+        /// On which lane.
+        lane: Lane,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// Answers [`Effect::ReadOps`]: consecutive ops, fewer or none if they are not there.
+    OpsRead {
+        /// Of the question.
+        ticket: Ticket,
+        /// The ops.
+        ops: Vec<StoredOp>,
+    },
+    /// Answers [`Effect::ReadIds`], in the order of the question; `None` where there is no op.
+    IdsRead {
+        /// Of the question.
+        ticket: Ticket,
+        /// The ids.
+        ids: Vec<Option<OpId>>,
+    },
+    /// Answers [`Effect::ReadBranches`].
+    BranchesRead {
+        /// Of the question.
+        ticket: Ticket,
+        /// Each branch from the wanted sequence number.
+        branches: Vec<Vec<StoredOp>>,
+    },
+    /// Answers [`Effect::LocateChanges`]: those that are here.
+    ChangesLocated {
+        /// Of the question.
+        ticket: Ticket,
+        /// Change, stream and sequence number.
+        found: Vec<(ChangeHash, StreamId, u64)>,
+    },
+    /// A document depends on a change that is not here.
+    NeedChange {
+        /// Shard of the document.
+        shard: ShardId,
+        /// The change.
+        change: ChangeHash,
+        /// Who probably has it.
+        hint: Option<Peer>,
+    },
+    /// The change is here, or no longer needed.
+    ChangeSettled {
+        /// Shard of the document.
+        shard: ShardId,
+        /// The change.
+        change: ChangeHash,
+    },
+    /// The chain that leads to this op is needed: a pin names it.
+    NeedOp {
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+        /// Position and id.
+        tip: Tip,
+        /// Who probably has it.
+        hint: Option<Peer>,
+    },
+    /// The op is here, or no longer needed.
+    OpSettled {
+        /// The stream.
+        stream: StreamId,
+        /// Its id.
+        id: OpId,
+    },
+    /// The store or the verdict engine did not take what [`Effect::Ingest`] offered; nothing beyond the durable head of
+    /// the stream is under way any more.
+    Refused {
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The branch ops of [`Effect::ForkFound`] are durable.
+    ForkStored {
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+        /// Smallest sequence number with two ops.
+        seq: u64,
+        /// The arrival given to it.
+        arrival: u64,
+    },
+    /// The policy changed (control ops were committed). What was held for it is tried again.
+    PolicyChanged {
+        /// Streams whose [`Policy::closed_at`] may answer differently now.
+        streams: Vec<(ShardId, StreamId)>,
+    },
+    /// Time passed; due when [`super::Engine::next_wakeup`] is reached.
+    Tick,
+}
+
+/// What the caller must now do, in order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send a frame. Credit for it is taken already.
+    Send {
+        /// To whom.
+        peer: Peer,
+        /// On which lane.
+        lane: Lane,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// Store these ops and call [`super::Engine::committed`], or tell [`Input::Refused`]. They continue the stream; chain
+    /// and signature are checked. Mid-run ops come without signature.
+    Ingest {
+        /// Who sent them.
+        from: Peer,
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+        /// Consecutive ops.
+        ops: Vec<Arc<Op>>,
+    },
+    /// Read ops of a stream's main chain.
+    ReadOps {
+        /// To be given back.
+        ticket: Ticket,
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+        /// First sequence number.
+        from_seq: u64,
+        /// At most so many.
+        ops_max: usize,
+        /// At most so many encoded bytes, but the first op in any case.
+        bytes_max: usize,
+    },
+    /// Read op ids of a stream's main chain.
+    ReadIds {
+        /// To be given back.
+        ticket: Ticket,
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+        /// Sequence numbers, at most [`super::limits::RUN_OPS_MAX`] + 1.
+        seqs: Vec<u64>,
+    },
+    /// Read branches: the chain that holds `through`, or, without it, every one held, the main chain first, at most
+    /// [`super::limits::BRANCHES_MAX`]. Bounds hold for each.
+    ReadBranches {
+        /// To be given back.
+        ticket: Ticket,
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+        /// First sequence number.
+        from_seq: u64,
+        /// The op to which the branch must lead.
+        through: Option<Tip>,
+        /// At most so many ops of each.
+        ops_max: usize,
+        /// At most so many encoded bytes of each, but the first op in any case.
+        bytes_max: usize,
+    },
+    /// Find the ops that carry changes.
+    LocateChanges {
+        /// To be given back.
+        ticket: Ticket,
+        /// The shard.
+        shard: ShardId,
+        /// The changes.
+        changes: Vec<ChangeHash>,
+    },
+    /// Another branch of a stream, verified by chain and signature. Store the ops under their own keys, tell the authority and
+    /// answer [`Input::ForkStored`]. May be repeated, and may continue a branch given before (its first op then lies beyond `seq`).
+    ForkFound {
+        /// Who sent them.
+        from: Peer,
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+        /// Where this branch leaves the main chain.
+        seq: u64,
+        /// Ops of the branch.
+        ops: Vec<Arc<Op>>,
+    },
+    /// A peer did what no correct peer does.
+    Misbehaved {
+        /// Who.
+        peer: Peer,
+        /// What.
+        what: Misbehaviour,
+    },
+    /// Close the connection. The engine has forgotten the peer.
+    Disconnect {
+        /// Who.
+        peer: Peer,
+        /// Why.
+        reason: DisconnectReason,
+    },
+}
+
+/// What no correct peer does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Misbehaviour {
+    /// A frame or op that does not decode, or breaks a bound.
+    Malformed,
+    /// A frame of a later version that may not be ignored.
+    UnknownFrame,
+    /// A frame on a lane that is not its own.
+    WrongLane,
+    /// More bytes than were granted.
+    CreditOverrun,
+    /// Another cluster.
+    ForeignCluster,
+    /// Another protocol version.
+    ForeignVersion,
+    /// A hello that names another node than the connection proves, or a second hello.
+    FalseHello,
+    /// A run that is no chain.
+    BrokenChain,
+    /// A signature that does not hold.
+    BadSignature,
+    /// A key that the certificate was not given to.
+    WrongCertificate,
+    /// An answer that does not fit its question.
+    WrongAnswer,
+}
+
+impl Misbehaviour {
+    /// Returns how grave it is; at [`super::limits::MISBEHAVIOUR_MAX`] in sum the peer is disconnected.
+    #[must_use]
+    pub const fn score(self) -> u32 {
+        match self {
+            Self::UnknownFrame
+            | Self::CreditOverrun
+            | Self::ForeignCluster
+            | Self::ForeignVersion
+            | Self::FalseHello
+            | Self::WrongLane => 100,
+            Self::Malformed => 50,
+            Self::BrokenChain | Self::BadSignature | Self::WrongCertificate => 34,
+            Self::WrongAnswer => 10,
+        }
+    }
+}
+
+/// Why a connection is to be closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DisconnectReason {
+    /// The sum of its misbehaviour, this being the last.
+    Misbehaved(Misbehaviour),
+    /// It is no member (any more).
+    NotMember,
+    /// As many peers as the engine serves are connected.
+    TooManyPeers,
+}
+
+/// Whether a key may sign under a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CertificateState {
+    /// The certificate is here and was given to the key.
+    Known,
+    /// The certificate is not here.
+    Unknown,
+    /// The certificate was given to another key.
+    Mismatch,
+}
+
+/// What the engine asks of the verdict engine. Answers may change only together with [`Input::PolicyChanged`].
+pub trait Policy {
+    /// Returns whether `author` may sign under the certificate. The genesis is its own owners' certificate.
+    fn certificate(&self, certificate: &OpId, author: &AuthorKey) -> CertificateState;
+
+    /// Returns the pin at which a stream is closed because its certificate is voided; [`Tip::START`] cuts all of it.
+    fn closed_at(&self, stream: &StreamId) -> Option<Tip>;
+
+    /// Returns whether the peer is a member.
+    fn is_member(&self, peer: &Peer) -> bool;
+
+    /// Returns whether the member may hold the collection.
+    fn may_sync(&self, peer: &Peer, collection: &CollectionName) -> bool;
+}

@@ -1,0 +1,391 @@
+//! Frames: what peers say to each other. Layout and bounds: `docs/protocol.md`.
+//!
+//! A frame is the canonical encoding of (tag, content). An unknown tag from 128 up may be ignored: later versions use
+//! those for what an older peer can do without.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::api::Lane;
+use super::digest::{HeadState, Tip};
+use super::limits as bounds;
+use crate::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, OpId, ShardId, StoreEpoch, StreamId};
+use crate::op::codec::{self, tagged_enum};
+
+tagged_enum! {
+    /// A frame.
+    #[derive(Clone, PartialEq, Debug)]
+    pub enum Frame {
+        /// Who speaks. First frame of the control lane.
+        0 => Hello(Hello),
+        /// More credit. Costs none itself.
+        1 => Credit(Credit),
+        /// A run that the receiver probably lacks.
+        2 => Push(Run),
+        /// Heads that the receiver may lack.
+        3 => Announce(Vec<Position>),
+        /// "Push to me again."
+        4 => Graft(()),
+        /// "Announce to me only."
+        5 => Prune(()),
+        /// Roll-up of the digests of all shared shards.
+        6 => Digest(RollUp),
+        /// Digests of shards.
+        7 => ShardDigests(Vec<ShardSummary>),
+        /// Asks for heads.
+        8 => HeadsAsk(HeadsAsk),
+        /// A page of heads.
+        9 => Heads(Heads),
+        /// Asks for a range of a stream.
+        10 => Pull(Pull),
+        /// Answers a pull.
+        11 => Range(Answer),
+        /// Ops that are durable at the sender.
+        12 => Ack(Vec<Position>),
+        /// Asks where changes lie.
+        13 => Want(Want),
+        /// Says where changes lie.
+        14 => Found(Found),
+        /// Asks for op ids at some sequence numbers.
+        15 => ChainAsk(ChainAsk),
+        /// Op ids.
+        16 => Chain(Chain),
+        /// Asks for branches of a forked stream.
+        17 => BranchAsk(BranchAsk),
+        /// One branch; the last answer to a question is an empty run.
+        18 => Branch(Answer),
+        /// The question cannot be served now.
+        19 => Busy(u32),
+    }
+}
+
+/// Who speaks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`bounds::PROTOCOL_VERSION`].
+    pub version: u16,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The sender's node key: the one that its connection proves.
+    pub node: AuthorKey,
+    /// Epoch of its store: what its arrivals count from.
+    pub epoch: StoreEpoch,
+    /// Collections that it holds, ascending; none means all.
+    pub collections: Option<Vec<CollectionName>>,
+}
+
+/// How many bytes the receiver of this may have sent on a lane since the connection began. Cumulative, so that a
+/// grant that crosses others on its way does no harm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Credit {
+    /// The lane.
+    pub lane: Lane,
+    /// The limit.
+    pub bytes: u64,
+}
+
+/// Consecutive ops of one stream, encoded, the last one signed (or named by a pin).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// The ops.
+    pub ops: Vec<ByteBuf>,
+}
+
+/// A position in a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Position {
+    /// The shard.
+    pub shard: ShardId,
+    /// The stream.
+    pub stream: StreamId,
+    /// Sequence number.
+    pub seq: u64,
+}
+
+/// Roll-up over the shared shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RollUp {
+    /// Short digest.
+    pub digest: crate::id::Salt,
+}
+
+/// The digest of a shard.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ShardSummary {
+    /// The shard.
+    pub shard: ShardId,
+    /// Short digest.
+    pub digest: crate::id::Salt,
+    /// Streams in it.
+    pub count: u64,
+}
+
+/// Asks for heads of a shard.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HeadsAsk {
+    /// Names the answer.
+    pub request: u32,
+    /// The shard.
+    pub shard: ShardId,
+    /// From where.
+    pub from: HeadsFrom,
+}
+
+tagged_enum! {
+    /// Where a page of heads begins.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum HeadsFrom {
+        /// Heads that changed after an arrival of the store's epoch.
+        0 => Cursor((StoreEpoch, u64)),
+        /// All heads, in order of stream id, after this one (zero: from the first).
+        1 => After(StreamId),
+    }
+}
+
+/// A page of heads.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Heads {
+    /// The request.
+    pub request: u32,
+    /// How the page was made: by cursor (arrival of its last entry), or the whole list where the cursor did not help.
+    pub next: HeadsFrom,
+    /// The sender's last arrival in the shard.
+    pub arrival: u64,
+    /// Whether this is the last page.
+    pub last: bool,
+    /// The heads.
+    pub heads: Vec<HeadLine>,
+}
+
+/// A line of a page of heads.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HeadLine {
+    /// The stream.
+    pub stream: StreamId,
+    /// Sequence number: of the head, or of the fork.
+    pub seq: u64,
+    /// Op id of the head, or of the pin of a forked stream; zero where there is none.
+    pub id: OpId,
+    /// Sequence number of the pin of a forked stream, or none.
+    pub pin: u64,
+    /// Whether the stream is forked.
+    pub forked: bool,
+}
+
+impl HeadLine {
+    /// Makes the line of a stream.
+    #[must_use]
+    pub fn new(stream: StreamId, state: &HeadState) -> Self {
+        match state {
+            HeadState::Open(tip) => Self { stream, seq: tip.seq, id: tip.id, pin: 0, forked: false },
+            HeadState::Forked { seq, pin } => {
+                let pin = pin.unwrap_or(Tip::START);
+                Self { stream, seq: *seq, id: pin.id, pin: pin.seq, forked: true }
+            }
+        }
+    }
+
+    /// Returns what the line says.
+    #[must_use]
+    pub fn state(&self) -> HeadState {
+        if self.forked {
+            let pin = (self.pin > 0).then_some(Tip { seq: self.pin, id: self.id });
+            HeadState::Forked { seq: self.seq, pin }
+        } else {
+            HeadState::Open(Tip { seq: self.seq, id: self.id })
+        }
+    }
+}
+
+tagged_enum! {
+    /// How far a pull may reach in a closed stream.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum Reach {
+        /// To the pin.
+        0 => Pin(()),
+        /// Beyond it: a document depends on what lies there.
+        1 => Beyond(()),
+    }
+}
+
+/// Asks for a range of a stream: from `from` to the first signed op at or after `to`, or as far as one run goes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Pull {
+    /// Names the answer.
+    pub request: u32,
+    /// The shard.
+    pub shard: ShardId,
+    /// The stream.
+    pub stream: StreamId,
+    /// First sequence number.
+    pub from: u64,
+    /// Last sequence number that is wanted.
+    pub to: u64,
+    /// How far it may reach.
+    pub reach: Reach,
+}
+
+/// An answer made of ops; empty if there are none.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// The request.
+    pub request: u32,
+    /// The ops.
+    pub ops: Vec<ByteBuf>,
+}
+
+/// Asks where changes lie.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Want {
+    /// The shard.
+    pub shard: ShardId,
+    /// The changes.
+    pub changes: Vec<ChangeHash>,
+}
+
+/// Says where changes lie.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// The shard.
+    pub shard: ShardId,
+    /// Change, stream and sequence number.
+    pub changes: Vec<(ChangeHash, StreamId, u64)>,
+}
+
+/// Asks for op ids of the sender's chain.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChainAsk {
+    /// Names the answer.
+    pub request: u32,
+    /// The shard.
+    pub shard: ShardId,
+    /// The stream.
+    pub stream: StreamId,
+    /// Sequence numbers.
+    pub seqs: Vec<u64>,
+}
+
+/// Op ids in the order of the question; `None` where there is no op.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Chain {
+    /// The request.
+    pub request: u32,
+    /// The ids.
+    pub ids: Vec<Option<OpId>>,
+}
+
+/// Asks for branches from `from`: the one that holds `through`, or all of them, each to a signed op.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BranchAsk {
+    /// Names the answers.
+    pub request: u32,
+    /// The shard.
+    pub shard: ShardId,
+    /// The stream.
+    pub stream: StreamId,
+    /// First sequence number.
+    pub from: u64,
+    /// The op to which the branch must lead.
+    pub through: Option<Tip>,
+}
+
+/// Why bytes are no frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Not a canonical frame.
+    #[error("decode frame")]
+    Encoding(#[source] codec::CodecError),
+    /// Longer than its kind may be.
+    #[error("frame breaks the bounds of {0}")]
+    Bounds(&'static str),
+    /// Of a later version, and not to be ignored.
+    #[error("unknown frame")]
+    Unknown,
+}
+
+impl Frame {
+    /// Encodes the frame.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        codec::encode(self).into()
+    }
+
+    /// Decodes a frame and checks its bounds; `None` is one that may be ignored.
+    ///
+    /// # Errors
+    /// [`FrameError`], by what is wrong.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+        match bytes {
+            // A pair whose first element is a number from 128 to 255, then below: see the head of this file.
+            [0x92, 0xcc, 128..=255, ..] => return Ok(None),
+            [0x92, 20..=127, ..] => return Err(FrameError::Unknown),
+            _ => {}
+        }
+        let frame: Self = codec::decode(bytes, bounds::FRAME_BYTES_MAX).map_err(FrameError::Encoding)?;
+        frame.check()?;
+        Ok(Some(frame))
+    }
+
+    fn check(&self) -> Result<(), FrameError> {
+        let within = |ok: bool, what| if ok { Ok(()) } else { Err(FrameError::Bounds(what)) };
+        let run = |ops: &[ByteBuf]| {
+            let bytes: usize = ops.iter().map(|op| op.len()).sum();
+            ops.len() <= 1 || (ops.len() <= bounds::RUN_OPS_MAX && bytes <= bounds::RUN_BYTES_MAX)
+        };
+        match self {
+            Self::Hello(hello) => within(
+                hello.collections.as_ref().is_none_or(|names| {
+                    names.len() <= bounds::SUBSCRIPTION_MAX && names.is_sorted_by(|a, b| a < b)
+                }),
+                "hello",
+            ),
+            Self::Push(run_of) => within(!run_of.ops.is_empty() && run(&run_of.ops), "push"),
+            Self::Range(answer) | Self::Branch(answer) => within(run(&answer.ops), "range"),
+            Self::Announce(positions) | Self::Ack(positions) => within(
+                positions.len() <= bounds::ANNOUNCE_MAX && positions.iter().all(|p| p.shard.is_valid()),
+                "positions",
+            ),
+            Self::ShardDigests(digests) => within(
+                digests.len() <= bounds::SHARD_DIGESTS_MAX && digests.iter().all(|d| d.shard.is_valid()),
+                "shard digests",
+            ),
+            Self::HeadsAsk(ask) => within(ask.shard.is_valid(), "heads question"),
+            Self::Heads(heads) => within(heads.heads.len() <= bounds::HEADS_PAGE_MAX, "heads"),
+            Self::Pull(pull) => within(pull.shard.is_valid() && pull.from >= 1 && pull.to >= pull.from, "pull"),
+            Self::Want(want) => within(want.shard.is_valid() && want.changes.len() <= bounds::WANT_MAX, "want"),
+            Self::Found(found) => within(found.shard.is_valid() && found.changes.len() <= bounds::WANT_MAX, "found"),
+            Self::ChainAsk(ask) => {
+                within(ask.shard.is_valid() && ask.seqs.len() <= bounds::CHAIN_SEQS_MAX, "chain question")
+            }
+            Self::Chain(chain) => within(chain.ids.len() <= bounds::CHAIN_SEQS_MAX, "chain"),
+            Self::BranchAsk(ask) => within(
+                ask.shard.is_valid() && ask.from >= 1 && ask.through.is_none_or(|tip| tip.seq >= ask.from),
+                "branch question",
+            ),
+            Self::Credit(_) | Self::Graft(()) | Self::Prune(()) | Self::Digest(_) | Self::Busy(_) => Ok(()),
+        }
+    }
+
+    /// Returns the lane that frames of this kind take.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        match self {
+            Self::Hello(_)
+            | Self::Credit(_)
+            | Self::Graft(())
+            | Self::Prune(())
+            | Self::Digest(_)
+            | Self::ShardDigests(_)
+            | Self::HeadsAsk(_)
+            | Self::Pull(_)
+            | Self::Ack(_)
+            | Self::Want(_)
+            | Self::ChainAsk(_)
+            | Self::BranchAsk(_)
+            | Self::Busy(_) => Lane::Control,
+            Self::Push(_) | Self::Announce(_) => Lane::Live,
+            Self::Heads(_) | Self::Range(_) | Self::Found(_) | Self::Chain(_) | Self::Branch(_) => Lane::Repair,
+        }
+    }
+}

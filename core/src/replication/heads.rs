@@ -1,0 +1,202 @@
+//! What this replica has: for each stream the durable head and the head under way, each shard's digest, and the index
+//! of heads by arrival.
+//!
+//! Invariant: a shard's digest is the sum of the entries of its streams' states, at every moment.
+
+use std::collections::BTreeMap;
+
+use super::api::StoredHead;
+use super::digest::{HeadState, ShardDigest, Tip, roll_up_entry};
+use super::limits as bounds;
+use crate::hlc::Hlc;
+use crate::id::{CollectionName, ShardId, StreamId};
+
+/// A stream with its shard; the control log sorts first.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct StreamAt {
+    place: Place,
+    pub(super) stream: StreamId,
+}
+
+impl StreamAt {
+    pub(super) fn new(shard: &ShardId, stream: StreamId) -> Self {
+        Self { place: Place::new(shard), stream }
+    }
+
+    pub(super) fn shard(&self) -> &ShardId {
+        &self.place.shard
+    }
+}
+
+/// A shard; the control log sorts first, because everything else is judged by it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Place {
+    data: bool,
+    pub(super) shard: ShardId,
+}
+
+impl Place {
+    pub(super) fn new(shard: &ShardId) -> Self {
+        Self { data: !shard.is_control(), shard: shard.clone() }
+    }
+}
+
+/// A head with its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TimedTip {
+    pub(super) tip: Tip,
+    pub(super) hlc: Hlc,
+}
+
+impl TimedTip {
+    pub(super) const START: Self = Self { tip: Tip::START, hlc: Hlc::ZERO };
+}
+
+/// A stream.
+#[derive(Clone, Debug)]
+pub(super) struct Stream {
+    /// On disk.
+    pub(super) durable: TimedTip,
+    /// Handed to the caller; never behind `durable`.
+    pub(super) ingested: TimedTip,
+    pub(super) arrival: u64,
+    pub(super) fork: Option<u64>,
+    pub(super) pin: Option<Tip>,
+    /// Whether ops of it were written here.
+    pub(super) local: bool,
+}
+
+impl Stream {
+    fn new(pin: Option<Tip>) -> Self {
+        Self {
+            durable: TimedTip::START,
+            ingested: TimedTip::START,
+            arrival: 0,
+            fork: None,
+            pin,
+            local: false,
+        }
+    }
+
+    /// Returns what digests and head lists say of the stream; `None` if nothing.
+    pub(super) fn state(&self) -> Option<HeadState> {
+        match (self.fork, self.pin) {
+            (Some(seq), Some(pin)) if pin.seq >= seq => Some(HeadState::Forked { seq, pin: Some(pin) }),
+            (_, Some(pin)) if self.durable.tip.seq >= pin.seq => (pin.seq > 0).then_some(HeadState::Open(pin)),
+            (Some(seq), _) => Some(HeadState::Forked { seq, pin: None }),
+            (None, _) => (self.durable.tip.seq > 0).then_some(HeadState::Open(self.durable.tip)),
+        }
+    }
+
+    /// Returns the last sequence number that may be taken or given without a special reason.
+    pub(super) fn live_end(&self) -> u64 {
+        match (self.fork, self.pin) {
+            // A fork closes the stream: nothing but the branches themselves is of interest.
+            (Some(_), _) => self.durable.tip.seq,
+            (None, Some(pin)) => pin.seq,
+            (None, None) => u64::MAX,
+        }
+    }
+}
+
+/// A shard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shard {
+    pub(super) streams: BTreeMap<StreamId, Stream>,
+    pub(super) by_arrival: BTreeMap<u64, StreamId>,
+    pub(super) digest: ShardDigest,
+    pub(super) arrival: u64,
+}
+
+/// All shards of this replica.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heads {
+    shards: BTreeMap<ShardId, Shard>,
+    /// Sum of the shards' roll-up entries, by collection.
+    roll_ups: BTreeMap<CollectionName, ShardDigest>,
+    streams: usize,
+}
+
+impl Heads {
+    /// Takes a head from disk. Of two for one stream the later counts.
+    pub(super) fn load(&mut self, head: &StoredHead, pin: Option<Tip>) {
+        let tip = TimedTip { tip: head.tip, hlc: head.hlc };
+        self.change(&head.shard, head.stream, pin, |stream| {
+            stream.durable = tip;
+            stream.ingested = tip;
+            stream.fork = head.fork;
+        });
+        self.arrived(&head.shard, head.stream, head.arrival);
+    }
+
+    pub(super) fn shard(&self, shard: &ShardId) -> Option<&Shard> {
+        self.shards.get(shard)
+    }
+
+    pub(super) fn shards(&self) -> impl Iterator<Item = (&ShardId, &Shard)> {
+        self.shards.iter()
+    }
+
+    pub(super) fn roll_ups(&self) -> &BTreeMap<CollectionName, ShardDigest> {
+        &self.roll_ups
+    }
+
+    pub(super) const fn stream_count(&self) -> usize {
+        self.streams
+    }
+
+    pub(super) fn get(&self, at: &StreamAt) -> Option<&Stream> {
+        self.shards.get(at.shard())?.streams.get(&at.stream)
+    }
+
+    /// Returns whether the stream is known or may become so.
+    pub(super) fn has_room(&self, at: &StreamAt) -> bool {
+        self.streams < bounds::STREAMS_MAX || self.get(at).is_some()
+    }
+
+    /// Changes a stream, made if need be (closed at `pin`), and keeps the digests right.
+    pub(super) fn change<R>(
+        &mut self,
+        shard: &ShardId,
+        stream: StreamId,
+        pin: Option<Tip>,
+        edit: impl FnOnce(&mut Stream) -> R,
+    ) -> R {
+        let held = self.shards.entry(shard.clone()).or_default();
+        let entry = held.streams.entry(stream).or_insert_with(|| {
+            self.streams += 1;
+            Stream::new(pin)
+        });
+        let before = entry.state();
+        let result = edit(entry);
+        let after = entry.state();
+        if before != after {
+            let sum = self.roll_ups.entry(shard.collection.clone()).or_default();
+            if !held.digest.is_empty() {
+                sum.remove(&roll_up_entry(shard, &held.digest));
+            }
+            if let Some(before) = before {
+                held.digest.remove(&before.entry(&stream));
+            }
+            if let Some(after) = after {
+                held.digest.add(&after.entry(&stream));
+            }
+            if !held.digest.is_empty() {
+                sum.add(&roll_up_entry(shard, &held.digest));
+            }
+        }
+        result
+    }
+
+    /// Moves a stream to a new place in the order of arrivals.
+    pub(super) fn arrived(&mut self, shard: &ShardId, stream: StreamId, arrival: u64) {
+        let Some(held) = self.shards.get_mut(shard) else { return };
+        let Some(entry) = held.streams.get_mut(&stream) else { return };
+        if held.by_arrival.get(&entry.arrival) == Some(&stream) {
+            held.by_arrival.remove(&entry.arrival);
+        }
+        entry.arrival = arrival;
+        held.by_arrival.insert(arrival, stream);
+        held.arrival = held.arrival.max(arrival);
+    }
+}

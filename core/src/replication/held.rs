@@ -1,0 +1,94 @@
+//! Verified runs that cannot be taken yet: a gap before them, a certificate that is not here, a time too far ahead.
+//! Bounded per stream and in all; what does not fit is dropped, and found again by the digests.
+
+use std::collections::BTreeMap;
+
+use super::api::Peer;
+use super::heads::StreamAt;
+use super::limits as bounds;
+use super::run::Run;
+
+/// A run that waits.
+#[derive(Debug)]
+pub(super) struct HeldRun {
+    pub(super) from: Peer,
+    pub(super) run: Run,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct HeldStream {
+    runs: BTreeMap<u64, HeldRun>,
+    ops: usize,
+    bytes: usize,
+}
+
+/// All that waits.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    streams: BTreeMap<StreamAt, HeldStream>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Keeps a run; returns whether there was room. Of two that begin at one place the longer stays.
+    pub(super) fn keep(&mut self, at: &StreamAt, from: Peer, run: Run) -> bool {
+        let bytes = run.size();
+        let ops = run.ops.len();
+        if self.streams.get(at).and_then(|held| held.runs.get(&run.first)).is_some_and(|old| old.run.ops.len() >= ops) {
+            return true;
+        }
+        self.remove(at, run.first);
+        let (stream_ops, stream_bytes) = self.streams.get(at).map_or((0, 0), |held| (held.ops, held.bytes));
+        if stream_ops + ops > bounds::HELD_OPS_PER_STREAM_MAX
+            || stream_bytes + bytes > bounds::HELD_BYTES_PER_STREAM_MAX
+            || self.bytes + bytes > bounds::HELD_BYTES_MAX
+        {
+            return false;
+        }
+        let held = self.streams.entry(at.clone()).or_default();
+        held.ops += ops;
+        held.bytes += bytes;
+        self.bytes += bytes;
+        held.runs.insert(run.first, HeldRun { from, run, bytes });
+        true
+    }
+
+    fn remove(&mut self, at: &StreamAt, first: u64) -> Option<HeldRun> {
+        let held = self.streams.get_mut(at)?;
+        let removed = held.runs.remove(&first)?;
+        held.ops -= removed.run.ops.len();
+        held.bytes -= removed.bytes;
+        self.bytes -= removed.bytes;
+        if held.runs.is_empty() {
+            self.streams.remove(at);
+        }
+        Some(removed)
+    }
+
+    /// Takes the first run that begins at or before `seq`.
+    pub(super) fn take_at(&mut self, at: &StreamAt, seq: u64) -> Option<HeldRun> {
+        let first = *self.streams.get(at)?.runs.first_key_value()?.0;
+        if first > seq { None } else { self.remove(at, first) }
+    }
+
+    /// Returns where the first held run begins.
+    pub(super) fn first(&self, at: &StreamAt) -> Option<u64> {
+        self.streams.get(at)?.runs.first_key_value().map(|(first, _)| *first)
+    }
+
+    pub(super) fn streams(&self) -> impl Iterator<Item = &StreamAt> {
+        self.streams.keys()
+    }
+
+    /// Forgets what is held of a stream.
+    pub(super) fn clear(&mut self, at: &StreamAt) {
+        if let Some(held) = self.streams.remove(at) {
+            self.bytes -= held.bytes;
+        }
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

@@ -1,0 +1,112 @@
+//! The engine's own bounds, each with its reason. Windows, frame and page sizes are part of the protocol
+//! (`docs/protocol.md`); the others may differ between nodes.
+
+use std::time::Duration;
+
+use crate::limits::{HEADER_BYTES_MAX, OP_BODIES_BYTES_MAX, OP_CHANGES_MAX};
+
+/// Version of the protocol, compared in the hello.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+// ---- protocol ----
+
+/// The largest encoded op.
+pub const OP_BYTES_MAX: usize = HEADER_BYTES_MAX + OP_BODIES_BYTES_MAX + 32 * OP_CHANGES_MAX + 256;
+/// Ops of one run. A run is what one signature covers, so a larger one could not be served in one answer.
+pub const RUN_OPS_MAX: usize = 4_096;
+/// Encoded ops of one run together, unless it is a single op. Large enough to spread the cost of a request and of a
+/// signature, small enough to be repeated from another peer after a time-out.
+pub const RUN_BYTES_MAX: usize = 1 << 20;
+/// A frame: one run of ops, at the worst one largest op, and what surrounds it.
+pub const FRAME_BYTES_MAX: usize = OP_BYTES_MAX + 32 * 1024;
+/// Credit on the control lane: requests, digests and acknowledgements are small.
+pub const CONTROL_WINDOW: u64 = 256 << 10;
+/// Credit on the live lane: about a thousand ordinary ops; who is further behind is better served by pulls.
+pub const LIVE_WINDOW: u64 = 256 << 10;
+/// Credit on the repair lane: a server starts to read only when a largest frame fits, so four ordinary ranges are under way.
+pub const REPAIR_WINDOW: u64 = 8 << 20;
+/// Credit on the snapshot lane.
+pub const SNAPSHOT_WINDOW: u64 = 8 << 20;
+/// Heads in one page: about 80 KiB.
+pub const HEADS_PAGE_MAX: usize = 1_024;
+/// Shard digests in one frame: about 50 KiB with the longest names.
+pub const SHARD_DIGESTS_MAX: usize = 256;
+/// Collections that one subscription names.
+pub const SUBSCRIPTION_MAX: usize = 1_024;
+/// Heads announced or acknowledged in one frame.
+pub const ANNOUNCE_MAX: usize = 256;
+/// Change hashes in one search.
+pub const WANT_MAX: usize = 64;
+/// Sequence numbers in one question for op ids; a search over a million ops takes four questions of this size.
+pub const CHAIN_SEQS_MAX: usize = 32;
+/// Branches of a forked stream that are handed over at once. Two prove the fork; pins name any other.
+pub const BRANCHES_MAX: usize = 4;
+
+// ---- local ----
+
+/// Connected peers that the engine serves; beyond, new ones are turned away.
+pub const PEERS_MAX: usize = 256;
+/// Streams known in all. Their heads live in memory (about 200 bytes each).
+pub const STREAMS_MAX: usize = 1 << 20;
+/// Ranges under way from one peer.
+pub const PULLS_PER_PEER_MAX: usize = 4;
+/// How long a range, page or search may take before it is asked of the next peer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams known to be behind. More are found again by the next digest.
+pub const WANTS_MAX: usize = 16_384;
+/// Shards that are compared head by head with one peer at once.
+pub const SYNCS_PER_PEER_MAX: usize = 4;
+/// Shards of one peer known to differ and waiting for their turn.
+pub const SYNC_QUEUE_MAX: usize = 4_096;
+/// A comparison that makes no progress for this long is given up; the next digest begins it again.
+pub const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
+/// Cursor rounds that may bring nothing while digests differ before the whole list of heads is compared.
+pub const FRUITLESS_ROUNDS_MAX: u8 = 3;
+/// The least time between two whole lists of one shard from one peer.
+pub const FULL_LIST_INTERVAL: Duration = Duration::from_secs(10);
+/// Requests of one peer that wait to be served; honest ones have at most about a dozen.
+pub const SERVE_QUEUE_MAX: usize = 32;
+/// Held ops of one stream (a gap, a missing certificate, a time too far ahead).
+pub const HELD_OPS_PER_STREAM_MAX: usize = 1_000;
+/// Held bytes of one stream.
+pub const HELD_BYTES_PER_STREAM_MAX: usize = 1 << 20;
+/// Held bytes of all streams.
+pub const HELD_BYTES_MAX: usize = 32 << 20;
+/// How long a stream that could not be taken (unknown certificate, refused by the store) is left alone.
+pub const BLOCKED_FOR: Duration = Duration::from_secs(10);
+/// Streams left alone at once.
+pub const BLOCKED_MAX: usize = 4_096;
+/// Time between two digests of a connection, before jitter.
+pub const DIGEST_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between digests that are sent ahead of time after a pull.
+pub const DIGEST_HASTE: Duration = Duration::from_millis(100);
+/// How long acknowledgements and announcements are gathered.
+pub const FLUSH_DELAY: Duration = Duration::from_millis(10);
+/// Streams whose acknowledgements or announcements to one peer are gathered; beyond, digests tell.
+pub const GATHERED_MAX: usize = 4_096;
+/// How often time-outs are looked for.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Eager peers where there is a choice. With this many peers or fewer all are eager and nobody is pruned.
+pub const EAGER_MAX: usize = 6;
+/// Eager peers that a node keeps whatever it is asked.
+pub const EAGER_MIN: usize = 3;
+/// How long an announced op may take on the eager path before it is pulled and the announcer grafted.
+pub const GRAFT_DELAY: Duration = Duration::from_millis(200);
+/// Announced heads that are waited for.
+pub const EXPECTED_MAX: usize = 4_096;
+/// Changes and ops that are searched for.
+pub const NEEDS_MAX: usize = 4_096;
+/// Time before a search is repeated; doubles up to [`NEED_RETRY_MAX`].
+pub const NEED_RETRY: Duration = Duration::from_secs(2);
+/// Longest time before a search is repeated.
+pub const NEED_RETRY_MAX: Duration = Duration::from_secs(60);
+/// Forks being searched, and branches being fetched, at once. Each may hold a few runs in memory.
+pub const FORK_WORK_MAX: usize = 16;
+/// Forks heard of whose prefix is still missing.
+pub const FORK_NEWS_MAX: usize = 1_024;
+/// Public keys kept ready, in each of two generations.
+pub const KEY_CACHE_MAX: usize = 512;
+/// Score at which a peer is disconnected; see [`super::Misbehaviour::score`].
+pub const MISBEHAVIOUR_MAX: u32 = 100;
+/// Cursors remembered of peers' shards, connected or not.
+pub const CURSORS_MAX: usize = 65_536;

@@ -1,0 +1,117 @@
+//! What the engine knows of one connected peer. All of it is forgotten when the connection ends, except cursors.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::api::{Lane, Subscription, Ticket, Timestamp};
+use super::credit::LaneCredit;
+use super::frame::{BranchAsk, ChainAsk, HeadsAsk, Pull, Want};
+use super::heads::{Place, StreamAt};
+use super::sync::Sync;
+use crate::id::{ShardId, StoreEpoch};
+
+/// Whether ops are pushed to a peer or announced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Link {
+    Eager,
+    Lazy,
+}
+
+/// Whether a peer keeps up with the live lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pace {
+    KeepsUp,
+    /// Gets digests only, and pulls.
+    Lagging,
+}
+
+/// What a peer said of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Introduction {
+    pub(super) epoch: StoreEpoch,
+    pub(super) subscription: Subscription,
+}
+
+/// A request that waits for credit or for the store.
+#[derive(Clone, Debug)]
+pub(super) enum Serve {
+    Heads(HeadsAsk),
+    Pull(Pull),
+    Want(Want),
+    Chain(ChainAsk),
+    Branches(BranchAsk),
+}
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct PeerState {
+    control: LaneCredit,
+    live: LaneCredit,
+    repair: LaneCredit,
+    snapshot: LaneCredit,
+    pub(super) introduction: Option<Introduction>,
+    pub(super) score: u32,
+    pub(super) link: Link,
+    pub(super) pace: Pace,
+    /// Gathered until the next flush.
+    pub(super) announce: BTreeMap<StreamAt, u64>,
+    pub(super) acks: BTreeMap<StreamAt, u64>,
+    pub(super) digest_at: Timestamp,
+    pub(super) digest_sent: Timestamp,
+    /// Where the list of shard digests goes on if credit ended in the middle.
+    pub(super) digest_resume: Option<ShardId>,
+    /// Whether the last roll-up that came was equal to ours.
+    pub(super) is_equal: bool,
+    /// Ranges under way.
+    pub(super) pulls: usize,
+    /// Streams that can be pulled from here and are not being pulled.
+    pub(super) ready: BTreeSet<StreamAt>,
+    pub(super) serving: VecDeque<Serve>,
+    pub(super) reading: Option<Ticket>,
+    pub(super) sync_queue: BTreeSet<Place>,
+    pub(super) syncs: BTreeMap<Place, Sync>,
+}
+
+impl PeerState {
+    pub(super) fn new(link: Link, digest_at: Timestamp) -> Self {
+        Self {
+            control: LaneCredit::new(Lane::Control),
+            live: LaneCredit::new(Lane::Live),
+            repair: LaneCredit::new(Lane::Repair),
+            snapshot: LaneCredit::new(Lane::Snapshot),
+            introduction: None,
+            score: 0,
+            link,
+            pace: Pace::KeepsUp,
+            announce: BTreeMap::new(),
+            acks: BTreeMap::new(),
+            digest_at,
+            digest_sent: Timestamp::default(),
+            digest_resume: None,
+            is_equal: false,
+            pulls: 0,
+            ready: BTreeSet::new(),
+            serving: VecDeque::new(),
+            reading: None,
+            sync_queue: BTreeSet::new(),
+            syncs: BTreeMap::new(),
+        }
+    }
+
+    pub(super) const fn lane(&self, lane: Lane) -> &LaneCredit {
+        match lane {
+            Lane::Control => &self.control,
+            Lane::Live => &self.live,
+            Lane::Repair => &self.repair,
+            Lane::Snapshot => &self.snapshot,
+        }
+    }
+
+    pub(super) const fn lane_mut(&mut self, lane: Lane) -> &mut LaneCredit {
+        match lane {
+            Lane::Control => &mut self.control,
+            Lane::Live => &mut self.live,
+            Lane::Repair => &mut self.repair,
+            Lane::Snapshot => &mut self.snapshot,
+        }
+    }
+}

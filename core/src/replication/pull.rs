@@ -1,0 +1,243 @@
+//! Ranged pulls: which streams are behind, who can give them, and what is under way.
+//!
+//! Invariant: of one stream at most one range is under way, so no range is ever fetched twice at once.
+
+use std::collections::BTreeMap;
+
+use super::api::{Lane, Misbehaviour, Peer, Timestamp};
+use super::engine::{Cx, Engine};
+use super::frame::{Answer, Frame, Pull, Reach};
+use super::heads::StreamAt;
+use super::limits as bounds;
+use super::live::{Charge, Placed};
+
+/// A stream that is behind.
+#[derive(Debug)]
+pub(super) struct Want {
+    /// Who has it up to where.
+    pub(super) sources: BTreeMap<Peer, u64>,
+    pub(super) reach: Reach,
+    /// The range under way.
+    pub(super) pull: Option<u32>,
+}
+
+/// A range under way.
+#[derive(Debug)]
+pub(super) struct PullState {
+    pub(super) peer: Peer,
+    pub(super) at: StreamAt,
+    deadline: Timestamp,
+}
+
+impl Engine {
+    /// Notes that `peer` has the stream up to `to`; returns whether the stream will be pulled.
+    pub(super) fn want(&mut self, at: &StreamAt, peer: Peer, to: u64, reach: Reach) -> bool {
+        let (have, live_end) =
+            self.heads.get(at).map_or((0, u64::MAX), |stream| (stream.ingested.tip.seq, stream.live_end()));
+        let to = match reach {
+            Reach::Pin(()) => to.min(live_end),
+            Reach::Beyond(()) => to,
+        };
+        if to <= have
+            || self.blocked.contains_key(at)
+            || !self.config.subscription.covers(&at.shard().collection)
+            || !self.peers.contains_key(&peer)
+            || (self.wants.len() >= bounds::WANTS_MAX && !self.wants.contains_key(at))
+        {
+            return false;
+        }
+        let want =
+            self.wants.entry(at.clone()).or_insert_with(|| Want { sources: BTreeMap::new(), reach, pull: None });
+        let known = want.sources.entry(peer).or_default();
+        *known = to.max(*known);
+        if reach == Reach::Beyond(()) {
+            want.reach = reach;
+        }
+        if want.pull.is_none()
+            && let Some(state) = self.peers.get_mut(&peer)
+        {
+            state.ready.insert(at.clone());
+        }
+        true
+    }
+
+    /// Forgets sources that have nothing more to give.
+    pub(super) fn settle_want(&mut self, at: &StreamAt) {
+        let (have, live_end) =
+            self.heads.get(at).map_or((0, u64::MAX), |stream| (stream.ingested.tip.seq, stream.live_end()));
+        let Some(want) = self.wants.get_mut(at) else { return };
+        let limit = match want.reach {
+            Reach::Pin(()) => live_end,
+            Reach::Beyond(()) => u64::MAX,
+        };
+        let done: Vec<Peer> =
+            want.sources.iter().filter(|(_, to)| have >= (**to).min(limit)).map(|(peer, _)| *peer).collect();
+        for peer in done {
+            self.drop_source(at, &peer);
+        }
+    }
+
+    fn drop_source(&mut self, at: &StreamAt, peer: &Peer) {
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.ready.remove(at);
+        }
+        if let Some(want) = self.wants.get_mut(at) {
+            want.sources.remove(peer);
+            if want.sources.is_empty() && want.pull.is_none() {
+                self.wants.remove(at);
+            }
+        }
+    }
+
+    /// Forgets that a stream is behind. A range under way still counts until its answer or time-out.
+    pub(super) fn drop_want(&mut self, at: &StreamAt) {
+        let sources: Vec<Peer> = self.wants.get(at).into_iter().flat_map(|want| want.sources.keys().copied()).collect();
+        for peer in sources {
+            self.drop_source(at, &peer);
+        }
+    }
+
+    /// Forgets a peer that is gone.
+    pub(super) fn forget_source(&mut self, peer: &Peer) {
+        let streams: Vec<StreamAt> =
+            self.wants.iter().filter(|(_, want)| want.sources.contains_key(peer)).map(|(at, _)| at.clone()).collect();
+        for at in streams {
+            self.drop_source(&at, peer);
+        }
+        let requests: Vec<u32> =
+            self.pulls.iter().filter(|(_, pull)| pull.peer == *peer).map(|(request, _)| *request).collect();
+        for request in requests {
+            self.end_pull(request);
+        }
+    }
+
+    /// Ends a range; its stream may be pulled again.
+    fn end_pull(&mut self, request: u32) -> Option<PullState> {
+        let pull = self.pulls.remove(&request)?;
+        if let Some(state) = self.peers.get_mut(&pull.peer) {
+            state.pulls = state.pulls.saturating_sub(1);
+        }
+        if let Some(want) = self.wants.get_mut(&pull.at) {
+            want.pull = None;
+            if want.sources.is_empty() {
+                self.wants.remove(&pull.at);
+            } else {
+                for peer in want.sources.keys() {
+                    if let Some(state) = self.peers.get_mut(peer) {
+                        state.ready.insert(pull.at.clone());
+                    }
+                }
+            }
+        }
+        Some(pull)
+    }
+
+    /// Gives every peer with a free place the next stream that it can serve, one each in turn, so that work spreads.
+    pub(super) fn schedule_pulls(&mut self, cx: &mut Cx<'_>) {
+        loop {
+            let free: Vec<(Peer, StreamAt)> = self
+                .peers
+                .iter()
+                .filter(|(_, state)| state.pulls < bounds::PULLS_PER_PEER_MAX)
+                .filter_map(|(peer, state)| Some((*peer, state.ready.first()?.clone())))
+                .collect();
+            let mut is_started = false;
+            for (peer, at) in free {
+                is_started |= self.start_pull(cx, peer, &at);
+            }
+            if !is_started {
+                return;
+            }
+        }
+    }
+
+    fn start_pull(&mut self, cx: &mut Cx<'_>, peer: Peer, at: &StreamAt) -> bool {
+        let (have, live_end) =
+            self.heads.get(at).map_or((0, u64::MAX), |stream| (stream.ingested.tip.seq, stream.live_end()));
+        let Some(want) = self.wants.get(at).filter(|want| want.pull.is_none()) else {
+            if let Some(state) = self.peers.get_mut(&peer) {
+                state.ready.remove(at);
+            }
+            return false;
+        };
+        let (reach, limit) = match want.reach {
+            Reach::Pin(()) => (Reach::Pin(()), live_end),
+            Reach::Beyond(()) => (Reach::Beyond(()), u64::MAX),
+        };
+        let from = have + 1;
+        let gap_end = self.held.first(at).filter(|first| *first > from).map_or(u64::MAX, |first| first - 1);
+        let to = want.sources.get(&peer).copied().unwrap_or(0).min(limit).min(gap_end);
+        if to < from {
+            self.drop_source(at, &peer);
+            return true;
+        }
+        let request = self.request();
+        let pull = Pull { request, shard: at.shard().clone(), stream: at.stream, from, to, reach };
+        if !self.send(cx, peer, &Frame::Pull(pull)) {
+            return false;
+        }
+        self.counters.pulls_sent += 1;
+        let deadline = cx.now.after(bounds::REQUEST_TIMEOUT);
+        self.pulls.insert(request, PullState { peer, at: at.clone(), deadline });
+        if let Some(want) = self.wants.get_mut(at) {
+            want.pull = Some(request);
+            for source in want.sources.keys() {
+                if let Some(state) = self.peers.get_mut(source) {
+                    state.ready.remove(at);
+                }
+            }
+        }
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.pulls += 1;
+        }
+        true
+    }
+
+    pub(super) fn range(&mut self, cx: &mut Cx<'_>, peer: Peer, bytes: usize, answer: &Answer) {
+        let charge = Charge { peer, lane: Lane::Repair, bytes };
+        let asked = self.pulls.get(&answer.request).filter(|pull| pull.peer == peer).map(|pull| pull.at.clone());
+        let Some(at) = asked else {
+            // Late: the range was asked of another peer meanwhile. What still fits is taken.
+            self.take_run(cx, peer, &answer.ops, Reach::Pin(()), charge);
+            return;
+        };
+        let reach = self.wants.get(&at).map_or(Reach::Pin(()), |want| want.reach);
+        let placed = if answer.ops.is_empty() {
+            self.release(cx, peer, charge.lane, charge.bytes);
+            None
+        } else {
+            self.take_run(cx, peer, &answer.ops, reach, charge)
+        };
+        match placed {
+            Some(Placed::Ingested | Placed::Duplicate) => {}
+            // It has nothing that helps now; the next digest asks again.
+            Some(Placed::Held | Placed::Dropped | Placed::Forks) | None => self.drop_source(&at, &peer),
+        }
+        self.end_pull(answer.request);
+        self.settle_want(&at);
+    }
+
+    pub(super) fn busy(&mut self, peer: &Peer, request: u32) {
+        if let Some(at) = self.pulls.get(&request).filter(|pull| pull.peer == *peer).map(|pull| pull.at.clone()) {
+            self.drop_source(&at, peer);
+            self.end_pull(request);
+        }
+    }
+
+    pub(super) fn sweep_pulls(&mut self, cx: &Cx<'_>) {
+        let late: Vec<u32> =
+            self.pulls.iter().filter(|(_, pull)| pull.deadline <= cx.now).map(|(request, _)| *request).collect();
+        for request in late {
+            self.counters.pulls_timed_out += 1;
+            if let Some((at, peer)) = self.pulls.get(&request).map(|pull| (pull.at.clone(), pull.peer)) {
+                self.drop_source(&at, &peer);
+            }
+            self.end_pull(request);
+        }
+    }
+
+    /// Notes that a peer answered with something that does not fit.
+    pub(super) fn wrong_answer(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        self.misbehaved(cx, peer, Misbehaviour::WrongAnswer);
+    }
+}

@@ -1,0 +1,288 @@
+//! Answering peers: one request of each peer at a time, and only while a largest frame fits its credit, so that a slow
+//! reader costs a short queue of requests and no data.
+
+use serde_bytes::ByteBuf;
+
+use super::api::{Effect, Lane, Peer, StoredOp, Ticket};
+use super::digest::Tip;
+use super::engine::{Cx, Engine};
+use super::frame::{Answer, Chain, Found, Frame, HeadLine, Heads, HeadsAsk, HeadsFrom, Pull, Reach};
+use super::heads::StreamAt;
+use super::limits as bounds;
+use super::peer::{Pace, Serve};
+use super::run::Run;
+use crate::id::{ChangeHash, OpId, ShardId, StreamId};
+
+/// What a ticket was given out for.
+#[derive(Debug)]
+pub(super) enum Question {
+    Ops { asker: Peer, pull: Pull },
+    Ids { asker: Peer, request: u32 },
+    Branches { asker: Peer, request: u32 },
+    Changes { asker: Peer, shard: ShardId },
+    /// Own ids for a fork search.
+    Search { at: StreamAt },
+    /// Own ids to compare a branch with.
+    Compare { peer: Peer, at: StreamAt, request: u32, run: Run },
+}
+
+impl Question {
+    /// Returns the peer that waits for the answer, or whose answer is being checked.
+    pub(super) const fn asker(&self) -> Option<Peer> {
+        match self {
+            Self::Ops { asker, .. }
+            | Self::Ids { asker, .. }
+            | Self::Branches { asker, .. }
+            | Self::Changes { asker, .. } => Some(*asker),
+            Self::Compare { peer, .. } => Some(*peer),
+            Self::Search { .. } => None,
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn serve(&mut self, cx: &mut Cx<'_>, peer: Peer, request: u32, serve: Serve) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if state.serving.len() >= bounds::SERVE_QUEUE_MAX {
+            self.send(cx, peer, &Frame::Busy(request));
+            return;
+        }
+        state.serving.push_back(serve);
+        self.pump(cx, peer);
+    }
+
+    /// Serves what waits, as far as credit goes.
+    pub(super) fn pump(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        loop {
+            let Some(state) = self.peers.get_mut(&peer) else { return };
+            if state.reading.is_some() || state.lane(Lane::Repair).available() < bounds::FRAME_BYTES_MAX as u64 {
+                return;
+            }
+            let Some(serve) = state.serving.pop_front() else { return };
+            self.serve_one(cx, peer, serve);
+        }
+    }
+
+    fn serve_one(&mut self, cx: &mut Cx<'_>, peer: Peer, serve: Serve) {
+        let shard = match &serve {
+            Serve::Heads(ask) => &ask.shard,
+            Serve::Pull(pull) => &pull.shard,
+            Serve::Want(want) => &want.shard,
+            Serve::Chain(ask) => &ask.shard,
+            Serve::Branches(ask) => &ask.shard,
+        };
+        let is_shared = self.shares(cx, &peer, &shard.collection);
+        let ticket = self.ticket();
+        let (question, effect) = match serve {
+            Serve::Heads(ask) => {
+                let page = if is_shared { self.page(&ask) } else { empty_page(&ask) };
+                self.send(cx, peer, &Frame::Heads(page));
+                return;
+            }
+            Serve::Pull(pull) => {
+                let stream = self.heads.get(&StreamAt::new(&pull.shard, pull.stream));
+                let end = stream.map_or(0, |stream| match (pull.reach, stream.pin) {
+                    (Reach::Pin(()), Some(pin)) => pin.seq.min(stream.durable.tip.seq),
+                    (Reach::Beyond(()), _) | (Reach::Pin(()), None) => stream.durable.tip.seq,
+                });
+                if !is_shared || pull.from > end {
+                    self.send(cx, peer, &Frame::Range(Answer { request: pull.request, ops: Vec::new() }));
+                    return;
+                }
+                let effect = Effect::ReadOps {
+                    ticket,
+                    shard: pull.shard.clone(),
+                    stream: pull.stream,
+                    from_seq: pull.from,
+                    ops_max: bounds::RUN_OPS_MAX,
+                    bytes_max: bounds::RUN_BYTES_MAX,
+                };
+                (Question::Ops { asker: peer, pull }, effect)
+            }
+            Serve::Want(want) => {
+                if !is_shared {
+                    return;
+                }
+                let effect = Effect::LocateChanges { ticket, shard: want.shard.clone(), changes: want.changes };
+                (Question::Changes { asker: peer, shard: want.shard }, effect)
+            }
+            Serve::Chain(ask) => {
+                if !is_shared {
+                    let ids = vec![None; ask.seqs.len()];
+                    self.send(cx, peer, &Frame::Chain(Chain { request: ask.request, ids }));
+                    return;
+                }
+                let effect = Effect::ReadIds { ticket, shard: ask.shard, stream: ask.stream, seqs: ask.seqs };
+                (Question::Ids { asker: peer, request: ask.request }, effect)
+            }
+            Serve::Branches(ask) => {
+                if !is_shared {
+                    self.send(cx, peer, &Frame::Branch(Answer { request: ask.request, ops: Vec::new() }));
+                    return;
+                }
+                let effect = Effect::ReadBranches {
+                    ticket,
+                    shard: ask.shard,
+                    stream: ask.stream,
+                    from_seq: ask.from,
+                    through: ask.through,
+                    ops_max: bounds::RUN_OPS_MAX,
+                    bytes_max: bounds::RUN_BYTES_MAX,
+                };
+                (Question::Branches { asker: peer, request: ask.request }, effect)
+            }
+        };
+        self.questions.insert(ticket, question);
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.reading = Some(ticket);
+        }
+        cx.effects.push(effect);
+    }
+
+    /// Makes a page of heads: by cursor if it is one of ours, else from the whole list.
+    fn page(&self, ask: &HeadsAsk) -> Heads {
+        let Some(shard) = self.heads.shard(&ask.shard) else { return empty_page(ask) };
+        let line = |stream: &StreamId| {
+            shard.streams.get(stream).and_then(|held| held.state()).map(|state| HeadLine::new(*stream, &state))
+        };
+        let mut taken = 0;
+        let page = |last: bool, next: HeadsFrom, heads: Vec<HeadLine>| Heads {
+            request: ask.request,
+            next,
+            arrival: shard.arrival,
+            last,
+            heads,
+        };
+        let after = match ask.from {
+            HeadsFrom::Cursor((epoch, arrival)) if epoch == self.config.epoch && arrival <= shard.arrival => {
+                let mut upto = arrival;
+                let heads = shard
+                    .by_arrival
+                    .range((std::ops::Bound::Excluded(arrival), std::ops::Bound::Unbounded))
+                    .take(bounds::HEADS_PAGE_MAX)
+                    .inspect(|(arrival, _)| {
+                        taken += 1;
+                        upto = **arrival;
+                    })
+                    .filter_map(|(_, stream)| line(stream))
+                    .collect();
+                return page(taken < bounds::HEADS_PAGE_MAX, HeadsFrom::Cursor((epoch, upto)), heads);
+            }
+            HeadsFrom::Cursor(_) => StreamId::ZERO,
+            HeadsFrom::After(stream) => stream,
+        };
+        let mut upto = after;
+        let heads = shard
+            .streams
+            .range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded))
+            .take(bounds::HEADS_PAGE_MAX)
+            .inspect(|(stream, _)| {
+                taken += 1;
+                upto = **stream;
+            })
+            .filter_map(|(stream, _)| line(stream))
+            .collect();
+        page(taken < bounds::HEADS_PAGE_MAX, HeadsFrom::After(upto), heads)
+    }
+
+    fn answered(&mut self, ticket: Ticket) -> Option<Question> {
+        let question = self.questions.remove(&ticket)?;
+        if let Some(state) = question.asker().and_then(|asker| self.peers.get_mut(&asker))
+            && state.reading == Some(ticket)
+        {
+            state.reading = None;
+        }
+        Some(question)
+    }
+
+    pub(super) fn ops_read(&mut self, cx: &mut Cx<'_>, ticket: Ticket, ops: &[StoredOp]) {
+        let Some(Question::Ops { asker, pull }) = self.answered(ticket) else { return };
+        let at = StreamAt::new(&pull.shard, pull.stream);
+        let stream = self.heads.get(&at);
+        let pin = match pull.reach {
+            Reach::Pin(()) => stream.and_then(|stream| stream.pin),
+            Reach::Beyond(()) => None,
+        };
+        let tip = stream.map_or(0, |stream| stream.durable.tip.seq);
+        let run = cut_run(ops, pull.from, pull.to, pin);
+        let end = pull.from + run.len() as u64;
+        self.counters.ranges_served += 1;
+        let encoded = run.iter().map(|op| ByteBuf::from(op.bytes.to_vec())).collect();
+        self.send(cx, asker, &Frame::Range(Answer { request: pull.request, ops: encoded }));
+        if end > tip
+            && let Some(state) = self.peers.get_mut(&asker)
+            && state.lane(Lane::Live).is_recovered()
+        {
+            // It has pulled up to our last op, so pushes make sense again.
+            state.pace = Pace::KeepsUp;
+        }
+        self.pump(cx, asker);
+    }
+
+    pub(super) fn ids_read(&mut self, cx: &mut Cx<'_>, ticket: Ticket, ids: &[Option<OpId>]) {
+        match self.answered(ticket) {
+            Some(Question::Ids { asker, request }) => {
+                self.send(cx, asker, &Frame::Chain(Chain { request, ids: ids.to_vec() }));
+                self.pump(cx, asker);
+            }
+            Some(Question::Search { at }) => self.search_compared(cx, &at, ids),
+            Some(Question::Compare { peer, at, request, run }) => self.branch_compared(cx, peer, &at, request, run, ids),
+            Some(Question::Ops { .. } | Question::Branches { .. } | Question::Changes { .. }) | None => {}
+        }
+    }
+
+    pub(super) fn branches_read(&mut self, cx: &mut Cx<'_>, ticket: Ticket, branches: &[Vec<StoredOp>]) {
+        let Some(Question::Branches { asker, request }) = self.answered(ticket) else { return };
+        for branch in branches.iter().take(bounds::BRANCHES_MAX) {
+            // Cut where it may end: at a signed op, or where the reader was asked to stop.
+            let signed = branch.iter().rposition(|op| op.signed).map_or(branch.len(), |index| index + 1);
+            let ops: Vec<ByteBuf> =
+                branch.iter().take(signed).map(|op| ByteBuf::from(op.bytes.to_vec())).collect();
+            if !ops.is_empty() {
+                self.send(cx, asker, &Frame::Branch(Answer { request, ops }));
+            }
+        }
+        self.send(cx, asker, &Frame::Branch(Answer { request, ops: Vec::new() }));
+        self.pump(cx, asker);
+    }
+
+    pub(super) fn changes_located(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: Ticket,
+        found: Vec<(ChangeHash, StreamId, u64)>,
+    ) {
+        let Some(Question::Changes { asker, shard }) = self.answered(ticket) else { return };
+        if !found.is_empty() {
+            let changes = found.into_iter().take(bounds::WANT_MAX).collect();
+            self.send(cx, asker, &Frame::Found(Found { shard, changes }));
+        }
+        self.pump(cx, asker);
+    }
+}
+
+/// Returns the part of the ops that makes a run: to the first signed op from `to` on, else to the pin, else to the last
+/// signed op.
+fn cut_run(ops: &[StoredOp], from: u64, to: u64, pin: Option<Tip>) -> &[StoredOp] {
+    let mut bytes = 0;
+    let fits = ops
+        .iter()
+        .take(bounds::RUN_OPS_MAX)
+        .take_while(|op| {
+            bytes += op.bytes.len();
+            bytes <= bounds::RUN_BYTES_MAX
+        })
+        .count()
+        .max(1);
+    let ops = ops.get(..fits).unwrap_or(ops);
+    let index = |seq: u64| usize::try_from(seq.saturating_sub(from)).unwrap_or(usize::MAX);
+    let ops = pin.map_or(ops, |pin| ops.get(..=index(pin.seq)).unwrap_or(ops));
+    let after_to = ops.iter().skip(index(to)).position(|op| op.signed).map(|offset| index(to) + offset);
+    let pinned = ops.len().checked_sub(1).filter(|last| pin.is_some_and(|pin| index(pin.seq) == *last));
+    let end = after_to.or(pinned).or_else(|| ops.iter().rposition(|op| op.signed));
+    end.and_then(|end| ops.get(..=end)).unwrap_or(&[])
+}
+
+const fn empty_page(ask: &HeadsAsk) -> Heads {
+    Heads { request: ask.request, next: ask.from, arrival: 0, last: true, heads: Vec::new() }
+}

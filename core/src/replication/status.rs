@@ -1,0 +1,184 @@
+//! What can be seen from outside: digests, lag, acknowledgements, counters.
+
+use super::api::Peer;
+use super::digest::{HeadState, ShardDigest};
+use super::engine::Engine;
+use super::heads::StreamAt;
+use super::peer::{Link, Pace};
+use crate::id::{ShardId, StreamId};
+
+/// Counts since the engine was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Frames received.
+    pub frames_received: u64,
+    /// Ops handed to the caller.
+    pub ops_ingested: u64,
+    /// Ops that became durable, local ones included.
+    pub ops_committed: u64,
+    /// Runs pushed.
+    pub pushes_sent: u64,
+    /// Runs not pushed because a peer lags.
+    pub pushes_dropped: u64,
+    /// Pushed runs that brought nothing.
+    pub duplicate_pushes: u64,
+    /// Ranges asked for.
+    pub pulls_sent: u64,
+    /// Ranges that nobody answered in time.
+    pub pulls_timed_out: u64,
+    /// Ranges given.
+    pub ranges_served: u64,
+    /// Comparisons of a shard with a peer.
+    pub syncs: u64,
+    /// Runs that wait for their certificate.
+    pub deferred: u64,
+    /// Searches for the place of a fork.
+    pub forks_suspected: u64,
+    /// Branches proved.
+    pub forks_found: u64,
+    /// What peers did that no correct peer does.
+    pub misbehaviours: u64,
+    /// Signatures checked.
+    pub signatures_checked: u64,
+}
+
+/// One connected peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerStatus {
+    /// The peer.
+    pub peer: Peer,
+    /// Whether its hello came.
+    pub is_introduced: bool,
+    /// Whether ops are pushed to it, rather than announced.
+    pub is_eager: bool,
+    /// Whether it gets digests only because it did not keep up.
+    pub is_lagging: bool,
+    /// Whether the last digests were equal.
+    pub is_equal: bool,
+    /// Ops that it has and this node lacks, as far as known.
+    pub ops_behind: u64,
+    /// Ops written here that it has not acknowledged.
+    pub ops_ahead: u64,
+    /// Received bytes that are not dealt with.
+    pub bytes_unreleased: u64,
+    /// Its requests that wait.
+    pub requests_waiting: usize,
+    /// Score of its misbehaviour.
+    pub score: u32,
+}
+
+/// What the engine holds in memory, to be compared with the bounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// Streams known.
+    pub streams: usize,
+    /// Bytes of runs that wait.
+    pub held_bytes: usize,
+    /// Streams that are behind.
+    pub wants: usize,
+    /// Ranges under way.
+    pub pulls: usize,
+    /// Questions to the store that are open.
+    pub questions: usize,
+    /// Changes and ops searched for.
+    pub needs: usize,
+    /// Streams left alone for a while.
+    pub blocked: usize,
+}
+
+impl Engine {
+    /// Returns the digest of a shard: equal on two replicas exactly if their heads are.
+    #[must_use]
+    pub fn digest(&self, shard: &ShardId) -> ShardDigest {
+        self.heads.shard(shard).map_or_else(ShardDigest::default, |shard| shard.digest)
+    }
+
+    /// Returns the digests of all shards.
+    pub fn digests(&self) -> impl Iterator<Item = (&ShardId, ShardDigest)> {
+        self.heads.shards().map(|(id, shard)| (id, shard.digest))
+    }
+
+    /// Returns what this replica says of a stream.
+    #[must_use]
+    pub fn head(&self, shard: &ShardId, stream: StreamId) -> Option<HeadState> {
+        self.heads.get(&StreamAt::new(shard, stream)).and_then(super::heads::Stream::state)
+    }
+
+    /// Returns the heads of a shard, by stream.
+    pub fn heads(&self, shard: &ShardId) -> impl Iterator<Item = (StreamId, HeadState)> {
+        let streams = self.heads.shard(shard).into_iter().flat_map(|shard| &shard.streams);
+        streams.filter_map(|(stream, held)| Some((*stream, held.state()?)))
+    }
+
+    /// Returns the peers that have a stream written here durably up to `seq`.
+    pub fn peers_with(&self, shard: &ShardId, stream: StreamId, seq: u64) -> impl Iterator<Item = Peer> {
+        let acked = self.acks.get(&StreamAt::new(shard, stream)).into_iter().flatten();
+        acked.filter(move |(_, acked)| **acked >= seq).map(|(peer, _)| *peer)
+    }
+
+    /// Returns how many peers have a stream written here durably up to `seq`; this node does not count.
+    #[must_use]
+    pub fn acked_by(&self, shard: &ShardId, stream: StreamId, seq: u64) -> usize {
+        self.peers_with(shard, stream, seq).count()
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        Counters { signatures_checked: self.keys.checks, ..self.counters }
+    }
+
+    /// Returns what the engine holds in memory.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            streams: self.heads.stream_count(),
+            held_bytes: self.held.bytes(),
+            wants: self.wants.len(),
+            pulls: self.pulls.len(),
+            questions: self.questions.len(),
+            needs: self.needed_changes.len() + self.needed_ops.len(),
+            blocked: self.blocked.len(),
+        }
+    }
+
+    /// Returns the connected peers.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.peers
+            .iter()
+            .map(|(peer, state)| PeerStatus {
+                peer: *peer,
+                is_introduced: state.introduction.is_some(),
+                is_eager: state.link == Link::Eager,
+                is_lagging: state.pace == Pace::Lagging,
+                is_equal: state.is_equal,
+                ops_behind: self.ops_behind(peer),
+                ops_ahead: self.ops_ahead(peer),
+                bytes_unreleased: super::api::Lane::ALL.iter().map(|lane| state.lane(*lane).unreleased()).sum(),
+                requests_waiting: state.serving.len(),
+                score: state.score,
+            })
+            .collect()
+    }
+
+    fn ops_behind(&self, peer: &Peer) -> u64 {
+        self.wants
+            .iter()
+            .filter_map(|(at, want)| {
+                let have = self.heads.get(at).map_or(0, |stream| stream.durable.tip.seq);
+                Some(want.sources.get(peer)?.saturating_sub(have))
+            })
+            .sum()
+    }
+
+    fn ops_ahead(&self, peer: &Peer) -> u64 {
+        self.acks
+            .iter()
+            .filter_map(|(at, acked)| {
+                let have = self.heads.get(at)?.durable.tip.seq;
+                Some(have.saturating_sub(*acked.get(peer)?))
+            })
+            .sum()
+    }
+}

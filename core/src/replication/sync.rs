@@ -1,0 +1,413 @@
+//! Repair: digests tell where two replicas differ, cursors and head lists tell what is missing.
+//!
+//! Each side pulls what it lacks itself. Cursors are an optimisation; where they bring nothing while digests go on to
+//! differ, the whole list of heads is compared. (Salted range reconciliation can take the place of that list.)
+
+use std::collections::BTreeMap;
+
+use super::api::{AbsorbedCursor, Peer, Timestamp};
+use super::digest::{HeadState, ShardDigest};
+use super::engine::{Cx, Engine};
+use super::frame::{Frame, HeadLine, Heads, HeadsAsk, HeadsFrom, Reach, RollUp, ShardSummary};
+use super::heads::{Place, StreamAt};
+use super::limits as bounds;
+use super::peer::Pace;
+use crate::id::{Salt, ShardId, StoreEpoch, StreamId};
+
+/// What is remembered of a peer's shard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    pub(super) cursor: Option<(StoreEpoch, u64)>,
+    /// Rounds in a row that brought nothing although digests differed.
+    fruitless: u8,
+    full_after: Timestamp,
+}
+
+impl Memory {
+    pub(super) fn at(epoch: StoreEpoch, arrival: u64) -> Self {
+        Self { cursor: Some((epoch, arrival)), ..Self::default() }
+    }
+}
+
+/// A comparison of one shard with one peer.
+#[derive(Debug)]
+pub(super) struct Sync {
+    request: u32,
+    from: HeadsFrom,
+    epoch: StoreEpoch,
+    /// Arrival from which the next cursor round goes on.
+    arrival: Option<u64>,
+    stage: Stage,
+    /// Heads that were listed and are not durable here yet.
+    waiting: BTreeMap<StreamId, u64>,
+    /// Whether everything listed is here or waited for.
+    is_whole: bool,
+    is_useful: bool,
+    deadline: Timestamp,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// A page was asked for.
+    Asked,
+    /// There are more pages.
+    Between,
+    /// All pages are here.
+    Listed,
+}
+
+/// What a listed head means for us.
+enum Line {
+    Nothing,
+    /// It is pulled up to here.
+    Waiting(u64),
+    /// Something is to be done that a cursor must not pass.
+    Unresolved,
+}
+
+impl Engine {
+    // ---- digests ----
+
+    fn roll_up(&self, cx: &Cx<'_>, peer: &Peer) -> Salt {
+        let mut sum = ShardDigest::default();
+        for (collection, part) in self.heads.roll_ups() {
+            if self.shares(cx, peer, collection) {
+                sum.merge(part);
+            }
+        }
+        Salt::new(sum.short())
+    }
+
+    pub(super) fn send_due_digests(&mut self, cx: &mut Cx<'_>) {
+        let due: Vec<Peer> =
+            self.peers.iter().filter(|(_, state)| state.digest_at <= cx.now).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            let micros = u64::try_from(bounds::DIGEST_INTERVAL.as_micros()).unwrap_or(u64::MAX);
+            let jitter = micros * 3 / 4 + self.random.below(micros / 2);
+            if let Some(state) = self.peers.get_mut(&peer) {
+                state.digest_at = cx.now.after(std::time::Duration::from_micros(jitter));
+                state.digest_sent = cx.now;
+                if state.introduction.is_none() {
+                    continue;
+                }
+            }
+            let digest = self.roll_up(cx, &peer);
+            self.send(cx, peer, &Frame::Digest(RollUp { digest }));
+        }
+    }
+
+    /// Brings the next digest to all but one peer forward.
+    pub(super) fn hasten_digests(&mut self, now: Timestamp, except: Option<Peer>) {
+        for (peer, state) in &mut self.peers {
+            if Some(*peer) != except {
+                state.digest_at = state.digest_at.min(now.max(state.digest_sent.after(bounds::DIGEST_HASTE)));
+            }
+        }
+    }
+
+    pub(super) fn rolled_up(&mut self, cx: &mut Cx<'_>, peer: Peer, theirs: &RollUp) {
+        let is_equal = theirs.digest == self.roll_up(cx, &peer);
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.is_equal = is_equal;
+        if is_equal {
+            state.pace = Pace::KeepsUp;
+            self.note_equal(cx, peer);
+            return;
+        }
+        self.send_shard_digests(cx, peer);
+    }
+
+    /// Equal digests acknowledge everything.
+    fn note_equal(&mut self, cx: &Cx<'_>, peer: Peer) {
+        let streams: Vec<(StreamAt, u64)> = self
+            .acks
+            .keys()
+            .filter(|at| self.shares(cx, &peer, &at.shard().collection))
+            .filter_map(|at| Some((at.clone(), self.heads.get(at)?.durable.tip.seq)))
+            .collect();
+        for (at, seq) in streams {
+            self.note_ack(peer, &at, seq);
+        }
+    }
+
+    fn send_shard_digests(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        let resume = self.peers.get(&peer).and_then(|state| state.digest_resume.clone());
+        let control = ShardId::control();
+        let summary = |shard: &ShardId, digest: &ShardDigest| ShardSummary {
+            shard: shard.clone(),
+            digest: Salt::new(digest.short()),
+            count: digest.count(),
+        };
+        let mut list: Vec<ShardSummary> =
+            self.heads.shard(&control).map(|shard| summary(&control, &shard.digest)).into_iter().collect();
+        list.extend(
+            self.heads
+                .shards()
+                .filter(|(id, shard)| !id.is_control() && !shard.digest.is_empty())
+                .filter(|(id, _)| resume.as_ref().is_none_or(|resume| *id >= resume))
+                .filter(|(id, _)| self.shares(cx, &peer, &id.collection))
+                .map(|(id, shard)| summary(id, &shard.digest)),
+        );
+        let mut unsent = None;
+        for page in list.chunks(bounds::SHARD_DIGESTS_MAX) {
+            if !self.send(cx, peer, &Frame::ShardDigests(page.to_vec())) {
+                unsent = page.first().map(|summary| summary.shard.clone());
+                break;
+            }
+        }
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.digest_resume = unsent.filter(|shard| !shard.is_control());
+        }
+    }
+
+    pub(super) fn shard_digests(&mut self, cx: &mut Cx<'_>, peer: Peer, digests: Vec<ShardSummary>) {
+        for theirs in digests {
+            let ours = self.heads.shard(&theirs.shard).map_or_else(ShardDigest::default, |shard| shard.digest);
+            if Salt::new(ours.short()) == theirs.digest {
+                if let Some(memory) = self.memory.get_mut(&(peer, theirs.shard)) {
+                    memory.fruitless = 0;
+                }
+                continue;
+            }
+            if theirs.count == 0 || !self.shares(cx, &peer, &theirs.shard.collection) {
+                continue;
+            }
+            let place = Place::new(&theirs.shard);
+            if let Some(state) = self.peers.get_mut(&peer)
+                && state.sync_queue.len() < bounds::SYNC_QUEUE_MAX
+                && !state.syncs.contains_key(&place)
+            {
+                state.sync_queue.insert(place);
+            }
+        }
+        self.advance_syncs(cx, peer);
+    }
+
+    // ---- comparing heads ----
+
+    /// Begins what waits, the control log before everything else, and asks for further pages.
+    pub(super) fn advance_syncs(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        loop {
+            let Some(state) = self.peers.get_mut(&peer) else { return };
+            let Some(epoch) = state.introduction.as_ref().map(|introduction| introduction.epoch) else { return };
+            let control = Place::new(&ShardId::control());
+            if state.syncs.len() >= bounds::SYNCS_PER_PEER_MAX || state.syncs.contains_key(&control) {
+                return;
+            }
+            let Some(place) = state.sync_queue.pop_first() else { return };
+            if state.syncs.contains_key(&place) {
+                continue;
+            }
+            let key = (peer, place.shard.clone());
+            let room = self.memory.len() < bounds::CURSORS_MAX;
+            let mut fresh = Memory::default();
+            let memory = if room || self.memory.contains_key(&key) {
+                self.memory.entry(key).or_default()
+            } else {
+                &mut fresh
+            };
+            let from = match memory.cursor {
+                Some((known, arrival)) if known == epoch => {
+                    if memory.fruitless >= bounds::FRUITLESS_ROUNDS_MAX && memory.full_after <= cx.now {
+                        memory.fruitless = 0;
+                        memory.full_after = cx.now.after(bounds::FULL_LIST_INTERVAL);
+                        HeadsFrom::After(StreamId::ZERO)
+                    } else {
+                        HeadsFrom::Cursor((epoch, arrival))
+                    }
+                }
+                Some(_) | None => HeadsFrom::After(StreamId::ZERO),
+            };
+            let sync = Sync {
+                request: 0,
+                from,
+                epoch,
+                arrival: None,
+                stage: Stage::Between,
+                waiting: BTreeMap::new(),
+                is_whole: true,
+                is_useful: false,
+                deadline: cx.now.after(bounds::SYNC_TIMEOUT),
+            };
+            state.syncs.insert(place.clone(), sync);
+            self.counters.syncs += 1;
+            self.next_page(cx, peer, &place);
+        }
+    }
+
+    fn next_page(&mut self, cx: &mut Cx<'_>, peer: Peer, place: &Place) {
+        let request = self.request();
+        let Some(sync) = self.peers.get_mut(&peer).and_then(|state| state.syncs.get_mut(place)) else { return };
+        if sync.stage != Stage::Between || sync.waiting.len() >= bounds::HEADS_PAGE_MAX {
+            return;
+        }
+        let ask = HeadsAsk { request, shard: place.shard.clone(), from: sync.from };
+        sync.request = request;
+        sync.stage = Stage::Asked;
+        sync.deadline = cx.now.after(bounds::REQUEST_TIMEOUT);
+        if !self.send(cx, peer, &Frame::HeadsAsk(ask))
+            && let Some(state) = self.peers.get_mut(&peer)
+        {
+            state.syncs.remove(place);
+        }
+    }
+
+    pub(super) fn heads_page(&mut self, cx: &mut Cx<'_>, peer: Peer, page: &Heads) {
+        let found = self.peers.get(&peer).and_then(|state| {
+            state.syncs.iter().find(|(_, sync)| sync.stage == Stage::Asked && sync.request == page.request)
+        });
+        let Some((place, sync)) = found else { return };
+        let place = place.clone();
+        let is_progress = match (&sync.from, &page.next) {
+            (HeadsFrom::Cursor((asked, a)), HeadsFrom::Cursor((epoch, b))) => epoch == asked && (b > a || page.last),
+            (HeadsFrom::After(a), HeadsFrom::After(b)) => b > a || page.last,
+            // The cursor did not help.
+            (HeadsFrom::Cursor(_), HeadsFrom::After(_)) => sync.arrival.is_none(),
+            (HeadsFrom::After(_), HeadsFrom::Cursor(_)) => false,
+        };
+        if !is_progress {
+            if let Some(state) = self.peers.get_mut(&peer) {
+                state.syncs.remove(&place);
+            }
+            return self.wrong_answer(cx, peer);
+        }
+        let mut waiting = Vec::new();
+        let mut is_whole = true;
+        let mut is_useful = false;
+        for line in &page.heads {
+            match self.line(cx, peer, &place.shard, line) {
+                Line::Nothing => {}
+                Line::Waiting(seq) => waiting.push((line.stream, seq)),
+                Line::Unresolved => {
+                    is_whole = false;
+                    is_useful = true;
+                }
+            }
+        }
+        let Some(sync) = self.peers.get_mut(&peer).and_then(|state| state.syncs.get_mut(&place)) else { return };
+        sync.is_useful |= is_useful || !waiting.is_empty();
+        sync.waiting.extend(waiting);
+        sync.is_whole &= is_whole;
+        sync.from = page.next;
+        // A whole list leads to the arrival at its beginning, since a stream may change after its line was written.
+        sync.arrival = match page.next {
+            HeadsFrom::Cursor(_) => Some(page.arrival),
+            HeadsFrom::After(_) => sync.arrival.or(Some(page.arrival)),
+        };
+        sync.stage = if page.last { Stage::Listed } else { Stage::Between };
+        sync.deadline = cx.now.after(bounds::SYNC_TIMEOUT);
+        self.next_page(cx, peer, &place);
+        self.finish_sync(cx, peer, &place);
+    }
+
+    /// Compares a listed head with ours.
+    fn line(&mut self, cx: &mut Cx<'_>, peer: Peer, shard: &ShardId, line: &HeadLine) -> Line {
+        let at = StreamAt::new(shard, line.stream);
+        let own = self.heads.get(&at);
+        let (durable, ingested) = own.map_or((0, 0), |own| (own.durable.tip.seq, own.ingested.tip.seq));
+        let fork = own.and_then(|own| own.fork);
+        let pin = own.map_or_else(|| cx.policy.closed_at(&line.stream), |own| own.pin);
+        match line.state() {
+            HeadState::Open(tip) => {
+                let differs = own.is_some_and(|own| {
+                    fork.is_none()
+                        && [own.durable.tip, own.ingested.tip].iter().any(|t| t.seq == tip.seq && t.id != tip.id)
+                });
+                if !differs {
+                    self.note_ack(peer, &at, tip.seq);
+                }
+                let to = tip.seq.min(pin.map_or(u64::MAX, |pin| pin.seq));
+                if fork.is_some() || to == 0 {
+                    Line::Nothing
+                } else if differs {
+                    self.fork_suspected(cx, &at, peer, tip.seq);
+                    Line::Unresolved
+                } else if to > ingested {
+                    if self.want(&at, peer, to, Reach::Pin(())) { Line::Waiting(to) } else { Line::Unresolved }
+                } else if to > durable {
+                    Line::Waiting(to)
+                } else {
+                    Line::Nothing
+                }
+            }
+            HeadState::Forked { seq, .. } => {
+                if fork.is_some_and(|own| own <= seq) {
+                    return Line::Nothing;
+                }
+                self.fork_heard(cx, &at, peer, seq);
+                Line::Unresolved
+            }
+        }
+    }
+
+    /// Strikes a stream off the lists that wait for it.
+    pub(super) fn syncs_progressed(&mut self, cx: &mut Cx<'_>, at: &StreamAt, seq: u64) {
+        let place = Place::new(at.shard());
+        let mut struck = Vec::new();
+        for (peer, state) in &mut self.peers {
+            if let Some(sync) = state.syncs.get_mut(&place) {
+                sync.deadline = cx.now.after(bounds::SYNC_TIMEOUT);
+                if sync.waiting.get(&at.stream).is_some_and(|wanted| *wanted <= seq) {
+                    sync.waiting.remove(&at.stream);
+                    struck.push(*peer);
+                }
+            }
+        }
+        for peer in struck {
+            self.next_page(cx, peer, &place);
+            self.finish_sync(cx, peer, &place);
+        }
+    }
+
+    fn finish_sync(&mut self, cx: &mut Cx<'_>, peer: Peer, place: &Place) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let is_done = |sync: &Sync| sync.stage == Stage::Listed && sync.waiting.is_empty();
+        if !state.syncs.get(place).is_some_and(is_done) {
+            return;
+        }
+        let Some(sync) = state.syncs.remove(place) else { return };
+        if let Some(memory) = self.memory.get_mut(&(peer, place.shard.clone())) {
+            if sync.is_whole
+                && let Some(arrival) = sync.arrival
+            {
+                memory.cursor = Some((sync.epoch, arrival));
+            }
+            memory.fruitless = if sync.is_useful { 0 } else { memory.fruitless.saturating_add(1) };
+        }
+        if sync.is_useful {
+            // What it brought spreads at once to those who are not pushed to.
+            self.hasten_digests(cx.now, None);
+        }
+        self.advance_syncs(cx, peer);
+    }
+
+    /// Gives up comparisons that make no progress.
+    pub(super) fn sweep_syncs(&mut self, cx: &mut Cx<'_>) {
+        let mut freed = Vec::new();
+        for (peer, state) in &mut self.peers {
+            let before = state.syncs.len();
+            state.syncs.retain(|_, sync| sync.deadline > cx.now);
+            if state.syncs.len() < before {
+                freed.push(*peer);
+            }
+        }
+        for peer in freed {
+            self.advance_syncs(cx, peer);
+        }
+    }
+
+    /// Returns how far the heads of peers' shards were absorbed. The caller may keep this and give it to
+    /// [`Engine::new`]; losing it costs a comparison of whole head lists.
+    pub fn cursors(&self) -> impl Iterator<Item = AbsorbedCursor> + '_ {
+        self.memory.iter().filter_map(|((peer, shard), memory)| {
+            let (epoch, arrival) = memory.cursor?;
+            Some(AbsorbedCursor { peer: *peer, shard: shard.clone(), epoch, arrival })
+        })
+    }
+
+    /// Returns how far one peer's shard was absorbed.
+    #[must_use]
+    pub fn absorbed(&self, peer: &Peer, shard: &ShardId) -> Option<(StoreEpoch, u64)> {
+        self.memory.get(&(*peer, shard.clone())).and_then(|memory| memory.cursor)
+    }
+}
