@@ -134,13 +134,7 @@ impl HeadState {
                 let pin = pin.unwrap_or(Tip::START);
                 hash(
                     Domain::HeadDigest,
-                    &[
-                        b"fork",
-                        stream.as_bytes(),
-                        &seq.to_le_bytes(),
-                        &pin.seq.to_le_bytes(),
-                        pin.id.as_bytes(),
-                    ],
+                    &[b"fork", stream.as_bytes(), &seq.to_le_bytes(), &pin.seq.to_le_bytes(), pin.id.as_bytes()],
                 )
             }
         }
@@ -168,7 +162,8 @@ mod tests {
 
     #[test]
     fn sums_carry_and_do_not_depend_on_order() {
-        let entries: Vec<[u8; 32]> = (0..50u8).map(|i| hash(Domain::HeadDigest, &[&[i]])).chain([[0xff; 32]; 3]).collect();
+        let entries: Vec<[u8; 32]> =
+            (0..50u8).map(|i| hash(Domain::HeadDigest, &[&[i]])).chain([[0xff; 32]; 3]).collect();
         let mut forward = ShardDigest::default();
         let mut backward = ShardDigest::default();
         entries.iter().for_each(|entry| forward.add(entry));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+use super::Subscription;
 use super::api::{
     AbsorbedCursor, Committed, Config, DisconnectReason, Effect, Input, Lane, Misbehaviour, Peer, Policy, StoredHead,
     Ticket, Timestamp,
@@ -22,7 +23,6 @@ use super::run::KeyCache;
 use super::serve::Question;
 use super::status::Counters;
 use super::sync::Memory;
-use super::Subscription;
 use crate::id::{ChangeHash, CollectionName, OpId, ShardId};
 
 /// What every handler needs.

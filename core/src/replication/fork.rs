@@ -62,15 +62,7 @@ impl Engine {
             return;
         }
         self.counters.forks_suspected += 1;
-        let search = Search {
-            peer,
-            low: 0,
-            high,
-            request: 0,
-            seqs: Vec::new(),
-            theirs: Vec::new(),
-            deadline: cx.now,
-        };
+        let search = Search { peer, low: 0, high, request: 0, seqs: Vec::new(), theirs: Vec::new(), deadline: cx.now };
         self.searches.insert(at.clone(), search);
         self.probe(cx, at);
     }
@@ -202,11 +194,11 @@ impl Engine {
         let run = match self.open_branch(&answer.ops) {
             Ok(run) => run,
             Err(RunError::Fault(what)) => return self.misbehaved(cx, peer, what),
-            Err(RunError::Unvouched) => return,
+            Err(RunError::Unvouched | RunError::LaterFormat) => return,
         };
-        let Some(run) = run.filter(|run| {
-            !is_excess && run.first == from && run.stream == at.stream && run.shard == *at.shard()
-        }) else {
+        let Some(run) =
+            run.filter(|run| !is_excess && run.first == from && run.stream == at.stream && run.shard == *at.shard())
+        else {
             return self.wrong_answer(cx, peer);
         };
         let ticket = self.ticket();
@@ -216,7 +208,7 @@ impl Engine {
     }
 
     fn open_branch(&mut self, ops: &[ByteBuf]) -> Result<Option<Run>, RunError> {
-        let Some(run) = Run::decode(ops, self.config.cluster).map_err(RunError::Fault)? else { return Ok(None) };
+        let Some(run) = Run::decode(ops, self.config.cluster)? else { return Ok(None) };
         self.verify(run).map(Some)
     }
 

@@ -335,9 +335,10 @@ impl Frame {
         };
         match self {
             Self::Hello(hello) => within(
-                hello.collections.as_ref().is_none_or(|names| {
-                    names.len() <= bounds::SUBSCRIPTION_MAX && names.is_sorted_by(|a, b| a < b)
-                }),
+                hello
+                    .collections
+                    .as_ref()
+                    .is_none_or(|names| names.len() <= bounds::SUBSCRIPTION_MAX && names.is_sorted_by(|a, b| a < b)),
                 "hello",
             ),
             Self::Push(run_of) => within(!run_of.ops.is_empty() && run(&run_of.ops), "push"),

@@ -68,14 +68,7 @@ pub(super) struct Stream {
 
 impl Stream {
     fn new(pin: Option<Tip>) -> Self {
-        Self {
-            durable: TimedTip::START,
-            ingested: TimedTip::START,
-            arrival: 0,
-            fork: None,
-            pin,
-            local: false,
-        }
+        Self { durable: TimedTip::START, ingested: TimedTip::START, arrival: 0, fork: None, pin, local: false }
     }
 
     /// Returns what digests and head lists say of the stream; `None` if nothing.

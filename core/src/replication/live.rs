@@ -89,7 +89,7 @@ impl Engine {
                 self.misbehaved(cx, peer, what);
                 None
             }
-            Err(RunError::Unvouched) => None,
+            Err(RunError::Unvouched | RunError::LaterFormat) => None,
         };
         if placed != Some(Placed::Ingested) {
             self.release(cx, charge.peer, charge.lane, charge.bytes);
@@ -99,15 +99,14 @@ impl Engine {
 
     /// Decodes and verifies a run; `None` if it brings nothing that is not here or under way.
     fn open_run(&mut self, ops: &[ByteBuf]) -> Result<Option<Run>, RunError> {
-        let fault = RunError::Fault;
         if let [_, .., last] = ops {
             // Most of what arrives twice is told by its last op.
-            let last = Run::decode(std::slice::from_ref(last), self.config.cluster).map_err(fault)?;
+            let last = Run::decode(std::slice::from_ref(last), self.config.cluster)?;
             if last.is_some_and(|last| self.is_known(&last)) {
                 return Ok(None);
             }
         }
-        let Some(run) = Run::decode(ops, self.config.cluster).map_err(fault)? else { return Ok(None) };
+        let Some(run) = Run::decode(ops, self.config.cluster)? else { return Ok(None) };
         if self.is_known(&run) {
             return Ok(None);
         }
@@ -169,10 +168,8 @@ impl Engine {
         let known = self.heads.get(&at);
         let (durable, ingested) =
             known.map_or((TimedTip::START, TimedTip::START), |stream| (stream.durable, stream.ingested));
-        let live_end = known.map_or_else(
-            || cx.policy.closed_at(&run.stream).map_or(u64::MAX, |pin| pin.seq),
-            Stream::live_end,
-        );
+        let live_end =
+            known.map_or_else(|| cx.policy.closed_at(&run.stream).map_or(u64::MAX, |pin| pin.seq), Stream::live_end);
         let forked = known.is_some_and(|stream| stream.fork.is_some());
         let limit = match reach {
             Reach::Pin(()) => live_end,
@@ -287,8 +284,11 @@ impl Engine {
         let shard = first.op.header().shard.clone();
         let at = StreamAt::new(&shard, first.op.stream());
         let known = self.heads.get(&at).map_or(0, |stream| stream.durable.tip.seq);
-        let fresh: Vec<Arc<Op>> =
-            run.iter().filter(|committed| committed.op.header().seq > known).map(|committed| committed.op.clone()).collect();
+        let fresh: Vec<Arc<Op>> = run
+            .iter()
+            .filter(|committed| committed.op.header().seq > known)
+            .map(|committed| committed.op.clone())
+            .collect();
         let Some(last) = fresh.last() else { return };
         let tip = TimedTip { tip: Tip { seq: last.header().seq, id: last.id() }, hlc: last.header().hlc };
         self.heads.change(&shard, at.stream, cx.policy.closed_at(&at.stream), |stream| {
@@ -457,10 +457,8 @@ impl Engine {
 }
 
 fn pages(positions: std::collections::BTreeMap<StreamAt, u64>) -> Vec<Vec<Position>> {
-    let all: Vec<Position> = positions
-        .into_iter()
-        .map(|(at, seq)| Position { shard: at.shard().clone(), stream: at.stream, seq })
-        .collect();
+    let all: Vec<Position> =
+        positions.into_iter().map(|(at, seq)| Position { shard: at.shard().clone(), stream: at.stream, seq }).collect();
     all.chunks(bounds::ANNOUNCE_MAX).map(<[Position]>::to_vec).collect()
 }
 

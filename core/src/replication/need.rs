@@ -126,11 +126,8 @@ impl Engine {
             .map(|(key, _)| key.clone())
             .collect();
         for key in due {
-            let peers: Vec<Peer> = self
-                .introduced()
-                .into_iter()
-                .filter(|peer| self.shares(cx, peer, &key.0.shard().collection))
-                .collect();
+            let peers: Vec<Peer> =
+                self.introduced().into_iter().filter(|peer| self.shares(cx, peer, &key.0.shard().collection)).collect();
             let stream = self.heads.get(&key.0);
             let fork = stream.and_then(|stream| stream.fork);
             let durable = stream.map_or(0, |stream| stream.durable.tip.seq);

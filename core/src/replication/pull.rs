@@ -46,8 +46,7 @@ impl Engine {
         {
             return false;
         }
-        let want =
-            self.wants.entry(at.clone()).or_insert_with(|| Want { sources: BTreeMap::new(), reach, pull: None });
+        let want = self.wants.entry(at.clone()).or_insert_with(|| Want { sources: BTreeMap::new(), reach, pull: None });
         let known = want.sources.entry(peer).or_default();
         *known = to.max(*known);
         if reach == Reach::Beyond(()) {

@@ -29,6 +29,8 @@ pub(super) enum RunError {
     Fault(Misbehaviour),
     /// Nothing here vouches for the end: it is unsigned, and no pin that is known here names it.
     Unvouched,
+    /// An op of a later format: nobody's fault, but of no use to this program.
+    LaterFormat,
 }
 
 /// Public keys made ready, in two generations so that evicting costs nothing.
@@ -59,21 +61,22 @@ impl KeyCache {
 
 impl Run {
     /// Decodes a run and checks each op and the chain, not yet the signature.
-    pub(super) fn decode(encoded: &[ByteBuf], cluster: ClusterId) -> Result<Option<Self>, Misbehaviour> {
+    pub(super) fn decode(encoded: &[ByteBuf], cluster: ClusterId) -> Result<Option<Self>, RunError> {
         let mut ops: Vec<Arc<Op>> = Vec::with_capacity(encoded.len().min(bounds::RUN_OPS_MAX));
         for bytes in encoded {
             if bytes.len() > bounds::OP_BYTES_MAX {
-                return Err(Misbehaviour::Malformed);
+                return Err(RunError::Fault(Misbehaviour::Malformed));
             }
             let op = Op::decode(bytes, cluster).map_err(|error| match error {
-                OpError::ForeignCluster(_) => Misbehaviour::ForeignCluster,
-                OpError::Signature => Misbehaviour::BadSignature,
+                OpError::ForeignCluster(_) => RunError::Fault(Misbehaviour::ForeignCluster),
+                OpError::Signature => RunError::Fault(Misbehaviour::BadSignature),
+                OpError::Version(_) => RunError::LaterFormat,
                 OpError::Envelope(_) | OpError::Header(_) | OpError::Invalid(_) | OpError::Commitment { .. } => {
-                    Misbehaviour::Malformed
+                    RunError::Fault(Misbehaviour::Malformed)
                 }
             })?;
             if ops.last().is_some_and(|last| !continues(last, &op)) {
-                return Err(Misbehaviour::BrokenChain);
+                return Err(RunError::Fault(Misbehaviour::BrokenChain));
             }
             ops.push(Arc::new(op));
         }

@@ -16,14 +16,33 @@ use crate::id::{ChangeHash, OpId, ShardId, StreamId};
 /// What a ticket was given out for.
 #[derive(Debug)]
 pub(super) enum Question {
-    Ops { asker: Peer, pull: Pull },
-    Ids { asker: Peer, request: u32 },
-    Branches { asker: Peer, request: u32 },
-    Changes { asker: Peer, shard: ShardId },
+    Ops {
+        asker: Peer,
+        pull: Pull,
+    },
+    Ids {
+        asker: Peer,
+        request: u32,
+    },
+    Branches {
+        asker: Peer,
+        request: u32,
+    },
+    Changes {
+        asker: Peer,
+        shard: ShardId,
+    },
     /// Own ids for a fork search.
-    Search { at: StreamAt },
+    Search {
+        at: StreamAt,
+    },
     /// Own ids to compare a branch with.
-    Compare { peer: Peer, at: StreamAt, request: u32, run: Run },
+    Compare {
+        peer: Peer,
+        at: StreamAt,
+        request: u32,
+        run: Run,
+    },
 }
 
 impl Question {
@@ -226,7 +245,9 @@ impl Engine {
                 self.pump(cx, asker);
             }
             Some(Question::Search { at }) => self.search_compared(cx, &at, ids),
-            Some(Question::Compare { peer, at, request, run }) => self.branch_compared(cx, peer, &at, request, run, ids),
+            Some(Question::Compare { peer, at, request, run }) => {
+                self.branch_compared(cx, peer, &at, request, run, ids)
+            }
             Some(Question::Ops { .. } | Question::Branches { .. } | Question::Changes { .. }) | None => {}
         }
     }
@@ -236,8 +257,7 @@ impl Engine {
         for branch in branches.iter().take(bounds::BRANCHES_MAX) {
             // Cut where it may end: at a signed op, or where the reader was asked to stop.
             let signed = branch.iter().rposition(|op| op.signed).map_or(branch.len(), |index| index + 1);
-            let ops: Vec<ByteBuf> =
-                branch.iter().take(signed).map(|op| ByteBuf::from(op.bytes.to_vec())).collect();
+            let ops: Vec<ByteBuf> = branch.iter().take(signed).map(|op| ByteBuf::from(op.bytes.to_vec())).collect();
             if !ops.is_empty() {
                 self.send(cx, asker, &Frame::Branch(Answer { request, ops }));
             }
@@ -246,12 +266,7 @@ impl Engine {
         self.pump(cx, asker);
     }
 
-    pub(super) fn changes_located(
-        &mut self,
-        cx: &mut Cx<'_>,
-        ticket: Ticket,
-        found: Vec<(ChangeHash, StreamId, u64)>,
-    ) {
+    pub(super) fn changes_located(&mut self, cx: &mut Cx<'_>, ticket: Ticket, found: Vec<(ChangeHash, StreamId, u64)>) {
         let Some(Question::Changes { asker, shard }) = self.answered(ticket) else { return };
         if !found.is_empty() {
             let changes = found.into_iter().take(bounds::WANT_MAX).collect();

@@ -201,11 +201,8 @@ impl Engine {
             let key = (peer, place.shard.clone());
             let room = self.memory.len() < bounds::CURSORS_MAX;
             let mut fresh = Memory::default();
-            let memory = if room || self.memory.contains_key(&key) {
-                self.memory.entry(key).or_default()
-            } else {
-                &mut fresh
-            };
+            let memory =
+                if room || self.memory.contains_key(&key) { self.memory.entry(key).or_default() } else { &mut fresh };
             let from = match memory.cursor {
                 Some((known, arrival)) if known == epoch => {
                     if memory.fruitless >= bounds::FRUITLESS_ROUNDS_MAX && memory.full_after <= cx.now {
