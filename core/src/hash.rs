@@ -25,6 +25,8 @@ pub enum Domain {
     RecoveryKey,
     /// A client's idempotency key.
     Request,
+    /// The checksum of a slot of the watermark file.
+    Watermark,
     /// Signatures and hashes of the network layer (tickets, beacons).
     Network,
 }
@@ -41,6 +43,7 @@ impl Domain {
             Self::DocDigest => b"folkmoot/1/doc-digest",
             Self::RecoveryKey => b"folkmoot/1/recovery-key",
             Self::Request => b"folkmoot/1/request",
+            Self::Watermark => b"folkmoot/1/watermark",
             Self::Network => b"folkmoot/1/network",
         }
     }

@@ -4,7 +4,6 @@
 //! memtables is their size times the keyspaces, and the journal's, which forces flushes; with a single worker thread
 //! writers can starve it; opening replays the journal, so small memtables and a small journal keep opening near 1 s.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, LsmError, Pers
 
 use super::{
     Batch, Durability, EngineError, Entries, Health, Keyspace, KeyspaceUsage, Order, Read, Span, Store, StoreError,
-    Usage, keys,
+    Usage, keys, panic_text,
 };
 
 /// Version of the layout of keys and values that this program reads and writes.
@@ -212,13 +211,6 @@ fn create_options(keyspace: Keyspace, options: FjallOptions) -> KeyspaceCreateOp
         | Keyspace::Audit
         | Keyspace::Meta => create,
     }
-}
-
-/// Returns what a panic said.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("the storage engine panicked: {}", text.as_deref().unwrap_or("no message"))
 }
 
 fn read_error(keyspace: Keyspace, error: fjall::Error) -> StoreError {

@@ -14,17 +14,28 @@
 //! The byte layout of keys and values is in [`keys`] and [`envelope`] and described in `docs/format.md`.
 
 mod batch;
+mod committer;
+#[cfg(test)]
+mod durability_tests;
 pub mod envelope;
+mod figures;
 mod fjall_store;
 pub mod keys;
 mod memory;
 #[cfg(test)]
 mod suite;
+pub mod watermark;
 
 pub use batch::Batch;
+pub use committer::{
+    BatchId, Committer, CommitterFigures, Completion, Outcome, QUEUE_BATCHES_MAX, QUEUE_BYTES_MAX, Submission,
+    SubmitError,
+};
+pub use figures::{Histogram, HistogramFigures};
 pub use fjall_store::{FjallOptions, FjallStore, OpenError};
 pub use memory::{MemoryStore, Survivors};
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Bound;
 
@@ -166,7 +177,7 @@ impl Span {
     }
 
     /// Returns the bounds, or `None` if no key can lie between them.
-    fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    fn bounds(&self) -> Option<Bounds<'_>> {
         match &self.to {
             None => Some((Bound::Included(&self.from), Bound::Unbounded)),
             Some(to) if *self.from < **to => Some((Bound::Included(&self.from), Bound::Excluded(to))),
@@ -174,6 +185,8 @@ impl Span {
         }
     }
 }
+
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// The direction of a scan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -325,6 +338,13 @@ pub enum StoreError {
 
 /// What the engine below says went wrong.
 pub type EngineError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Returns what a panic of the engine said.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the storage engine panicked: {}", text.as_deref().unwrap_or("no message"))
+}
 
 #[cfg(test)]
 mod tests {
