@@ -1,1 +1,64 @@
-//! The control log's rule: who may do what, judged alike by every replica.
+//! The control log's rule: who may do what, judged alike by every replica. In prose: `docs/authority.md`.
+//!
+//! [`Authority`] is the incremental engine that nodes run; [`reference`] is the same rule as a plain function of a set
+//! of headers, for tests, for `verify` and for fuzzing. Both judge from headers alone: whether a change is sound, and
+//! what becomes of the changes that depend on it, is decided on top of this.
+//!
+//! How a node uses the engine:
+//!
+//! 1. Every act goes to [`Authority::add_control`], in any order. Acts further ahead of the node's clock than
+//!    [`crate::limits::CLOCK_AHEAD_MAX`] are held back by the caller until their time has come.
+//! 2. Every data op that is stored goes to [`Authority::note_data`], in the order of its stream, and every fork to
+//!    [`Authority::note_fork`]. Nothing of a data op is kept but where its stream's knowledge of the control log grows.
+//! 3. [`Authority::judge`] then decides each transaction.
+//! 4. After any of these, [`Authority::take_rejudge`] names the ranges whose verdicts may have changed. For each op in
+//!    them: `note_data` again (it ignores what it has) and `judge` again.
+//!
+//! Invariant: a verdict is a function of the set of ops. Neither the clock nor the order of arrival has a say.
+//!
+//! Deliberately absent: endorsement (a void op is never revived because somebody built on it; only a readmission
+//! does that), causal revocation (an author's claim not to have known is worth nothing), and any trust in time.
+
+mod chain;
+mod engine;
+mod mutant;
+pub mod reference;
+mod rights;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+pub use chain::{ChainError, check_against_previous};
+pub use engine::{
+    AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, Decision, Denial, MemberInfo, Noted, Reach,
+    Rejudge, RulesState,
+};
+#[cfg(any(test, feature = "planted-bugs"))]
+pub use mutant::{Mutant, Site, plant};
+pub use rights::{Action, Actions};
+pub use verdict::{Missing, Verdict};
+
+use crate::id::{OpId, StreamId};
+use crate::op::Pin;
+
+/// Where an op lies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Position {
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its number there.
+    pub seq: u64,
+    /// Its id.
+    pub op: OpId,
+}
+
+/// What the engine asks the store about data streams.
+pub trait Chains {
+    /// Returns whether `op` lies on the chain that ends in `end`, or `None` while the ops of that chain, from `end` back
+    /// to the number of `op`, are not all here. `end.stream` is the stream of `op`, and `op.seq` at most `end.seq`.
+    ///
+    /// A store that keeps one branch of each stream answers from what it has at `end.seq`: `None` if that is not
+    /// `end.head`, else whether it has `op.op` at `op.seq`.
+    fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool>;
+}

@@ -1,0 +1,211 @@
+//! What the set of acts decides: revocations, readmissions, forks and consent.
+//!
+//! Effects are computed from the strongest acts to the weakest. An act of strength n rests on statements of rank at
+//! most n, made by acts stronger than n, and is cut only by acts stronger than those statements: so when its turn
+//! comes, all that it depends on is settled, and there is no recursion and no cycle.
+
+use std::collections::BTreeSet;
+
+use super::log::{ActIx, Log, Standing};
+use super::past::Past;
+use crate::authority::mutant::{Mutant, Site, planted};
+use crate::authority::verdict::{Missing, Verdict};
+use crate::authority::{Chains, Position};
+use crate::id::StreamId;
+use crate::op::{Act, Pin};
+
+/// An op whose right is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) position: Position,
+    pub(super) past: &'a Past,
+    pub(super) chains: &'a dyn Chains,
+}
+
+/// Whether an op lies within a pin.
+enum Within {
+    Yes,
+    No,
+    Unknown(Pin),
+}
+
+/// An act whose effect a settling has changed.
+pub(super) struct Change {
+    pub(super) act: ActIx,
+    pub(super) was_effective: bool,
+}
+
+impl Chains for Log {
+    fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool> {
+        Self::lies_on(self, op.seq, op.op, end)
+    }
+}
+
+fn within_pin(subject: &Subject<'_>, pin: &Pin) -> Within {
+    let Position { seq, op, .. } = subject.position;
+    if seq > pin.seq {
+        return Within::No;
+    }
+    if planted(Site::Engine, Mutant::PinWithoutHash) {
+        return Within::Yes;
+    }
+    let lies = if seq == pin.seq { Some(op == pin.head) } else { subject.chains.lies_on(&subject.position, pin) };
+    match lies {
+        Some(true) => Within::Yes,
+        Some(false) => Within::No,
+        None if planted(Site::Engine, Mutant::MissingPinTrusted) => Within::Yes,
+        None => Within::Unknown(*pin),
+    }
+}
+
+fn within(subject: &Subject<'_>, pins: &[Pin]) -> Within {
+    match pins.binary_search_by_key(&subject.position.stream, |pin| pin.stream) {
+        Ok(at) => pins.get(at).map_or(Within::No, |pin| within_pin(subject, pin)),
+        Err(_) => Within::No,
+    }
+}
+
+impl Log {
+    /// Computes effects again where needed; returns the acts whose effect is another than before.
+    pub(super) fn settle(&mut self) -> Vec<Change> {
+        let Some(from) = self.unsettled.take() else { return Vec::new() };
+        let stale: Vec<ActIx> = self.levels.range(from..).flat_map(|(_, acts)| acts.iter().copied()).collect();
+        stale.into_iter().filter_map(|act| self.settle_one(act)).collect()
+    }
+
+    /// Computes the effect of one act whose stronger acts are settled.
+    pub(super) fn settle_one(&mut self, act: ActIx) -> Option<Change> {
+        let effect = self.effect(act);
+        let record = &mut self.acts[act.0];
+        let was_effective = record.is_effective();
+        let changed = record.effect != effect;
+        record.effect = effect;
+        changed.then_some(Change { act, was_effective })
+    }
+
+    fn effect(&self, ix: ActIx) -> Verdict {
+        let record = self.act(ix);
+        match record.standing {
+            Standing::Refused => return Verdict::Refused,
+            Standing::NotAllowed => return Verdict::NotAllowed,
+            Standing::Potential { .. } => {}
+        }
+        let position = Position { stream: record.stream, seq: record.header.seq, op: record.id };
+        let subject = Subject { position, past: &record.past, chains: self };
+        for statement in record.proof().iter().filter_map(|id| self.find(*id)) {
+            if let Some(blame) = self.blame(statement, &subject) {
+                return blame;
+            }
+        }
+        let Some(certificate) = self.find(record.header.certificate) else {
+            // Only the genesis has none.
+            return Verdict::Allowed;
+        };
+        if let Some(blame) = self.fork_blame(certificate, &subject) {
+            return blame;
+        }
+        if self.has_consent(ix, certificate) {
+            Verdict::Allowed
+        } else {
+            Verdict::Deferred(Missing::Consent(record.id))
+        }
+    }
+
+    /// Returns why a statement does not count for an op; `None` if it does.
+    pub(super) fn blame(&self, statement: ActIx, subject: &Subject<'_>) -> Option<Verdict> {
+        let record = self.act(statement);
+        if !record.is_effective() {
+            return Some(record.effect);
+        }
+        let mut unknown = None;
+        for revocation in &record.hitters {
+            let revoker = self.act(*revocation);
+            if !revoker.is_effective() {
+                continue;
+            }
+            if planted(Site::Engine, Mutant::CausalRevocation) && !subject.past.contains(revoker.place) {
+                continue;
+            }
+            match self.stands(*revocation, statement, subject) {
+                Within::Yes => {}
+                Within::No => return Some(Verdict::AfterRevocation { by: revoker.id }),
+                Within::Unknown(pin) => {
+                    unknown.get_or_insert(pin);
+                }
+            }
+        }
+        unknown.map(|pin| Verdict::Deferred(Missing::Pinned(pin)))
+    }
+
+    /// Returns the effective readmissions that are strong enough for a statement.
+    pub(super) fn readmits_for(&self, revocation: ActIx, statement: ActIx) -> impl Iterator<Item = ActIx> + '_ {
+        let rank = self.act(statement).statement().map(|statement| statement.rank);
+        self.act(revocation).readmits.iter().copied().filter(move |readmit| {
+            self.act(*readmit).is_effective() && rank.is_some_and(|rank| self.act(*readmit).strength() < rank)
+        })
+    }
+
+    /// Returns whether the op lies within the pins of a revocation or of a readmission of it.
+    fn stands(&self, revocation: ActIx, statement: ActIx, subject: &Subject<'_>) -> Within {
+        let mut best = Within::No;
+        for act in std::iter::once(revocation).chain(self.readmits_for(revocation, statement)) {
+            match within(subject, self.act(act).pins()) {
+                Within::Yes => return Within::Yes,
+                Within::No => {}
+                Within::Unknown(pin) => {
+                    if matches!(best, Within::No) {
+                        best = Within::Unknown(pin);
+                    }
+                }
+            }
+        }
+        best
+    }
+
+    /// Returns why an op of a stream bound to `certificate` does not count because of a fork; `None` if it does.
+    pub(super) fn fork_blame(&self, certificate: ActIx, subject: &Subject<'_>) -> Option<Verdict> {
+        let Position { stream, seq, .. } = subject.position;
+        let at = *self.forks.get(&stream)?;
+        if seq < at || planted(Site::Engine, Mutant::ForkIgnored) {
+            return None;
+        }
+        let Some(pin) = self.kept_pin(stream, certificate) else { return Some(Verdict::Forked { stream, at }) };
+        match within_pin(subject, &pin) {
+            Within::Yes => None,
+            Within::No => Some(Verdict::Forked { stream, at }),
+            Within::Unknown(pin) => Some(Verdict::Deferred(Missing::Pinned(pin))),
+        }
+    }
+
+    /// Returns the pin that says which branch of a forked stream counts: that of the strongest effective revocation or
+    /// readmission, then of the one with the smallest id.
+    pub(super) fn kept_pin(&self, stream: StreamId, certificate: ActIx) -> Option<Pin> {
+        let at = *self.forks.get(&stream)?;
+        let rank = self.act(certificate).statement()?.rank;
+        if planted(Site::Engine, Mutant::PinsIgnoreForks) {
+            return None;
+        }
+        self.pinners
+            .get(&stream)?
+            .iter()
+            .find(|(act, pin)| pin.seq >= at && self.act(*act).strength() < rank && self.act(*act).is_effective())
+            .map(|(_, pin)| *pin)
+    }
+
+    /// Acts under an owner key need as many owners as the genesis says; others need no consent.
+    fn has_consent(&self, ix: ActIx, certificate: ActIx) -> bool {
+        let record = self.act(ix);
+        let Some(Act::Genesis(genesis)) = self.act(certificate).act() else { return true };
+        if matches!(record.act(), Some(Act::Approve(_))) || planted(Site::Engine, Mutant::ThresholdIgnored) {
+            return true;
+        }
+        let approvals = self.approvals.get(&record.id).into_iter().flatten().map(|approval| self.act(*approval));
+        // An approval counts as soon as it is on the kept part of its stream: it needs no consent itself.
+        let consenting: BTreeSet<_> = approvals
+            .filter(|approval| self.forks.get(&approval.stream).is_none_or(|at| approval.header.seq < *at))
+            .map(|approval| approval.header.author)
+            .chain([record.header.author])
+            .collect();
+        consenting.len() >= usize::from(genesis.threshold)
+    }
+}

@@ -1,0 +1,401 @@
+//! What the rest of the program asks of the control log as it stands now. None of this is a verdict: where a time is
+//! asked for it is the caller's present, and two replicas may answer differently until they hold the same acts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Authority;
+use super::log::ActIx;
+use super::past::Past;
+use crate::authority::rights::{Action, Actions};
+use crate::hlc::Hlc;
+use crate::id::{AuthorKey, CollectionName, OpId, PrincipalId, StreamId};
+use crate::limits;
+use crate::op::{Act, Collection, Pin, Rank, RevokeTarget};
+
+/// A member node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberInfo {
+    /// The node's key, which is also its libp2p identity.
+    pub key: AuthorKey,
+    /// The node's principal.
+    pub principal: PrincipalId,
+    /// The statement that makes it a member.
+    pub statement: OpId,
+    /// Name for people, from the principal's first certificate; empty if that is not known.
+    pub name: String,
+    /// Labels, by name.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A certificate to which a stream can be bound.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateInfo {
+    /// The statement.
+    pub id: OpId,
+    /// For whom the key speaks.
+    pub principal: PrincipalId,
+    /// Its rank.
+    pub rank: Rank,
+    /// When it ends.
+    pub not_after: Option<Hlc>,
+}
+
+/// The configuration of a collection that counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CollectionConfig {
+    /// The act that set it.
+    pub act: OpId,
+    /// The configuration.
+    pub config: Collection,
+}
+
+/// Whether a principal may do something now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// It may, under this statement.
+    Allowed {
+        /// The strongest grant that gives the right.
+        grant: OpId,
+    },
+    /// It may not.
+    Denied(Denial),
+}
+
+/// Why a principal may not do something now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Denial {
+    /// No statement gives it the right.
+    NotGranted,
+    /// It had the right, and this revocation took it.
+    Revoked {
+        /// The revocation.
+        by: OpId,
+    },
+    /// It had the right until its time ended.
+    Expired,
+    /// A statement would give it the right, but does not count (yet).
+    NotEffective {
+        /// The statement.
+        statement: OpId,
+    },
+}
+
+/// What of a stream still counts when its certificate is void.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Closed {
+    /// Nothing.
+    Whole,
+    /// What lies on the chain that ends here.
+    After(Pin),
+}
+
+/// How far a revocation reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// What it names.
+    Target,
+    /// Also what was given under that.
+    Cascade,
+}
+
+/// The version of the rules.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RulesState {
+    /// The highest version that an effective act has set.
+    pub version: u32,
+}
+
+impl RulesState {
+    /// Returns whether this program judges by these rules. If not, a node stops judging: it reads, and says so.
+    #[must_use]
+    pub const fn can_judge(&self) -> bool {
+        self.version <= limits::RULES_VERSION
+    }
+}
+
+impl Authority {
+    /// Returns why a statement is not in force at a time; `None` if it is.
+    fn denial(&self, statement: ActIx, now: Hlc) -> Option<Denial> {
+        let record = self.log.act(statement);
+        if !record.is_effective() {
+            return Some(Denial::NotEffective { statement: record.id });
+        }
+        if let Some(revocation) = record.hitters.iter().find(|r| self.log.act(**r).is_effective()) {
+            return Some(Denial::Revoked { by: self.log.act(*revocation).id });
+        }
+        let ended = record.statement().and_then(|s| s.not_after).is_some_and(|end| now > end);
+        ended.then_some(Denial::Expired)
+    }
+
+    fn in_force(&self, statement: ActIx, now: Hlc) -> bool {
+        self.denial(statement, now).is_none()
+    }
+
+    /// Returns the member nodes, by key; of several statements about a key the strongest.
+    #[must_use]
+    pub fn members(&self, now: Hlc) -> Vec<MemberInfo> {
+        self.log.members.keys().filter_map(|key| self.member(*key, now)).collect()
+    }
+
+    /// Returns whether the key is that of a member node.
+    #[must_use]
+    pub fn is_member(&self, key: AuthorKey, now: Hlc) -> bool {
+        self.log.members.get(&key).is_some_and(|list| list.iter().any(|ix| self.in_force(*ix, now)))
+    }
+
+    /// Returns the member with this key.
+    #[must_use]
+    pub fn member(&self, key: AuthorKey, now: Hlc) -> Option<MemberInfo> {
+        let statements = self.log.members.get(&key)?.iter().filter(|ix| self.in_force(**ix, now));
+        let (_, statement, member) = statements
+            .filter_map(|ix| {
+                let Some(Act::Member(member)) = self.log.act(*ix).act() else { return None };
+                Some((member.rank, self.log.act(*ix).id, member))
+            })
+            .min_by_key(|(rank, id, _)| (*rank, *id))?;
+        Some(MemberInfo {
+            key,
+            principal: member.principal,
+            statement,
+            name: self.name_of(member.principal).unwrap_or_default().to_owned(),
+            labels: member.labels.iter().cloned().collect(),
+        })
+    }
+
+    /// Returns a principal's name for people: that of the act that introduced it.
+    #[must_use]
+    pub fn name_of(&self, principal: PrincipalId) -> Option<&str> {
+        match self.log.act(self.log.find(principal.introduced_by())?).act()? {
+            Act::Genesis(genesis) => Some(&genesis.name),
+            Act::Certify(certify) => Some(&certify.name),
+            Act::Member(_)
+            | Act::Grant(_)
+            | Act::Revoke(_)
+            | Act::Readmit(_)
+            | Act::Collection(_)
+            | Act::Rules(_)
+            | Act::Approve(_) => None,
+        }
+    }
+
+    /// Returns the principal for whom a certificate speaks, in force or not.
+    #[must_use]
+    pub fn principal_of(&self, certificate: OpId) -> Option<PrincipalId> {
+        let record = self.log.act(self.log.find(certificate)?);
+        match record.act()? {
+            Act::Genesis(_) | Act::Certify(_) => record.statement().map(|statement| statement.to),
+            Act::Member(_)
+            | Act::Grant(_)
+            | Act::Revoke(_)
+            | Act::Readmit(_)
+            | Act::Collection(_)
+            | Act::Rules(_)
+            | Act::Approve(_) => None,
+        }
+    }
+
+    /// Returns the certificates of a key that are in force, strongest first.
+    ///
+    /// Anyone who may certify can name any key, so a key's holder picks the certificate of its own principal, never
+    /// simply the first: see [`Self::certificate_for`].
+    #[must_use]
+    pub fn certificates_of(&self, key: AuthorKey, now: Hlc) -> Vec<CertificateInfo> {
+        let list = self.log.certificates.get(&key).into_iter().flatten();
+        let mut found: Vec<_> = list
+            .filter(|ix| self.in_force(**ix, now))
+            .filter_map(|ix| {
+                let statement = self.log.act(*ix).statement()?;
+                let (principal, rank, not_after) = (statement.to, statement.rank, statement.not_after);
+                Some(CertificateInfo { id: self.log.act(*ix).id, principal, rank, not_after })
+            })
+            .collect();
+        found.sort_by_key(|certificate| (certificate.rank, certificate.id));
+        found
+    }
+
+    /// Returns the certificate to which the key's holder binds a new stream on behalf of a principal.
+    #[must_use]
+    pub fn certificate_for(&self, key: AuthorKey, principal: PrincipalId, now: Hlc) -> Option<CertificateInfo> {
+        self.certificates_of(key, now).into_iter().find(|certificate| certificate.principal == principal)
+    }
+
+    /// Returns whether a principal may do something with a collection now.
+    #[must_use]
+    pub fn may(&self, principal: PrincipalId, action: Action, collection: &CollectionName, now: Hlc) -> Decision {
+        let given = self.log.given.get(&principal).into_iter().flatten();
+        let grants = given.filter_map(|ix| {
+            let Some(Act::Grant(grant)) = self.log.act(*ix).act() else { return None };
+            let gives = grant.target.matches(collection) && Actions::of_role(&grant.role).contains(action.into());
+            gives.then(|| (grant.rank, self.log.act(*ix).id, *ix))
+        });
+        let mut best: Option<(Rank, OpId)> = None;
+        let mut denial = Denial::NotGranted;
+        for (rank, id, ix) in grants {
+            match self.denial(ix, now) {
+                None => best = Some(best.map_or((rank, id), |best| best.min((rank, id)))),
+                Some(why) => denial = why,
+            }
+        }
+        best.map_or(Decision::Denied(denial), |(_, grant)| Decision::Allowed { grant })
+    }
+
+    /// Returns the statements under which the holder of a key should sign an act, the strongest that give the right;
+    /// `None` if it has no right to the act. The right of owners is found too; whether further owners must consent is
+    /// not asked here.
+    #[must_use]
+    pub fn proof_for(&self, key: AuthorKey, certificate: OpId, act: &Act, now: Hlc) -> Option<Vec<OpId>> {
+        let certificate = self.log.find(certificate).filter(|ix| self.in_force(*ix, now))?;
+        let principal = self.log.certified(certificate, key)?;
+        let given = self.log.given.get(&principal).into_iter().flatten().copied();
+        let grants =
+            given.filter(|ix| matches!(self.log.act(*ix).act(), Some(Act::Grant(_))) && self.in_force(*ix, now));
+        let proofs = std::iter::once(vec![certificate]).chain(grants.map(|grant| vec![certificate, grant]));
+        let knows = |id: OpId| self.log.find(id);
+        let fitting = proofs.filter_map(|proof| {
+            let authority = self.log.authority(key, certificate, now, &proof)?;
+            // The id of the op to come is not known; only a new principal is named by it, and that asks nothing.
+            let weaker = act.statement(OpId::ZERO).is_none_or(|statement| statement.rank > authority.strength);
+            (weaker && self.log.permits(&authority, act, &knows)).then(|| {
+                let mut ids: Vec<_> = proof.iter().map(|ix| self.log.act(*ix).id).collect();
+                ids.sort();
+                (authority.strength, ids)
+            })
+        });
+        fitting.min().map(|(_, ids)| ids)
+    }
+
+    /// Returns the acts that a new op should name: the maximal ones that count, the strongest first chosen if there are
+    /// more than an op can name. Ascending.
+    #[must_use]
+    pub fn control_heads(&self) -> Vec<OpId> {
+        self.heads_beyond(None)
+    }
+
+    /// Returns the acts that the next op of a stream should name: like [`Self::control_heads`], without those that the
+    /// stream knows already. Empty if it knows all.
+    #[must_use]
+    pub fn control_heads_for(&self, stream: StreamId) -> Vec<OpId> {
+        match self.log.own_knowledge(stream) {
+            Some(past) => self.heads_beyond(Some(&past)),
+            None => self.heads_beyond(self.streams.knowledge(stream)),
+        }
+    }
+
+    fn heads_beyond(&self, known: Option<&Past>) -> Vec<OpId> {
+        let news = self.log.frontier.iter().map(|ix| self.log.act(*ix));
+        let mut heads: Vec<_> = news
+            .filter(|record| !known.is_some_and(|past| past.contains(record.place)))
+            .map(|record| (!record.is_effective(), record.strength(), record.id))
+            .collect();
+        heads.sort();
+        heads.truncate(limits::CONTROL_HEADS_MAX);
+        let mut ids: Vec<_> = heads.into_iter().map(|(_, _, id)| id).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Returns the configuration of a collection.
+    #[must_use]
+    pub fn collection(&self, name: &CollectionName) -> Option<CollectionConfig> {
+        let acts = self.effective(self.log.collections.get(name)?).filter_map(|(ix, act)| {
+            let Act::Collection(config) = act else { return None };
+            Some((self.log.act(ix).header.hlc, self.log.act(ix).id, config))
+        });
+        let mut acts: Vec<_> = acts.collect();
+        acts.sort_by_key(|(time, id, _)| (*time, *id));
+        let ((_, _, first), (_, act, last)) = (acts.first()?, acts.last()?);
+        Some(CollectionConfig { act: *act, config: Collection { shards: first.shards, ..(*last).clone() } })
+    }
+
+    /// Returns the configurations of all collections, by name.
+    #[must_use]
+    pub fn collections(&self) -> Vec<CollectionConfig> {
+        self.log.collections.keys().filter_map(|name| self.collection(name)).collect()
+    }
+
+    /// Returns the version of the rules in force.
+    #[must_use]
+    pub fn rules(&self) -> RulesState {
+        let genesis = self.log.find(self.log.cluster.genesis());
+        let genesis = genesis.and_then(|ix| {
+            let Some(Act::Genesis(genesis)) = self.log.act(ix).act() else { return None };
+            Some(genesis.rules)
+        });
+        let set = self.effective(&self.log.rules).filter_map(|(_, act)| {
+            let Act::Rules(rules) = act else { return None };
+            Some(rules.version)
+        });
+        RulesState { version: set.chain(genesis).max().unwrap_or(limits::RULES_VERSION) }
+    }
+
+    /// Returns the streams, of data and of acts, in which a revocation of `target` should set pins: everything signed
+    /// under what it cuts. A stream that is left out is cut as a whole.
+    #[must_use]
+    pub fn pins_needed_for(&self, target: &RevokeTarget, reach: Reach) -> Vec<StreamId> {
+        let mut open: Vec<ActIx> = match target {
+            RevokeTarget::Statement(id) => self.log.find(*id).into_iter().collect(),
+            RevokeTarget::Principal(principal) => self.log.given.get(principal).cloned().unwrap_or_default(),
+        };
+        let mut cut = BTreeSet::new();
+        while let Some(statement) = open.pop() {
+            if cut.insert(statement) && reach == Reach::Cascade {
+                open.extend(self.log.act(statement).made_under.iter().copied());
+            }
+        }
+        let mut certificates = BTreeSet::new();
+        for record in cut.into_iter().map(|ix| self.log.act(ix)) {
+            if let Some(Act::Grant(grant)) = record.act() {
+                let given = self.log.given.get(&grant.principal).into_iter().flatten();
+                certificates.extend(given.map(|ix| self.log.act(*ix).id));
+            } else {
+                certificates.insert(record.id);
+            }
+        }
+        let data = certificates.iter().flat_map(|id| self.streams.of_certificate(*id));
+        let control = self.log.control_streams().filter(|(_, id)| certificates.contains(id)).map(|(stream, _)| stream);
+        data.chain(control).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Returns what still counts of a stream whose certificate is void; `None` while the certificate stands. Digests
+    /// count such a stream with its pin as head, and nothing beyond is stored or relayed.
+    #[must_use]
+    pub fn closed_at(&self, stream: StreamId, certificate: OpId) -> Option<Closed> {
+        use crate::authority::Verdict::{AfterRevocation, Allowed, Deferred, Forked, NotAllowed, Refused};
+        let ix = self.log.find(certificate)?;
+        match self.log.act(ix).effect {
+            Deferred(_) => return None,
+            Refused | NotAllowed | AfterRevocation { .. } | Forked { .. } => return Some(Closed::Whole),
+            Allowed => {}
+        }
+        let mut closed: Option<Pin> = None;
+        for revocation in self.log.act(ix).hitters.iter().filter(|r| self.log.act(**r).is_effective()) {
+            let acts = std::iter::once(*revocation).chain(self.log.readmits_for(*revocation, ix));
+            let pins = acts.filter_map(|act| {
+                let pins = self.log.act(act).pins();
+                pins.binary_search_by_key(&stream, |pin| pin.stream).ok().and_then(|at| pins.get(at)).copied()
+            });
+            // The furthest that this revocation lets stand; of several revocations, the strictest counts.
+            let Some(furthest) = pins.max_by_key(|pin| (pin.seq, pin.head)) else { return Some(Closed::Whole) };
+            closed = Some(closed.map_or(furthest, |pin| if furthest.seq < pin.seq { furthest } else { pin }));
+        }
+        closed.map(Closed::After)
+    }
+
+    /// Returns where a stream forks.
+    #[must_use]
+    pub fn fork_of(&self, stream: StreamId) -> Option<u64> {
+        self.log.forks.get(&stream).copied()
+    }
+
+    /// Returns the pin that says which branch of a forked stream counts; `None` if it does not fork, or if nothing from
+    /// the fork on counts. A store that holds another branch changes to this one when it has it.
+    #[must_use]
+    pub fn kept_branch(&self, stream: StreamId, certificate: OpId) -> Option<Pin> {
+        self.log.kept_pin(stream, self.log.find(certificate)?)
+    }
+
+    /// Returns the data streams noted so far that are bound to a certificate.
+    pub fn streams_of(&self, certificate: OpId) -> impl Iterator<Item = StreamId> + '_ {
+        self.streams.of_certificate(certificate)
+    }
+}

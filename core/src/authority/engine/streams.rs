@@ -1,0 +1,350 @@
+//! Data streams: what is kept of them, how a transaction is judged, and what has to be judged again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::log::{ActIx, Log};
+use super::past::Past;
+use super::{Chains, Position, Subject};
+use crate::authority::mutant::{Mutant, Site, planted};
+use crate::authority::rights::{Action, Actions};
+use crate::authority::verdict::{Missing, Verdict};
+use crate::id::{OpId, StreamId};
+use crate::op::{Act, Header, Pin, Transaction};
+
+/// What [`super::Authority::note_data`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Noted {
+    /// The op knows no more of the control log than the one before it (or was noted before).
+    Same,
+    /// The op knows more than the one before it.
+    Grown,
+    /// The op contradicts its ancestors; it and all after it are refused.
+    Refused,
+    /// The op names acts that are not complete. It is not noted, nor can those after it be; the stream comes up in
+    /// [`super::Authority::take_rejudge`] when the acts are.
+    Stalled,
+    /// Ops before this one have not been noted. Nothing was done.
+    Gap,
+}
+
+/// A range of a data stream whose verdicts may have changed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Rejudge {
+    /// The stream.
+    pub stream: StreamId,
+    /// The first op to note and judge again; all after it follow.
+    pub from_seq: u64,
+}
+
+/// Where a range to judge again begins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Start {
+    At(u64),
+    /// After this pin if its op is here and on the branch that is, else at the given number.
+    AfterPin(Pin, u64),
+}
+
+/// From this op on the stream knows this much.
+struct Run {
+    from: u64,
+    policy: usize,
+}
+
+struct StreamRecord {
+    certificate: OpId,
+    noted: u64,
+    runs: Vec<Run>,
+    refused_from: Option<u64>,
+    stalled_by: Option<OpId>,
+}
+
+/// The data streams noted so far.
+#[derive(Default)]
+pub(super) struct Streams {
+    records: BTreeMap<StreamId, StreamRecord>,
+    /// Distinct states of knowledge, shared by streams.
+    policies: Vec<Past>,
+    policy_of: BTreeMap<Past, usize>,
+    by_certificate: BTreeMap<OpId, BTreeSet<StreamId>>,
+    /// Streams whose next op names these acts, with that op's number.
+    stalled: BTreeMap<OpId, BTreeMap<StreamId, u64>>,
+    stale: BTreeMap<StreamId, BTreeSet<Start>>,
+}
+
+impl Streams {
+    pub(super) fn note(&mut self, log: &Log, at: &Position, header: &Header) -> Noted {
+        let record = self.records.entry(at.stream).or_insert_with(|| StreamRecord {
+            certificate: header.certificate,
+            noted: 0,
+            runs: Vec::new(),
+            refused_from: None,
+            stalled_by: None,
+        });
+        if record.noted == 0 {
+            self.by_certificate.entry(header.certificate).or_default().insert(at.stream);
+        }
+        if at.seq <= record.noted {
+            return Noted::Same;
+        }
+        if at.seq != record.noted + 1 {
+            return Noted::Gap;
+        }
+        if let Some(missing) = header.control_heads.iter().find(|head| log.find(**head).is_none()) {
+            record.stalled_by = Some(*missing);
+            self.stalled.entry(*missing).or_default().insert(at.stream, at.seq);
+            return Noted::Stalled;
+        }
+        record.stalled_by = None;
+        record.noted = at.seq;
+        // A chain that a pin names may be complete with this op: then what was deferred can be judged.
+        let pinned = log.pinners.get(&at.stream).is_some_and(|pins| pins.iter().any(|(_, pin)| pin.head == at.op));
+        if pinned && at.seq > 1 {
+            self.stale.entry(at.stream).or_default().insert(Start::At(1));
+        }
+        if record.refused_from.is_some() {
+            return Noted::Same;
+        }
+        let heads = || header.control_heads.iter().filter_map(|head| log.find(*head)).map(|head| log.act(head));
+        let contradicts = heads().any(|head| head.effect == Verdict::Refused || head.header.hlc > header.hlc);
+        if contradicts {
+            record.refused_from = Some(at.seq);
+            return Noted::Refused;
+        }
+        let known = record.runs.last().and_then(|run| self.policies.get(run.policy));
+        let grown = known.unwrap_or(&Past::empty()).with(heads().map(|head| (&head.past, head.place)));
+        if known == Some(&grown) {
+            return Noted::Same;
+        }
+        let policy = *self.policy_of.entry(grown.clone()).or_insert_with(|| {
+            self.policies.push(grown);
+            self.policies.len() - 1
+        });
+        record.runs.push(Run { from: at.seq, policy });
+        Noted::Grown
+    }
+
+    pub(super) fn resume<'a>(&mut self, log: &Log, ops: impl IntoIterator<Item = (Position, &'a Header)>, last: u64) {
+        let mut resumed = None;
+        for (at, header) in ops {
+            if let Some(record) = self.records.get_mut(&at.stream) {
+                record.noted = at.seq.saturating_sub(1);
+            }
+            if matches!(self.note(log, &at, header), Noted::Stalled | Noted::Gap) {
+                return;
+            }
+            resumed = Some(at.stream);
+        }
+        if let Some(record) = resumed.and_then(|stream| self.records.get_mut(&stream)) {
+            record.noted = record.noted.max(last);
+        }
+    }
+
+    pub(super) fn forget(&mut self, stream: StreamId) {
+        if let Some(record) = self.records.remove(&stream) {
+            if let Some(streams) = self.by_certificate.get_mut(&record.certificate) {
+                streams.remove(&stream);
+            }
+            if let Some(stalled) = record.stalled_by.and_then(|missing| self.stalled.get_mut(&missing)) {
+                stalled.remove(&stream);
+            }
+        }
+        self.rejudge_from(stream, 1);
+    }
+
+    pub(super) fn of_certificate(&self, certificate: OpId) -> impl Iterator<Item = StreamId> + '_ {
+        self.by_certificate.get(&certificate).into_iter().flatten().copied()
+    }
+
+    /// Returns what the stream's author knew at its last noted op.
+    pub(super) fn knowledge(&self, stream: StreamId) -> Option<&Past> {
+        self.policies.get(self.records.get(&stream)?.runs.last()?.policy)
+    }
+
+    // ---- what has to be judged again ----
+
+    pub(super) fn rejudge_from(&mut self, stream: StreamId, seq: u64) {
+        self.stale.entry(stream).or_default().insert(Start::At(seq));
+    }
+
+    /// An act is complete: streams that waited for it go on.
+    pub(super) fn wake(&mut self, act: OpId) {
+        for (stream, seq) in self.stalled.remove(&act).unwrap_or_default() {
+            self.rejudge_from(stream, seq);
+        }
+    }
+
+    /// The effect of an act has changed.
+    pub(super) fn act_changed(&mut self, log: &Log, ix: ActIx, was_effective: bool) {
+        let record = log.act(ix);
+        if record.statement().is_some() {
+            self.statement_changed(log, ix, None);
+        }
+        if record.is_effective() == was_effective {
+            return;
+        }
+        let revocation = match record.act() {
+            Some(Act::Revoke(_)) => ix,
+            Some(Act::Readmit(readmit)) => match log.find(readmit.revocation) {
+                Some(revocation) => revocation,
+                None => return,
+            },
+            Some(
+                Act::Genesis(_)
+                | Act::Certify(_)
+                | Act::Member(_)
+                | Act::Grant(_)
+                | Act::Collection(_)
+                | Act::Rules(_)
+                | Act::Approve(_),
+            )
+            | None => return,
+        };
+        for statement in &log.act(revocation).hits {
+            self.statement_changed(log, *statement, Some(revocation));
+        }
+        for pin in record.pins() {
+            if let Some(fork) = log.forks.get(&pin.stream).filter(|_| self.records.contains_key(&pin.stream)) {
+                self.rejudge_from(pin.stream, *fork);
+            }
+        }
+    }
+
+    /// Something about a statement has changed for the ops that know it; where a revocation is the cause, only for those
+    /// beyond its pins.
+    fn statement_changed(&mut self, log: &Log, statement: ActIx, cause: Option<ActIx>) {
+        let record = log.act(statement);
+        let certificates: Vec<OpId> = match record.act() {
+            Some(Act::Genesis(_) | Act::Certify(_)) => vec![record.id],
+            Some(Act::Grant(grant)) => {
+                // A certificate among what is given to the principal; other statements have no streams.
+                let given = log.given.get(&grant.principal).into_iter().flatten();
+                given.map(|ix| log.act(*ix).id).collect()
+            }
+            Some(
+                Act::Member(_)
+                | Act::Revoke(_)
+                | Act::Readmit(_)
+                | Act::Collection(_)
+                | Act::Rules(_)
+                | Act::Approve(_),
+            )
+            | None => return,
+        };
+        for stream in certificates.iter().flat_map(|id| self.of_certificate(*id)).collect::<Vec<_>>() {
+            let Some(known_from) = self.known_from(stream, record.place) else { continue };
+            let pins = cause.map_or(&[][..], |cause| log.act(cause).pins());
+            let start = match pins.binary_search_by_key(&stream, |pin| pin.stream) {
+                Ok(at) => pins.get(at).map_or(Start::At(known_from), |pin| Start::AfterPin(*pin, known_from)),
+                Err(_) => Start::At(known_from),
+            };
+            self.stale.entry(stream).or_default().insert(start);
+        }
+    }
+
+    /// Returns the number of the first op of the stream that knows the act.
+    fn known_from(&self, stream: StreamId, place: super::past::Place) -> Option<u64> {
+        let runs = &self.records.get(&stream)?.runs;
+        let at = runs.partition_point(|run| !self.policies.get(run.policy).is_some_and(|past| past.contains(place)));
+        if planted(Site::Engine, Mutant::GrantNeedNotBeKnown) {
+            return Some(1);
+        }
+        runs.get(at).map(|run| run.from)
+    }
+
+    pub(super) fn take_rejudge(&mut self, log: &Log, chains: &dyn Chains) -> Vec<Rejudge> {
+        let stale = std::mem::take(&mut self.stale);
+        stale
+            .into_iter()
+            .filter_map(|(stream, starts)| {
+                let from_seq = starts.iter().map(|start| start.resolve(log, chains)).min()?;
+                Some(Rejudge { stream, from_seq })
+            })
+            .collect()
+    }
+
+    // ---- judging ----
+
+    pub(super) fn judge(
+        &self,
+        log: &Log,
+        at: &Position,
+        header: &Header,
+        transaction: usize,
+        chains: &dyn Chains,
+    ) -> Verdict {
+        let Some(record) = self.records.get(&at.stream) else { return Verdict::Deferred(Missing::Chain) };
+        if record.refused_from.is_some_and(|from| at.seq >= from) {
+            return Verdict::Refused;
+        }
+        if at.seq > record.noted {
+            return Verdict::Deferred(record.stalled_by.map_or(Missing::Chain, Missing::Control));
+        }
+        let run = record.runs.partition_point(|run| run.from <= at.seq).checked_sub(1);
+        let past = run.and_then(|run| record.runs.get(run)).and_then(|run| self.policies.get(run.policy));
+        // The first op of a stream names acts, so there is a run; a transaction that does not exist has no right.
+        let (Some(past), Some(transaction)) = (past, header.transactions().get(transaction)) else {
+            return Verdict::Refused;
+        };
+        let subject = Subject { position: *at, past, chains };
+        judge_transaction(log, &subject, header, transaction)
+    }
+}
+
+impl Start {
+    fn resolve(&self, log: &Log, chains: &dyn Chains) -> u64 {
+        match self {
+            Self::At(seq) => *seq,
+            Self::AfterPin(pin, known_from) => {
+                let end = Position { stream: pin.stream, seq: pin.seq, op: pin.head };
+                let here = chains.lies_on(&end, pin) == Some(true);
+                // Before a fork all branches are one; from it on, the branch that is here may not be the pinned one.
+                let fork = log.forks.get(&pin.stream).copied().unwrap_or(u64::MAX);
+                if here { (*known_from).max(fork.min(pin.seq.saturating_add(1))) } else { *known_from }
+            }
+        }
+    }
+}
+
+/// Returns whether the statement has not ended when the op was made.
+fn lasts(end: Option<crate::hlc::Hlc>, header: &Header) -> bool {
+    end.is_none_or(|end| header.hlc <= end) || planted(Site::Engine, Mutant::ExpiryIgnored)
+}
+
+fn judge_transaction(log: &Log, subject: &Subject<'_>, header: &Header, transaction: &Transaction) -> Verdict {
+    let knows = |ix: &ActIx| subject.past.contains(log.act(*ix).place);
+    let certificate = log.find(header.certificate).filter(knows).filter(|ix| {
+        log.certified(*ix, header.author) == Some(transaction.principal)
+            && log.act(*ix).statement().is_some_and(|statement| lasts(statement.not_after, header))
+    });
+    let Some(certificate) = certificate else { return Verdict::NotAllowed };
+    let needed: Actions = transaction.changes.iter().map(|change| Action::from(change.action)).collect();
+    let given = log.given.get(&transaction.principal).map_or(&[][..], |given| given);
+    let grants = || {
+        given.iter().filter_map(|ix| {
+            let Some(Act::Grant(grant)) = log.act(*ix).act() else { return None };
+            let counts = grant.target.matches(header.collection())
+                && lasts(grant.not_after, header)
+                && (knows(ix) || planted(Site::Engine, Mutant::GrantNeedNotBeKnown));
+            counts.then(|| (*ix, Actions::of_role(&grant.role)))
+        })
+    };
+    let all = grants().fold(Actions::NONE, |sum, (_, actions)| sum.union(actions));
+    if !all.contains(needed) {
+        return Verdict::NotAllowed;
+    }
+    if let Some(blame) = log.blame(certificate, subject) {
+        return blame;
+    }
+    let counting = grants()
+        .filter(|(ix, _)| log.blame(*ix, subject).is_none())
+        .fold(Actions::NONE, |sum, (_, actions)| sum.union(actions));
+    if !counting.contains(needed) {
+        // What waits may still be allowed without a further act, so it goes before what is cut.
+        let lacking = needed.without(counting);
+        let blames =
+            || grants().filter(|(_, actions)| actions.meets(lacking)).filter_map(|(ix, _)| log.blame(ix, subject));
+        let waits = blames().find(|blame| matches!(blame, Verdict::Deferred(_)));
+        return waits.or_else(|| blames().next()).unwrap_or(Verdict::NotAllowed);
+    }
+    log.fork_blame(certificate, subject).unwrap_or(Verdict::Allowed)
+}

@@ -1,0 +1,102 @@
+//! Planted bugs: deliberate breaks of the rule, by which tests prove that they would notice.
+//!
+//! Compiled in for this crate's tests and under the feature `planted-bugs` only; otherwise [`planted`] is constant.
+
+/// A way to break the rule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutant {
+    /// A statement may be as strong as the act that makes it.
+    RankNotChecked,
+    /// A revocation counts only for ops whose author says to have known it.
+    CausalRevocation,
+    /// Pins do not decide forks.
+    PinsIgnoreForks,
+    /// An act is as strong as its strongest statement.
+    StrengthIsStrongest,
+    /// Equals may revoke equals.
+    EqualsRevoke,
+    /// A grant counts for ops that do not know it.
+    GrantNeedNotBeKnown,
+    /// A pin is a sequence number, whatever the chain.
+    PinWithoutHash,
+    /// Both branches of a fork count.
+    ForkIgnored,
+    /// A concurrent re-grant survives a revocation.
+    ConcurrentRegrantWins,
+    /// A grant may give more than its proof has.
+    NoAttenuation,
+    /// One owner is enough, whatever the threshold.
+    ThresholdIgnored,
+    /// What ends at a time goes on after it.
+    ExpiryIgnored,
+    /// A pinned chain that is not here counts as if it were.
+    MissingPinTrusted,
+    /// Cascades stop at the first statement.
+    CascadeIgnored,
+    /// Any admin may certify keys for any principal.
+    CertifyAnybody,
+    /// Anybody may readmit its own ops.
+    ReadmitOneself,
+}
+
+#[cfg(any(test, feature = "planted-bugs"))]
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::RankNotChecked,
+        Self::CausalRevocation,
+        Self::PinsIgnoreForks,
+        Self::StrengthIsStrongest,
+        Self::EqualsRevoke,
+        Self::GrantNeedNotBeKnown,
+        Self::PinWithoutHash,
+        Self::ForkIgnored,
+        Self::ConcurrentRegrantWins,
+        Self::NoAttenuation,
+        Self::ThresholdIgnored,
+        Self::ExpiryIgnored,
+        Self::MissingPinTrusted,
+        Self::CascadeIgnored,
+        Self::CertifyAnybody,
+        Self::ReadmitOneself,
+    ];
+}
+
+/// Which of the two implementations is broken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Site {
+    /// [`super::Authority`].
+    Engine,
+    /// [`super::reference`].
+    Reference,
+}
+
+#[cfg(any(test, feature = "planted-bugs"))]
+mod switch {
+    use std::cell::Cell;
+
+    use super::{Mutant, Site};
+
+    thread_local! {
+        static PLANTED: Cell<Option<(Site, Mutant)>> = const { Cell::new(None) };
+    }
+
+    /// Breaks the rule on this thread, or mends it.
+    pub fn plant(what: Option<(Site, Mutant)>) {
+        PLANTED.set(what);
+    }
+
+    pub(in crate::authority) fn planted(site: Site, mutant: Mutant) -> bool {
+        PLANTED.get() == Some((site, mutant))
+    }
+}
+
+#[cfg(any(test, feature = "planted-bugs"))]
+pub use switch::plant;
+#[cfg(any(test, feature = "planted-bugs"))]
+pub(super) use switch::planted;
+
+#[cfg(not(any(test, feature = "planted-bugs")))]
+pub(super) const fn planted(_: Site, _: Mutant) -> bool {
+    false
+}

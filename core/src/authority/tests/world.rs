@@ -1,0 +1,360 @@
+//! A world of peers that sign acts and writes, each with its own view of what exists. Keys are names: the rule never
+//! looks at signatures.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::authority::reference::Ops;
+use crate::hash::{Domain, hash};
+use crate::hlc::Hlc;
+use crate::id::{
+    AuthorKey, ClusterId, CollectionName, Commitment, OpId, PrincipalId, Salt, SessionId, ShardId, StreamId,
+};
+use crate::limits;
+use crate::op::{
+    Act, Approve, BuiltInRole, Certify, ChangeRef, Control, Genesis, Grant, Header, Member, Payload, Pin, Rank,
+    Readmit, Revoke, RevokeTarget, Role, Target, Transaction, WriteAction, codec,
+};
+
+/// A small deterministic generator (SplitMix64).
+#[derive(Clone)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    /// True in `percent` of cases.
+    pub(super) fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+
+    pub(super) fn shuffle<T>(&mut self, list: &mut [T]) {
+        for i in (1..list.len()).rev() {
+            list.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+/// A key holder with its view.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub(super) key: AuthorKey,
+    pub(super) principal: PrincipalId,
+    pub(super) certificate: OpId,
+    /// Certificate and grants, as given.
+    pub(super) proof: Vec<OpId>,
+    pub(super) view: BTreeSet<OpId>,
+    session: u64,
+    /// Last own op by shard.
+    tips: BTreeMap<ShardId, (u64, OpId)>,
+}
+
+/// Ops made so far, and who makes them.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) cluster: ClusterId,
+    pub(super) ops: Ops,
+    pub(super) streams: BTreeMap<OpId, StreamId>,
+    pub(super) peers: BTreeMap<&'static str, Peer>,
+    pub(super) clock: u64,
+}
+
+pub(super) fn key(name: &str) -> AuthorKey {
+    AuthorKey::new(hash(Domain::Network, &[name.as_bytes()]))
+}
+
+pub(super) fn id_of(header: &Header) -> OpId {
+    OpId::new(hash(Domain::OpHeader, &[&codec::encode(header)]))
+}
+
+pub(super) fn collection(name: &str) -> CollectionName {
+    name.parse().unwrap()
+}
+
+pub(super) fn role(role: BuiltInRole) -> Role {
+    Role::BuiltIn(role)
+}
+
+pub(super) fn target(text: &str) -> Target {
+    Target { collections: text.to_owned() }
+}
+
+pub(super) fn write_of(principal: PrincipalId, doc: u64, action: WriteAction) -> Transaction {
+    let change = ChangeRef {
+        doc: format!("d{doc}").parse().unwrap(),
+        action,
+        commitment: Commitment::new(hash(Domain::Commitment, &[&doc.to_le_bytes()])),
+        body_bytes: 10,
+    };
+    Transaction { principal, request: None, changes: vec![change] }
+}
+
+impl World {
+    /// A cluster with these owner keys, each a peer.
+    pub(super) fn new(owners: &[&'static str], threshold: u8) -> Self {
+        let mut keys: Vec<_> = owners.iter().map(|name| key(name)).collect();
+        keys.sort();
+        let genesis = Genesis {
+            name: "test".into(),
+            owners: keys,
+            threshold,
+            recovery: vec![],
+            recovery_threshold: 0,
+            rules: 1,
+            nonce: Salt::ZERO,
+        };
+        let header = Header {
+            version: limits::OP_VERSION,
+            cluster: ClusterId::ZERO,
+            shard: ShardId::control(),
+            author: key(owners[0]),
+            certificate: OpId::ZERO,
+            session: SessionId::ZERO,
+            seq: 1,
+            prev: OpId::ZERO,
+            hlc: Hlc::new(1, 0),
+            control_heads: vec![],
+            payload: Payload::Control(Control { proof: vec![], act: Act::Genesis(genesis) }),
+        };
+        let id = id_of(&header);
+        let mut world = Self {
+            cluster: id.into(),
+            ops: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            clock: 1,
+        };
+        world.put(header);
+        for name in owners {
+            world.add_peer(name, key(name), id.into(), id);
+        }
+        world
+    }
+
+    pub(super) fn genesis(&self) -> OpId {
+        self.cluster.genesis()
+    }
+
+    pub(super) fn add_peer(&mut self, name: &'static str, key: AuthorKey, principal: PrincipalId, certificate: OpId) {
+        let peer = Peer {
+            key,
+            principal,
+            certificate,
+            proof: vec![certificate],
+            view: self.ops.keys().copied().collect(),
+            session: 0,
+            tips: BTreeMap::new(),
+        };
+        self.peers.insert(name, peer);
+    }
+
+    pub(super) fn put(&mut self, header: Header) -> OpId {
+        let id = id_of(&header);
+        self.streams.insert(id, header.stream_key().id());
+        self.ops.insert(id, Arc::new(header));
+        id
+    }
+
+    pub(super) fn peer(&self, name: &str) -> &Peer {
+        &self.peers[name]
+    }
+
+    pub(super) fn peer_mut(&mut self, name: &str) -> &mut Peer {
+        self.peers.get_mut(name).unwrap()
+    }
+
+    /// The maximal acts of a view.
+    pub(super) fn heads(&self, name: &str) -> Vec<OpId> {
+        let acts: Vec<_> = self.peer(name).view.iter().filter(|id| self.ops[id].control().is_some()).collect();
+        let used: BTreeSet<OpId> =
+            acts.iter().flat_map(|id| self.ops[id].control_heads.iter().copied().chain([self.ops[id].prev])).collect();
+        acts.into_iter().filter(|id| !used.contains(id)).copied().collect()
+    }
+
+    /// The header of a peer's next op.
+    pub(super) fn draft(&mut self, name: &str, shard: ShardId, payload: Payload) -> Header {
+        self.clock += 1;
+        let peer = self.peer(name);
+        let (seq, prev) = peer.tips.get(&shard).map_or((1, OpId::ZERO), |(seq, id)| (seq + 1, *id));
+        let mut session = [0; SessionId::LEN];
+        session.copy_from_slice(&peer.session.to_le_bytes());
+        Header {
+            version: limits::OP_VERSION,
+            cluster: self.cluster,
+            shard,
+            author: peer.key,
+            certificate: peer.certificate,
+            session: SessionId::new(session),
+            seq,
+            prev,
+            hlc: Hlc::new(self.clock, 0),
+            control_heads: self.heads(name),
+            payload,
+        }
+    }
+
+    /// Makes a drafted op the peer's own latest.
+    pub(super) fn sign(&mut self, name: &str, header: Header) -> OpId {
+        let (shard, seq) = (header.shard.clone(), header.seq);
+        let id = self.put(header);
+        let peer = self.peer_mut(name);
+        peer.tips.insert(shard, (seq, id));
+        peer.view.insert(id);
+        id
+    }
+
+    pub(super) fn draft_act(&mut self, name: &str, act: Act) -> Header {
+        let mut proof = self.peer(name).proof.clone();
+        proof.sort();
+        proof.truncate(limits::PROOF_MAX);
+        self.draft(name, ShardId::control(), Payload::Control(Control { proof, act }))
+    }
+
+    pub(super) fn act(&mut self, name: &str, act: Act) -> OpId {
+        let header = self.draft_act(name, act);
+        self.sign(name, header)
+    }
+
+    pub(super) fn draft_write(&mut self, name: &str, collection: &str) -> Header {
+        let transaction = write_of(self.peer(name).principal, self.clock, WriteAction::Create);
+        let shard = ShardId { collection: collection.parse().unwrap(), index: 0, of: 1 };
+        self.draft(name, shard, Payload::Data(vec![transaction]))
+    }
+
+    pub(super) fn write(&mut self, name: &str, collection: &str) -> OpId {
+        let header = self.draft_write(name, collection);
+        self.sign(name, header)
+    }
+
+    /// A sibling of an op: same place in the stream, other content. Nobody's view has it.
+    pub(super) fn sibling(&mut self, of: OpId) -> Header {
+        let mut header = (*self.ops[&of]).clone();
+        self.clock += 1;
+        let doc = self.clock;
+        match &mut header.payload {
+            Payload::Data(transactions) => {
+                transactions[0] = write_of(transactions[0].principal, doc, WriteAction::Create);
+            }
+            Payload::Control(_) => header.hlc = Hlc::new(self.clock, 0),
+        }
+        header
+    }
+
+    // ---- acts in short ----
+
+    pub(super) fn certify(&mut self, by: &str, name: &str, principal: Option<PrincipalId>, rank: i16) -> OpId {
+        let act = Certify { principal, key: key(name), rank: Rank(rank), not_after: None, name: name.to_owned() };
+        self.act(by, Act::Certify(act))
+    }
+
+    pub(super) fn grant(&mut self, by: &str, to: &str, what: BuiltInRole, on: &str, rank: i16) -> OpId {
+        let principal = self.peer(to).principal;
+        let act = Grant { principal, role: role(what), target: target(on), rank: Rank(rank), not_after: None };
+        self.act(by, Act::Grant(act))
+    }
+
+    pub(super) fn member(&mut self, by: &str, name: &str, rank: i16) -> OpId {
+        let peer = self.peer(name);
+        let labels = vec![("region".to_owned(), "eu".to_owned())];
+        let (principal, key) = (peer.principal, peer.key);
+        self.act(by, Act::Member(Member { principal, key, rank: Rank(rank), not_after: None, labels }))
+    }
+
+    /// A new peer with a certificate and perhaps a grant, both known to the peer.
+    pub(super) fn enrol(
+        &mut self,
+        by: &str,
+        name: &'static str,
+        ranks: (i16, i16),
+        grant: Option<(BuiltInRole, &str)>,
+    ) {
+        let certificate = self.certify(by, name, None, ranks.0);
+        self.add_peer(name, key(name), certificate.into(), certificate);
+        if let Some((what, on)) = grant {
+            let grant = self.grant(by, name, what, on, ranks.1);
+            self.peer_mut(name).proof.push(grant);
+        }
+        let view = self.peer(by).view.clone();
+        self.peer_mut(name).view = view;
+    }
+
+    pub(super) fn sync_all(&mut self) {
+        let all: BTreeSet<OpId> = self.peers.values().flat_map(|peer| peer.view.iter().copied()).collect();
+        for peer in self.peers.values_mut() {
+            peer.view = all.clone();
+        }
+    }
+
+    pub(super) fn sync(&mut self, a: &str, b: &str) {
+        let both: BTreeSet<OpId> = self.peer(a).view.union(&self.peer(b).view).copied().collect();
+        self.peer_mut(a).view = both.clone();
+        self.peer_mut(b).view = both;
+    }
+
+    /// The furthest ops of the streams under these certificates, as a peer sees them.
+    pub(super) fn pins(&self, by: &str, fits: impl Fn(&Header) -> bool) -> Vec<Pin> {
+        let mut furthest: BTreeMap<StreamId, Pin> = BTreeMap::new();
+        for id in &self.peer(by).view {
+            let header = &self.ops[id];
+            if fits(header) {
+                let stream = self.streams[id];
+                let pin = Pin { stream, seq: header.seq, head: *id };
+                let entry = furthest.entry(stream).or_insert(pin);
+                if entry.seq < pin.seq {
+                    *entry = pin;
+                }
+            }
+        }
+        furthest.into_values().collect()
+    }
+
+    pub(super) fn pins_of(&self, by: &str, victim: &str) -> Vec<Pin> {
+        let principal = self.peer(victim).principal;
+        self.pins(by, |header| self.principal_of(header) == Some(principal))
+    }
+
+    pub(super) fn principal_of(&self, header: &Header) -> Option<PrincipalId> {
+        let certificate = header.certificate;
+        self.ops.get(&certificate)?.control()?.act.statement(certificate).map(|statement| statement.to)
+    }
+
+    pub(super) fn revoke_with(&mut self, by: &str, target: RevokeTarget, pins: Vec<Pin>, cascade: bool) -> OpId {
+        self.act(by, Act::Revoke(Revoke { target, pins, cascade, why: String::new() }))
+    }
+
+    /// Revokes all of a principal, with pins at what the revoker has seen.
+    pub(super) fn revoke(&mut self, by: &str, victim: &str) -> OpId {
+        let pins = self.pins_of(by, victim);
+        let principal = self.peer(victim).principal;
+        self.revoke_with(by, RevokeTarget::Principal(principal), pins, false)
+    }
+
+    pub(super) fn readmit(&mut self, by: &str, revocation: OpId, victim: &str) -> OpId {
+        let pins = self.pins_of(by, victim);
+        self.act(by, Act::Readmit(Readmit { revocation, pins }))
+    }
+
+    pub(super) fn approve(&mut self, by: &str, act: OpId) -> OpId {
+        self.act(by, Act::Approve(Approve { act }))
+    }
+
+    pub(super) fn fresh_session(&mut self, name: &str) {
+        let peer = self.peer_mut(name);
+        peer.session += 1;
+        peer.tips.clear();
+    }
+}
