@@ -20,6 +20,8 @@ pub const OP_BODIES_BYTES_MAX: usize = 4 << 20;
 /// What the encoding of an op adds to header and bodies: at most 24 bytes a body (its array, salt and length) and 80 for
 /// the signature and the outer lengths.
 pub const OP_FRAMING_BYTES_MAX: usize = 24 * OP_CHANGES_MAX + 80;
+/// Encoded op.
+pub const OP_BYTES_MAX: usize = HEADER_BYTES_MAX + OP_BODIES_BYTES_MAX + OP_FRAMING_BYTES_MAX;
 /// One Automerge change.
 pub const CHANGE_BYTES_MAX: usize = 1 << 20;
 /// Operations in one Automerge change, summed from run lengths before decoding.

@@ -6,8 +6,11 @@
 use folkmoot_core::id::ClusterId;
 use folkmoot_core::op::{Delete, Op};
 
-/// Every target: the name of its binary and corpus, and its function. It panics where a promise is broken.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("op", op), ("delete", delete)];
+/// A target: the name of its binary and corpus, and its function, which panics where a promise is broken.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[("op", op), ("delete", delete)];
 
 /// The first 32 bytes are the cluster, the rest is an op as it comes from a peer.
 pub fn op(bytes: &[u8]) {

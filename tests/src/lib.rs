@@ -15,10 +15,5 @@ pub fn repository() -> PathBuf {
 #[must_use]
 pub fn read(path: &str) -> String {
     let path = repository().join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| unreadable(&path, &error))
-}
-
-#[expect(clippy::panic, reason = "the caller is a test")]
-fn unreadable(path: &Path, error: &std::io::Error) -> ! {
-    panic!("{}: {error}", path.display())
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -38,31 +38,6 @@ impl<'de> Deserialize<'de> for Body {
     }
 }
 
-/// Decodes the bodies of an op. The bound is checked here and not afterwards: a megabyte of `nil` would otherwise
-/// become fifty of list.
-pub(super) fn bounded_list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Option<Body>>, D::Error> {
-    struct Visitor;
-    impl<'de> serde::de::Visitor<'de> for Visitor {
-        type Value = Vec<Option<Body>>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "at most {} bodies", limits::OP_CHANGES_MAX)
-        }
-
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let mut bodies = Vec::new();
-            while let Some(body) = seq.next_element()? {
-                if bodies.len() == limits::OP_CHANGES_MAX {
-                    return Err(serde::de::Error::invalid_length(bodies.len() + 1, &self));
-                }
-                bodies.push(body);
-            }
-            Ok(bodies)
-        }
-    }
-    deserializer.deserialize_seq(Visitor)
-}
-
 /// The body of a delete: it covers these heads and all their ancestors. A document is deleted when every accepted
 /// change of it is covered, so a change concurrent with the delete brings it back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -1,7 +1,10 @@
 //! The canonical encoding: rmp-serde arrays, one form only. What does not encode back to the same bytes is refused.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, SeqAccess};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Why bytes are not a canonical value.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,37 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], max: usize) -> Resu
         return Err(CodecError::NotCanonical);
     }
     Ok(value)
+}
+
+/// Decodes a list of at most `MAX` elements, for `#[serde(deserialize_with = "…")]`. Where an element is larger in memory
+/// than encoded, the bound must hold while decoding and not afterwards: four megabytes of `nil` would become a hundred of
+/// list.
+///
+/// # Errors
+/// That of the deserializer, for a longer list too.
+pub fn bounded_list<'de, const MAX: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Visitor<const MAX: usize, T>(PhantomData<T>);
+    impl<'de, const MAX: usize, T: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<MAX, T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = seq.next_element()? {
+                if list.len() == MAX {
+                    return Err(serde::de::Error::invalid_length(MAX + 1, &self));
+                }
+                list.push(element);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_seq(Visitor::<MAX, T>(PhantomData))
 }
 
 /// An enum that is encoded as the pair (tag, content): tags are the format, names are not.

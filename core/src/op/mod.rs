@@ -71,7 +71,7 @@ pub struct Op {
 struct WireOp(
     #[serde(with = "serde_bytes")] Vec<u8>,
     #[serde(with = "serde_bytes")] Option<Vec<u8>>,
-    #[serde(deserialize_with = "body::bounded_list")] Vec<Option<Body>>,
+    #[serde(deserialize_with = "codec::bounded_list::<{ limits::OP_CHANGES_MAX }, _, _>")] Vec<Option<Body>>,
 );
 
 /// Returns the version of an encoded header without decoding the rest, which another version may lay out otherwise.
@@ -116,8 +116,8 @@ impl Op {
     /// # Errors
     /// [`OpError`], by what is wrong.
     pub fn decode(bytes: &[u8], cluster: ClusterId) -> Result<Self, OpError> {
-        let max = limits::HEADER_BYTES_MAX + limits::OP_BODIES_BYTES_MAX + limits::OP_FRAMING_BYTES_MAX;
-        let WireOp(header_bytes, signature, bodies) = codec::decode(bytes, max).map_err(OpError::Envelope)?;
+        let WireOp(header_bytes, signature, bodies) =
+            codec::decode(bytes, limits::OP_BYTES_MAX).map_err(OpError::Envelope)?;
         if let Some(version) = header_version(&header_bytes)
             && version != limits::OP_VERSION
         {

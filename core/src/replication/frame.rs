@@ -89,6 +89,7 @@ pub struct Credit {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// The ops.
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::RUN_OPS_MAX }, _, _>")]
     pub ops: Vec<ByteBuf>,
 }
 
@@ -232,6 +233,7 @@ pub struct Answer {
     /// The request.
     pub request: u32,
     /// The ops.
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::RUN_OPS_MAX }, _, _>")]
     pub ops: Vec<ByteBuf>,
 }
 
@@ -263,6 +265,7 @@ pub struct ChainAsk {
     /// The stream.
     pub stream: StreamId,
     /// Sequence numbers.
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::CHAIN_SEQS_MAX }, _, _>")]
     pub seqs: Vec<u64>,
 }
 
@@ -272,6 +275,7 @@ pub struct Chain {
     /// The request.
     pub request: u32,
     /// The ids.
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::CHAIN_SEQS_MAX }, _, _>")]
     pub ids: Vec<Option<OpId>>,
 }
 

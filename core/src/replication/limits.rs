@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use crate::limits::{HEADER_BYTES_MAX, OP_BODIES_BYTES_MAX, OP_CHANGES_MAX};
+use crate::limits::OP_BYTES_MAX;
 
 /// Version of the protocol, compared in the hello.
 pub const PROTOCOL_VERSION: u16 = 1;
 
 // ---- protocol ----
 
-/// The largest encoded op.
-pub const OP_BYTES_MAX: usize = HEADER_BYTES_MAX + OP_BODIES_BYTES_MAX + 32 * OP_CHANGES_MAX + 256;
 /// Ops of one run. A run is what one signature covers, so a larger one could not be served in one answer.
 pub const RUN_OPS_MAX: usize = 4_096;
 /// Encoded ops of one run together, unless it is a single op. Large enough to spread the cost of a request and of a

@@ -64,7 +64,7 @@ impl Run {
     pub(super) fn decode(encoded: &[ByteBuf], cluster: ClusterId) -> Result<Option<Self>, RunError> {
         let mut ops: Vec<Arc<Op>> = Vec::with_capacity(encoded.len().min(bounds::RUN_OPS_MAX));
         for bytes in encoded {
-            if bytes.len() > bounds::OP_BYTES_MAX {
+            if bytes.len() > crate::limits::OP_BYTES_MAX {
                 return Err(RunError::Fault(Misbehaviour::Malformed));
             }
             let op = Op::decode(bytes, cluster).map_err(|error| match error {
