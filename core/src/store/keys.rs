@@ -514,6 +514,37 @@ mod tests {
         }
     }
 
+    /// The format on disk: never to be edited, only added to.
+    #[test]
+    fn bytes_are_pinned() {
+        let (stream, op, change) = (StreamId::new([1; 32]), OpId::new([2; 32]), ChangeHash::new([3; 32]));
+        let shard = ShardId { collection: "c".parse().unwrap(), index: 2, of: 256 };
+        let doc = DocKey { collection: "cities".parse().unwrap(), doc: "Zürich".parse().unwrap() };
+        let branch = OpKey { stream, seq: 258, branch: Some(op) };
+        let request = RequestKey { principal: PrincipalId::new([4; 32]), request: RequestId::new([5; 16]) };
+        let place = ChangePlace { stream, seq: 258, transaction: 3, change: 4 };
+        let seq: &[u8] = &[0, 0, 0, 0, 0, 0, 1, 2];
+        let cases: [(Vec<u8>, Vec<u8>); 10] = [
+            (OpKey::new(stream, 258).encode(), [&[1; 32], seq].concat()),
+            (branch.encode(), [&[1; 32], seq, &[2; 32]].concat()),
+            (ArrivalKey { shard, arrival: 258 }.encode(), [b"c\0\0\x02\x01\0", seq].concat()),
+            (doc.encode(), b"cities\0Z\xc3\xbcrich\0".to_vec()),
+            (TailKey { doc, change }.encode(), [&b"cities\0Z\xc3\xbcrich\0"[..], &[3; 32]].concat()),
+            (request.encode(), [&[4; 32][..], &[5; 16]].concat()),
+            (PendingKey { missing: Missing::Op(op), waiting: op }.encode(), [&[0][..], &[2; 64]].concat()),
+            (
+                PendingKey { missing: Missing::Change(change), waiting: op }.encode(),
+                [&[1][..], &[3; 32], &[2; 32]].concat(),
+            ),
+            (ChangeKey(change).encode(), [&[0][..], &[3; 32]].concat()),
+            (place.encode(), [&[1; 32], seq, &[0, 3, 0, 4]].concat()),
+        ];
+        for (found, pinned) in cases {
+            assert_eq!(found, pinned);
+        }
+        assert_eq!(QuarantineKey { op, transaction: 7 }.encode(), [&[2; 32][..], &[0, 7]].concat());
+    }
+
     #[test]
     fn the_longest_key_fits() {
         let doc = DocKey { collection: "c".repeat(64).parse().unwrap(), doc: "d".repeat(256).parse().unwrap() };

@@ -15,7 +15,7 @@
 
 mod batch;
 mod committer;
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod durability_tests;
 pub mod envelope;
 mod figures;

@@ -447,6 +447,25 @@ mod tests {
         assert!(kept.contains(&stream(0)) && kept.contains(&stream(1_000)) && !kept.contains(&stream(1)));
     }
 
+    /// The format on disk: never to be edited, only added to.
+    #[test]
+    fn bytes_are_pinned() {
+        let mut watermark = Watermark::new(EPOCH);
+        watermark.advance(StreamId::new([1; 32]), Mark { seq: 258, op: OpId::new([2; 32]) });
+        let slot = watermark.encode(9);
+        let body = [
+            &[0, 0, 0, 0, 0, 0, 0, 9][..],
+            &[7; 8],
+            &[0; 8],
+            &[0, 0, 0, 1],
+            &[1; 32],
+            &[0, 0, 0, 0, 0, 0, 1, 2],
+            &[2; 32],
+        ]
+        .concat();
+        assert_eq!(slot, [&b"fmwater1"[..], &hash(Domain::Watermark, &[&body]), &body].concat());
+    }
+
     #[test]
     fn errors_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
