@@ -8,7 +8,7 @@ use std::path::Path;
 use folkmoot_tests::repository;
 
 /// Places at which each file is cut off and has a bit flipped.
-const PLACES: usize = 200;
+const PLACES: usize = 100;
 
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
