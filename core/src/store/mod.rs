@@ -15,7 +15,8 @@
 
 mod batch;
 mod committer;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod durability_tests;
 pub mod envelope;
 mod figures;
