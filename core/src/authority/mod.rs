@@ -1,6 +1,6 @@
 //! The control log's rule: who may do what, judged alike by every replica. In prose: `docs/authority.md`.
 //!
-//! [`Authority`] is the incremental engine that nodes run; [`reference`] is the same rule as a plain function of a set
+//! [`Authority`] is the incremental engine that nodes run; [`mod@reference`] is the same rule as a plain function of a set
 //! of headers, for tests, for `verify` and for fuzzing. Both judge from headers alone: whether a change is sound, and
 //! what becomes of the changes that depend on it, is decided on top of this.
 //!
