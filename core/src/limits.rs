@@ -81,6 +81,10 @@ pub const JSON_BYTES_MAX: usize = 5 << 20;
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Keys of one JSON object given by a client.
 pub const JSON_KEYS_MAX: usize = 10_000;
+/// Values of one JSON text given by a client, 32 bytes of memory each; a document that holds more is refused at the edge.
+pub const JSON_VALUES_MAX: usize = 500_000;
+/// Operations of one JSON patch or edit.
+pub const EDIT_OPS_MAX: usize = 10_000;
 /// Concurrent heads of a document above which the node writes an empty merge change.
 pub const DOC_HEADS_MAX: usize = 64;
 /// A group-signed op closes at this many bytes of bodies.

@@ -1,6 +1,10 @@
 //! Documents: Automerge behind an admission gate, seen as JSON.
 
+pub mod conflicts;
+pub mod diff;
+pub mod edit;
 pub mod gate;
+pub mod json;
 mod loaded;
 mod local;
 mod native;
