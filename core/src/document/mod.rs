@@ -3,6 +3,8 @@
 pub mod conflicts;
 pub mod diff;
 pub mod edit;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gate;
 pub mod json;
 mod loaded;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::making::{Random, Sent, assert_same, assert_sound, history, with_all};
+use super::making::{Random, Sent, assert_same, history, with_all};
+use crate::document::fuzzing::assert_sound;
 use crate::document::{Admission, Document};
 
 /// Offers changes in any order and in batches of any size, again and again until all are in.

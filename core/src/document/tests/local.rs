@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use automerge::transaction::Transactable;
 use automerge::{AutomergeError, ObjType, ROOT, ReadDoc};
 
-use super::making::{
-    Random, Sent, actor, assert_same, assert_sound, deliver, edit_at_random, history, put, sample, shown, with_all,
-};
+use super::making::{Random, Sent, actor, assert_same, deliver, edit_at_random, history, put, sample, shown, with_all};
+use crate::document::fuzzing::assert_sound;
 use crate::document::{Document, EditError, GateError};
 use crate::id::ChangeHash;
 use crate::limits;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use automerge::marks::{ExpandMark, Mark};
 use automerge::transaction::{Transactable, Transaction};
-use automerge::{Automerge, AutomergeError, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value, hydrate};
+use automerge::{AutomergeError, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value, hydrate};
 use bytes::Bytes;
 
 use crate::document::{Admission, Candidate, Document, LocalChange};
@@ -222,21 +222,4 @@ pub(super) fn with_all(all: &[Sent]) -> Document {
     let mut document = Document::new();
     deliver(&mut document, all);
     document
-}
-
-/// What must hold of any document at any time: it saves, loads to the same, and can be edited; the edit passes the gate
-/// of another replica.
-pub(super) fn assert_sound(document: &Document) {
-    let snapshot = document.snapshot().expect("a document can be saved and loaded");
-    let void = document.void_changes().clone();
-    let again = Document::load(Some(&snapshot), [], void.clone(), BTreeSet::new()).unwrap();
-    assert_eq!(again.heads(), document.heads());
-    assert_eq!(shown(&again), shown(document));
-    assert_eq!(again.full().get_heads(), document.full().get_heads());
-    let (mut editing, mut other) = (document.clone(), again);
-    let sent = put(&mut editing, 250, "a key that nobody else writes", 1);
-    deliver(&mut other, &[sent]);
-    assert_eq!(other.heads(), editing.heads());
-    assert_eq!(shown(&other), shown(&editing));
-    assert!(Automerge::load(&editing.snapshot().unwrap()).is_ok());
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::{Automerge, Change, ReadDoc};
 
-use super::making::{Random, Sent, assert_sound, deliver, edit, history, put, shown, with_all};
+use super::making::{Random, Sent, deliver, edit, history, put, shown, with_all};
 use crate::document::Document;
+use crate::document::fuzzing::assert_sound;
 use crate::document::native::{change_hash, native_hash};
 use crate::document::transplant::transplant;
 use crate::id::ChangeHash;
