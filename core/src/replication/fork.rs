@@ -191,7 +191,7 @@ impl Engine {
         }
         fetch.answers += 1;
         let (at, from, is_excess) = (fetch.at.clone(), fetch.from, fetch.answers > bounds::BRANCHES_MAX);
-        let run = match self.open_branch(&answer.ops) {
+        let run = match self.open_branch(cx, &answer.ops) {
             Ok(run) => run,
             Err(RunError::Fault(what)) => return self.misbehaved(cx, peer, what),
             Err(RunError::Unvouched | RunError::LaterFormat) => return,
@@ -207,9 +207,9 @@ impl Engine {
         self.questions.insert(ticket, Question::Compare { peer, at, request: answer.request, run });
     }
 
-    fn open_branch(&mut self, ops: &[ByteBuf]) -> Result<Option<Run>, RunError> {
+    fn open_branch(&mut self, cx: &Cx<'_>, ops: &[ByteBuf]) -> Result<Option<Run>, RunError> {
         let Some(run) = Run::decode(ops, self.config.cluster)? else { return Ok(None) };
-        self.verify(run).map(Some)
+        self.verify(cx, run).map(Some)
     }
 
     pub(super) fn branch_compared(

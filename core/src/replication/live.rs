@@ -82,7 +82,7 @@ impl Engine {
         reach: Reach,
         charge: Charge,
     ) -> Option<Placed> {
-        let placed = match self.open_run(ops) {
+        let placed = match self.open_run(cx, ops) {
             Ok(Some(run)) => Some(self.place(cx, peer, run, reach, Some(charge))),
             Ok(None) => Some(Placed::Duplicate),
             Err(RunError::Fault(what)) => {
@@ -98,7 +98,7 @@ impl Engine {
     }
 
     /// Decodes and verifies a run; `None` if it brings nothing that is not here or under way.
-    fn open_run(&mut self, ops: &[ByteBuf]) -> Result<Option<Run>, RunError> {
+    fn open_run(&mut self, cx: &Cx<'_>, ops: &[ByteBuf]) -> Result<Option<Run>, RunError> {
         if let [_, .., last] = ops {
             // Most of what arrives twice is told by its last op.
             let last = Run::decode(std::slice::from_ref(last), self.config.cluster)?;
@@ -110,14 +110,14 @@ impl Engine {
         if self.is_known(&run) {
             return Ok(None);
         }
-        self.verify(run).map(Some)
+        self.verify(cx, run).map(Some)
     }
 
     /// Checks a run's signature, or what else vouches for its end.
-    pub(super) fn verify(&mut self, mut run: Run) -> Result<Run, RunError> {
+    pub(super) fn verify(&mut self, cx: &Cx<'_>, mut run: Run) -> Result<Run, RunError> {
         let at = StreamAt::new(&run.shard, run.stream);
         let mut anchors: Vec<Tip> = self.needed_tips(&at);
-        anchors.extend(self.heads.get(&at).and_then(|stream| stream.pin));
+        anchors.extend(cx.policy.closed_at(&run.stream));
         run.verify(&mut self.keys, &anchors)?;
         Ok(run)
     }

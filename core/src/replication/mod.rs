@@ -18,6 +18,8 @@ mod digest;
 mod engine;
 mod fork;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod heads;
 mod held;
 pub mod limits;
@@ -38,3 +40,6 @@ pub use api::{
 pub use digest::{HeadState, ShardDigest, Tip};
 pub use engine::Engine;
 pub use status::{Counters, Load, PeerStatus};
+
+#[cfg(test)]
+mod tests;

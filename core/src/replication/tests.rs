@@ -1,0 +1,6 @@
+//! Engines in a small world with faults; forks and pins; hostile peers.
+
+mod convergence;
+mod forks;
+mod hostile;
+mod world;
