@@ -184,13 +184,16 @@ impl Engine {
     pub(super) fn branch(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Answer) {
         let Some(fetch) = self.branches.get_mut(&answer.request).filter(|fetch| fetch.peer == peer) else { return };
         if answer.ops.is_empty() {
-            if fetch.answers == 0 {
-                self.branches.remove(&answer.request);
-            }
+            self.branches.remove(&answer.request);
             return;
         }
         fetch.answers += 1;
-        let (at, from, is_excess) = (fetch.at.clone(), fetch.from, fetch.answers > bounds::BRANCHES_MAX);
+        let (at, from, through) = (fetch.at.clone(), fetch.from, fetch.through);
+        let is_excess = fetch.answers > bounds::BRANCHES_MAX;
+        if through.is_some() {
+            // One branch leads to the op, so this was the answer.
+            self.branches.remove(&answer.request);
+        }
         let run = match self.open_branch(cx, &answer.ops) {
             Ok(run) => run,
             Err(RunError::Fault(what)) => return self.misbehaved(cx, peer, what),
@@ -204,7 +207,7 @@ impl Engine {
         let ticket = self.ticket();
         let seqs = (from - 1..=run.tip().seq).collect();
         cx.effects.push(Effect::ReadIds { ticket, shard: at.shard().clone(), stream: at.stream, seqs });
-        self.questions.insert(ticket, Question::Compare { peer, at, request: answer.request, run });
+        self.questions.insert(ticket, Question::Compare { peer, at, through, run });
     }
 
     fn open_branch(&mut self, cx: &Cx<'_>, ops: &[ByteBuf]) -> Result<Option<Run>, RunError> {
@@ -217,18 +220,10 @@ impl Engine {
         cx: &mut Cx<'_>,
         peer: Peer,
         at: &StreamAt,
-        request: u32,
+        through: Option<Tip>,
         run: Run,
         own: &[Option<OpId>],
     ) {
-        let through = self.branches.get(&request).and_then(|fetch| fetch.through);
-        // Every branch was compared, or the needed one: other answers to the question may still come, and count anew.
-        if let Some(fetch) = self.branches.get_mut(&request) {
-            fetch.answers -= fetch.answers.min(1);
-            if fetch.answers == 0 || through.is_some() {
-                self.branches.remove(&request);
-            }
-        }
         let tip = run.tip();
         let first = run.first;
         let is_continuation = through.is_some_and(|needed| self.continues_branch(at, needed, run.prev));

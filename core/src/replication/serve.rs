@@ -40,7 +40,8 @@ pub(super) enum Question {
     Compare {
         peer: Peer,
         at: StreamAt,
-        request: u32,
+        /// The needed op, if the branch was asked for by name.
+        through: Option<Tip>,
         run: Run,
     },
 }
@@ -245,8 +246,8 @@ impl Engine {
                 self.pump(cx, asker);
             }
             Some(Question::Search { at }) => self.search_compared(cx, &at, ids),
-            Some(Question::Compare { peer, at, request, run }) => {
-                self.branch_compared(cx, peer, &at, request, run, ids)
+            Some(Question::Compare { peer, at, through, run }) => {
+                self.branch_compared(cx, peer, &at, through, run, ids)
             }
             Some(Question::Ops { .. } | Question::Branches { .. } | Question::Changes { .. }) | None => {}
         }
