@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use automerge::{Automerge, Change, ReadDoc};
+use automerge::{Automerge, Change, ObjType, ReadDoc};
 
 use super::making::{Random, Sent, deliver, edit, history, put, shown, with_all};
 use crate::document::Document;
@@ -147,5 +147,39 @@ fn a_void_change_that_nobody_builds_on_is_left_out() {
     let mut third = with_all(&[create, void.clone(), sent]);
     third.set_void([void.hash].into()).unwrap();
     assert_eq!(shown(&third), shown(&document));
+    assert_sound(&document);
+}
+
+#[test]
+fn what_replaced_a_void_value_replaces_what_that_one_had_replaced() {
+    let mut document = Document::new();
+    edit(&mut document, 1, |tx| {
+        tx.put(ROOT, "a", 1)?;
+        tx.put(ROOT, "b", 1)?;
+        let list = tx.put_object(ROOT, "l", ObjType::List)?;
+        tx.insert(&list, 0, "first")?;
+        tx.insert(&list, 1, "last")
+    });
+    let list = document.view().get(ROOT, "l").unwrap().unwrap().1;
+    let void = edit(&mut document, 2, |tx| {
+        tx.put(ROOT, "a", 66)?;
+        tx.put(ROOT, "b", 66)?;
+        tx.insert(&list, 1, "void")?;
+        tx.put_object(ROOT, "void", ObjType::Map).map(drop)
+    });
+    let made = document.view().get(ROOT, "void").unwrap().unwrap().1;
+    edit(&mut document, 1, |tx| {
+        tx.put(ROOT, "a", 3)?;
+        tx.delete(ROOT, "b")?;
+        tx.insert(&list, 2, "after void")?;
+        tx.put(&made, "inside", 1)
+    });
+    document.set_void([void.hash].into()).unwrap();
+    let view = document.view();
+    assert_eq!(view.get_all(ROOT, "a").unwrap().len(), 1, "no conflict with the value before the void one");
+    assert!(view.get(ROOT, "b").unwrap().is_none());
+    assert!(view.get(ROOT, "void").unwrap().is_none());
+    let items: Vec<_> = view.values(&list).map(|(value, _)| value.as_str().unwrap().to_owned()).collect();
+    assert_eq!(items, ["first", "after void", "last"]);
     assert_sound(&document);
 }
