@@ -4,7 +4,10 @@
 //! is built on the same trait: whatever REST can do, an app can do.
 
 pub mod api;
+pub mod client;
+pub mod wire;
 
 pub use api::{Database, Error, ErrorCode, Result};
 pub use bytes::Bytes;
+pub use client::{Client, ClientBuilder};
 pub use folkmoot_core::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, ParseIdError, PrincipalId};
