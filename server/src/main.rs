@@ -1,2 +1,5 @@
 //! The `folkmoot` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    folkmoot_server::cli::main().into()
+}

@@ -126,8 +126,8 @@ impl Transport {
             let (at, node) = self.node()?;
             match tokio::time::timeout(deadline, self.attempt(node, call)).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(failure)) => self.pause(&mut tries, at, failure).await?,
-                Err(_) => self.pause(&mut tries, at, too_late(node, deadline)).await?,
+                Ok(Err(failure)) => self.pause(&mut tries, call, at, failure).await?,
+                Err(_) => self.pause(&mut tries, call, at, too_late(node, deadline)).await?,
             }
         }
     }
@@ -139,8 +139,8 @@ impl Transport {
             let (at, node) = self.node()?;
             match tokio::time::timeout(self.timeout, self.begin(node, call)).await {
                 Ok(Ok(response)) => return Ok(response),
-                Ok(Err(failure)) => self.pause(&mut tries, at, failure).await?,
-                Err(_) => self.pause(&mut tries, at, too_late(node, self.timeout)).await?,
+                Ok(Err(failure)) => self.pause(&mut tries, call, at, failure).await?,
+                Err(_) => self.pause(&mut tries, call, at, too_late(node, self.timeout)).await?,
             }
         }
     }
@@ -152,8 +152,9 @@ impl Transport {
     }
 
     /// Moves on to the next node after a pause, or gives up with the error.
-    async fn pause(&self, tries: &mut Tries, at: usize, failure: Failure) -> Result<()> {
-        tries.sent |= failure.sent;
+    async fn pause(&self, tries: &mut Tries, call: &Call, at: usize, failure: Failure) -> Result<()> {
+        // A read that got lost has no outcome to be unsure of.
+        tries.sent |= failure.sent && call.method != Method::GET;
         tries.failed += 1;
         if !failure.error.code().is_transient() {
             return Err(failure.error);

@@ -1,0 +1,340 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use folkmoot::api::{Durability, Heads};
+use folkmoot::{AuthorKey, CollectionName, DocId};
+
+use super::output::Format;
+
+/// Folkmoot: a multi-master CRDT document database.
+#[derive(Debug, Parser)]
+#[command(
+    name = "folkmoot",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach a node, 4 denied, 5 conflict, 6 damage found, 7 diverged"
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) find: Find,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Which node, and how to answer.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Find {
+    /// Address of the node; several, separated by commas, are tried in turn
+    #[arg(long, global = true, env = "FOLKMOOT_URL", value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// File that holds the token (or FOLKMOOT_TOKEN holds it)
+    #[arg(long, global = true, env = "FOLKMOOT_TOKEN_FILE", value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Data directory of a node on this machine (or FOLKMOOT_DATA) [default: folkmoot-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+impl Find {
+    pub(super) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::People }
+    }
+
+    pub(super) fn data_directory(&self) -> PathBuf {
+        match (&self.data, std::env::var_os("FOLKMOOT_DATA")) {
+            (Some(data), _) => data.clone(),
+            (None, Some(data)) => data.into(),
+            (None, None) => crate::config::Config::default().data,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print a document
+    Get(Get),
+    /// Make a document have this content
+    Put(Put),
+    /// Create a document that must not exist; without --id the node makes an id
+    Create(Create),
+    /// Change parts of a document
+    Patch(Patch),
+    /// Delete a document
+    Delete(Delete),
+    /// List documents by id
+    List(List),
+    /// Show where concurrent writers left more than one value in a document
+    Conflicts(One),
+    /// Load documents from NDJSON (.gz and .zst are unpacked)
+    Import(Import),
+    /// Write all documents of a collection as NDJSON
+    Export(Export),
+    /// List, show, configure or drop collections
+    Collections(Collections),
+    /// Print changes in commit order
+    #[command(visible_alias = "watch")]
+    Changes(Changes),
+    /// Show what the node is and how it fares
+    Status,
+    /// Show the other members; block or unblock links to them
+    Peers {
+        #[command(subcommand)]
+        command: Option<PeersCommand>,
+    },
+    /// Show the digest of every shard; equal digests mean equal contents
+    Digests {
+        /// Compare with this node; exit 7 if both hold the same ops and differ
+        #[arg(long, value_name = "URL")]
+        against: Option<String>,
+    },
+    /// List the transactions that were refused and kept as evidence
+    Quarantine,
+    /// Check every chain, signature and view of the node; exit 6 on damage
+    Verify,
+    /// Print a ticket with which a new node can join
+    Invite(Invite),
+    /// Check or show the configuration of a node
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct One {
+    /// The collection
+    pub(super) collection: CollectionName,
+    /// The document
+    pub(super) id: DocId,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Get {
+    #[command(flatten)]
+    pub(super) document: One,
+    /// Print the version (heads) and time too
+    #[arg(long)]
+    pub(super) meta: bool,
+}
+
+/// How to write.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Writing {
+    /// Only if the document has this version (heads)
+    #[arg(long, value_name = "HEADS")]
+    pub(super) if_match: Option<Heads>,
+    /// The version that was edited: merge with what came since
+    #[arg(long, value_name = "HEADS")]
+    pub(super) base: Option<Heads>,
+    /// Where it must be durable: local, majority, all or a number of replicas
+    #[arg(long, default_value = "local", value_name = "WHERE")]
+    pub(super) durability: Durability,
+    /// How long to wait for that
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Put {
+    #[command(flatten)]
+    pub(super) document: One,
+    /// The document as JSON; `-` or nothing reads standard input
+    #[arg(value_name = "JSON")]
+    pub(super) body: Option<String>,
+    #[command(flatten)]
+    pub(super) writing: Writing,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Create {
+    /// The collection
+    pub(super) collection: CollectionName,
+    /// The document as JSON; `-` or nothing reads standard input
+    #[arg(value_name = "JSON")]
+    pub(super) body: Option<String>,
+    /// Its id
+    #[arg(long)]
+    pub(super) id: Option<DocId>,
+}
+
+/// The notations of patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum PatchNotation {
+    /// RFC 7396
+    Merge,
+    /// RFC 6902
+    JsonPatch,
+    /// Increments, text splices, list inserts and removes
+    Edit,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Patch {
+    #[command(flatten)]
+    pub(super) document: One,
+    /// The patch as JSON; `-` or nothing reads standard input
+    #[arg(value_name = "JSON")]
+    pub(super) body: Option<String>,
+    /// In which notation
+    #[arg(long, value_enum, default_value = "merge")]
+    pub(super) kind: PatchNotation,
+    #[command(flatten)]
+    pub(super) writing: Writing,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Delete {
+    #[command(flatten)]
+    pub(super) document: One,
+    #[command(flatten)]
+    pub(super) writing: Writing,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct List {
+    /// The collection
+    pub(super) collection: CollectionName,
+    /// Only ids that begin with this
+    #[arg(long)]
+    pub(super) prefix: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 100)]
+    pub(super) limit: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Import {
+    /// The collection
+    pub(super) collection: CollectionName,
+    /// NDJSON, a document a line; `-` reads standard input
+    pub(super) file: PathBuf,
+    /// Member that holds the id of a document; numbers are taken as text. Without it the lines are those of an export
+    #[arg(long, value_name = "NAME")]
+    pub(super) id_field: Option<String>,
+    /// Go on after a document that cannot be written, and count it
+    #[arg(long)]
+    pub(super) keep_going: bool,
+    /// Where it must be durable: local, majority, all or a number of replicas
+    #[arg(long, default_value = "local", value_name = "WHERE")]
+    pub(super) durability: Durability,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Export {
+    /// The collection
+    pub(super) collection: CollectionName,
+    /// Where to write; standard output if not given
+    pub(super) file: Option<PathBuf>,
+    /// Only ids that begin with this
+    #[arg(long)]
+    pub(super) prefix: Option<String>,
+    /// Only the documents, without their ids and versions
+    #[arg(long)]
+    pub(super) bare: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Collections {
+    #[command(subcommand)]
+    pub(super) command: Option<CollectionsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CollectionsCommand {
+    /// Show one collection
+    Show {
+        /// The collection
+        collection: CollectionName,
+    },
+    /// Create a collection or replace its settings
+    Set {
+        /// The collection
+        collection: CollectionName,
+        /// Number of shards, fixed at creation
+        #[arg(long, default_value_t = 1)]
+        shards: u16,
+        /// How a field merges, as in /body=text or /votes=counter (text, counter, timestamp, bytes)
+        #[arg(long = "type", value_name = "POINTER=TYPE")]
+        types: Vec<String>,
+    },
+    /// Drop a collection: its documents are hidden everywhere
+    Drop {
+        /// The collection
+        collection: CollectionName,
+        /// Really
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Changes {
+    /// Only of this collection
+    pub(super) collection: Option<CollectionName>,
+    /// Begin behind this token; `now` for what comes from here on [default: the beginning]
+    #[arg(long)]
+    pub(super) since: Option<String>,
+    /// Go on with what comes; end with Ctrl-C
+    #[arg(long, short)]
+    pub(super) follow: bool,
+    /// Only ids that begin with this
+    #[arg(long)]
+    pub(super) prefix: Option<String>,
+    /// Print the documents too
+    #[arg(long)]
+    pub(super) docs: bool,
+    /// End after so many
+    #[arg(long)]
+    pub(super) limit: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PeersCommand {
+    /// Let no traffic through to a member, for drills
+    Block {
+        /// The member's key
+        node: AuthorKey,
+    },
+    /// Let traffic through again
+    Unblock {
+        /// The member's key
+        node: AuthorKey,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Invite {
+    /// How long the ticket is good
+    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) expires: Duration,
+    /// How many nodes may join with it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) uses: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check the configuration
+    Check(ConfigFile),
+    /// Show every key, its value and where it came from
+    Show(ConfigFile),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ConfigFile {
+    /// The configuration file [default: folkmoot.toml, if it is there]
+    #[arg(long, env = "FOLKMOOT_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}

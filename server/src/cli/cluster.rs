@@ -1,0 +1,351 @@
+//! Commands about collections, the change feed, the node and its peers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use folkmoot::api::{
+    Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo, CollectionSettings, Database as _,
+    ExitCode, FieldType, InviteOptions, LinkRule, QuarantineQuery, ShardDigest, Since,
+};
+use folkmoot::wire::ChangeMeta;
+use folkmoot::{Client, Error, ErrorCode};
+use futures_util::StreamExt as _;
+
+use super::args::{Changes, Collections, CollectionsCommand, Find, Invite, PeersCommand};
+use super::documents::raw;
+use super::failure::Failure;
+use super::output::{Output, facts, table};
+
+pub(super) async fn collections(client: &Client, args: Collections, output: &Output) -> Result<ExitCode, Failure> {
+    match args.command {
+        None => {
+            let all = client.collections().await?;
+            output.show(&all, || {
+                let rows = all.iter().map(|info| {
+                    let settings = &info.settings;
+                    [
+                        info.name.to_string(),
+                        info.documents.to_string(),
+                        info.bytes.to_string(),
+                        settings.shards.to_string(),
+                    ]
+                });
+                table(["name", "documents", "bytes", "shards"], rows)
+            })?;
+        }
+        Some(CollectionsCommand::Show { collection }) => show(&client.collection(&collection).await?, output)?,
+        Some(CollectionsCommand::Set { collection, shards, types }) => {
+            let types = types.iter().map(|text| field(text)).collect::<Result<BTreeMap<_, _>, _>>()?;
+            show(&client.configure(&collection, CollectionSettings { shards, types }).await?, output)?;
+        }
+        Some(CollectionsCommand::Drop { collection, yes }) => {
+            if !yes {
+                return Err(Failure::usage(format!(
+                    "dropping {collection} hides its documents everywhere; add --yes if that is meant"
+                )));
+            }
+            client.drop_collection(&collection).await?;
+            output.show(&serde_json::json!({ "dropped": collection }), || format!("dropped {collection}"))?;
+        }
+    }
+    Ok(ExitCode::Done)
+}
+
+fn field(text: &str) -> Result<(String, FieldType), Failure> {
+    let wrong = || Failure::usage(format!("{text:?} is not POINTER=TYPE, with text, counter, timestamp or bytes"));
+    let (pointer, name) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let kind = serde_json::from_value(name.into()).map_err(|_| wrong())?;
+    Ok((pointer.to_owned(), kind))
+}
+
+fn show(info: &CollectionInfo, output: &Output) -> Result<(), Failure> {
+    output.show(info, || {
+        let mut rows = vec![
+            ("name", info.name.to_string()),
+            ("documents", info.documents.to_string()),
+            ("bytes", info.bytes.to_string()),
+            ("shards", info.settings.shards.to_string()),
+        ];
+        rows.extend(info.settings.types.iter().map(|(pointer, kind)| ("type", format!("{pointer} = {kind:?}"))));
+        facts(&rows)
+    })?;
+    Ok(())
+}
+
+pub(super) async fn changes(client: &Client, args: Changes, output: &Output) -> Result<ExitCode, Failure> {
+    let since = match args.since.as_deref() {
+        None => Since::Beginning,
+        Some("now") => Since::Now,
+        Some(token) => Since::After(ChangeToken::new(token)?),
+    };
+    let content = if args.docs { ChangeContent::Documents } else { ChangeContent::Names };
+    let query = ChangesQuery {
+        collection: args.collection,
+        prefix: args.prefix,
+        since,
+        limit: None,
+        wait: Duration::ZERO,
+        content,
+    };
+    let mut left = args.limit.unwrap_or(usize::MAX);
+    if args.follow {
+        let mut stream = client.subscribe(query);
+        while left > 0 {
+            let Some(change) = stream.next().await else { break };
+            print(&change?, output)?;
+            left -= 1;
+        }
+        return Ok(ExitCode::Done);
+    }
+    let mut query = ChangesQuery { limit: Some(ChangesQuery::LIMIT_MAX), ..query };
+    while left > 0 {
+        let page = client.changes(&query).await?;
+        for change in page.items.iter().take(left) {
+            print(change, output)?;
+        }
+        left = left.saturating_sub(page.items.len());
+        if !page.more {
+            output.note(&format!("go on with --since {}", page.next));
+            break;
+        }
+        query.since = Since::After(page.next);
+    }
+    Ok(ExitCode::Done)
+}
+
+/// A change beside the document, as programs get it.
+#[derive(serde::Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    meta: ChangeMeta,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doc: Option<&'a serde_json::value::RawValue>,
+}
+
+fn print(change: &Change, output: &Output) -> Result<(), Failure> {
+    let doc = change.json.as_deref().map(raw).transpose()?;
+    let shown = Shown { meta: ChangeMeta::from(change), doc };
+    output.show(&shown, || {
+        let kind = match change.kind {
+            ChangeKind::Changed => "changed",
+            ChangeKind::Deleted => "deleted",
+            ChangeKind::Revised => "revised",
+        };
+        let doc = doc.map(|doc| format!("  {doc}")).unwrap_or_default();
+        format!("{}  {kind}  {}/{}{doc}", change.modified, change.collection, change.id)
+    })?;
+    Ok(())
+}
+
+pub(super) async fn status(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
+    let status = client.status().await?;
+    output.show(&status, || {
+        let ready = if status.readiness.ready {
+            "yes".to_owned()
+        } else {
+            format!("no: {}", status.readiness.reasons.join("; "))
+        };
+        let mut rows = vec![
+            ("node", status.node.to_string()),
+            ("cluster", format!("{} ({})", status.cluster_name, status.cluster)),
+            ("version", status.version.clone()),
+            ("started", status.started.to_string()),
+            ("ready", ready),
+            ("store", format!("{:?}, {} bytes", status.store, status.store_bytes).to_lowercase()),
+            ("collections", status.collections.to_string()),
+            ("documents", status.documents.to_string()),
+            ("ops", status.ops.to_string()),
+            ("ops to apply", status.ops_unapplied.to_string()),
+            ("ops that wait", status.ops_deferred.to_string()),
+            ("quarantined", status.quarantined.to_string()),
+            ("peers", format!("{} connected, {} members with this node", status.peers_connected, status.members)),
+        ];
+        rows.extend(status.p2p.iter().map(|address| ("p2p", address.clone())));
+        facts(&rows)
+    })?;
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn peers(
+    client: &Client,
+    command: Option<PeersCommand>,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let (node, rule) = match command {
+        Some(PeersCommand::Block { node }) => (node, LinkRule::Blocked),
+        Some(PeersCommand::Unblock { node }) => (node, LinkRule::Open),
+        None => {
+            let peers = client.peers().await?;
+            output.show(&peers, || {
+                let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+                let rows = peers.iter().map(|peer| {
+                    [
+                        peer.node.to_string(),
+                        peer.state.name().to_owned(),
+                        number(peer.ops_behind),
+                        number(peer.ops_ahead),
+                        peer.in_sync.map(|time| time.to_string()).unwrap_or_default(),
+                        peer.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
+                    ]
+                });
+                table(["node", "state", "behind", "ahead", "in sync", "rtt"], rows)
+            })?;
+            return Ok(ExitCode::Done);
+        }
+    };
+    client.set_link(&node, rule).await?;
+    output.show(&serde_json::json!({ "node": node, "link": rule }), || format!("{rule:?} {node}").to_lowercase())?;
+    Ok(ExitCode::Done)
+}
+
+/// How the digests of two nodes compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Equal,
+    /// One holds ops that the other has not yet, or has not applied yet.
+    Behind,
+    /// Same ops, all applied, other contents.
+    Diverged,
+}
+
+fn compare(ours: &[ShardDigest], theirs: &[ShardDigest]) -> Comparison {
+    let key = |digest: &ShardDigest| (digest.collection.clone(), digest.shard, digest.of);
+    let others: BTreeMap<_, _> = theirs.iter().map(|digest| (key(digest), digest)).collect();
+    let mut result = if ours.len() == theirs.len() { Comparison::Equal } else { Comparison::Behind };
+    for our in ours {
+        match others.get(&key(our)) {
+            None => result = Comparison::Behind,
+            Some(their) if our.ops_digest != their.ops_digest || our.ops_unapplied + their.ops_unapplied > 0 => {
+                result = Comparison::Behind;
+            }
+            Some(their) if our.state_digest != their.state_digest => return Comparison::Diverged,
+            Some(_) => {}
+        }
+    }
+    result
+}
+
+pub(super) async fn digests(
+    client: &Client,
+    find: &Find,
+    against: Option<String>,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let ours = client.digests().await?;
+    let Some(url) = against else {
+        output.show(&ours, || {
+            let rows = ours.iter().map(|digest| {
+                let shard = format!("{}/{}of{}", digest.collection, digest.shard, digest.of);
+                let state = digest.state_digest.chars().take(16).collect();
+                [shard, digest.documents.to_string(), digest.ops.to_string(), digest.ops_unapplied.to_string(), state]
+            });
+            table(["shard", "documents", "ops", "to apply", "state"], rows)
+        })?;
+        return Ok(ExitCode::Done);
+    };
+    let other = super::connect(&Find { url: Some(url), ..find.clone() })?;
+    let (word, code) = match compare(&ours, &other.digests().await?) {
+        Comparison::Equal => ("equal", ExitCode::Done),
+        Comparison::Behind => {
+            ("not yet equal: one holds ops that the other lacks or has not applied", ExitCode::Failed)
+        }
+        Comparison::Diverged => ("diverged: the same ops, other contents", ExitCode::Diverged),
+    };
+    output.show(&serde_json::json!({ "result": word.split(':').next() }), || word.to_owned())?;
+    Ok(code)
+}
+
+pub(super) async fn quarantine(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
+    let mut query = QuarantineQuery { limit: Some(QuarantineQuery::LIMIT_MAX), ..QuarantineQuery::default() };
+    let mut rows = Vec::new();
+    loop {
+        let page = client.quarantine(&query).await?;
+        for item in page.items {
+            output.show_if_json(&item)?;
+            rows.push([
+                format!("{}#{}", item.op, item.transaction),
+                item.collection.to_string(),
+                item.verdict,
+                item.reason,
+                item.made.to_string(),
+            ]);
+        }
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => break,
+        }
+    }
+    output.people(|| {
+        if rows.is_empty() {
+            return "nothing is quarantined".to_owned();
+        }
+        table(["op", "collection", "verdict", "reason", "made"], rows)
+    })?;
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn verify(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
+    let report = client.verify().await?;
+    output.show(&report, || {
+        let mut text = format!(
+            "checked {} streams, {} ops and {} documents in {} ms",
+            report.streams, report.ops, report.documents, report.elapsed_ms
+        );
+        if report.damage_total > 0 {
+            text.push_str(&format!("\n{} damaged:\n", report.damage_total));
+            let rows = report.damage.iter().map(|d| [d.what.clone(), d.place.clone(), d.detail.clone()]);
+            text.push_str(&table(["what", "place", "detail"], rows));
+        } else {
+            text.push_str("\nno damage");
+        }
+        text
+    })?;
+    Ok(if report.damage_total > 0 { ExitCode::Damaged } else { ExitCode::Done })
+}
+
+pub(super) async fn invite(client: &Client, args: Invite, output: &Output) -> Result<ExitCode, Failure> {
+    if args.expires.is_zero() {
+        return Err(Error::new(ErrorCode::InvalidParameter, "a ticket is good for longer than nothing").into());
+    }
+    let invite = client.invite(&InviteOptions { expires: args.expires, uses: args.uses }).await?;
+    output.show(&invite, || invite.ticket.clone())?;
+    output.note(&format!(
+        "good until {} for {} node(s); it is a secret. On the other machine: folkmoot join TICKET --data DIR",
+        invite.expires, invite.uses
+    ));
+    Ok(ExitCode::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(collection: &str, ops: &str, state: &str, unapplied: u64) -> ShardDigest {
+        ShardDigest {
+            collection: collection.parse().unwrap(),
+            shard: 0,
+            of: 1,
+            ops_digest: ops.to_owned(),
+            state_digest: state.to_owned(),
+            ops: 1,
+            documents: 1,
+            ops_unapplied: unapplied,
+        }
+    }
+
+    #[test]
+    fn only_other_contents_of_the_same_ops_are_a_divergence() {
+        let a = [digest("a", "1", "x", 0)];
+        assert_eq!(compare(&a, &a), Comparison::Equal);
+        assert_eq!(compare(&a, &[digest("a", "1", "y", 0)]), Comparison::Diverged);
+        assert_eq!(compare(&a, &[digest("a", "2", "y", 0)]), Comparison::Behind);
+        assert_eq!(compare(&a, &[digest("a", "1", "y", 1)]), Comparison::Behind);
+        assert_eq!(compare(&a, &[]), Comparison::Behind);
+        assert_eq!(compare(&[], &a), Comparison::Behind);
+        let (two, other) = (
+            [digest("a", "1", "x", 0), digest("b", "1", "x", 0)],
+            [digest("a", "2", "x", 0), digest("b", "1", "z", 0)],
+        );
+        assert_eq!(compare(&two, &other), Comparison::Diverged);
+    }
+}

@@ -1,0 +1,61 @@
+//! How commands fail.
+
+use folkmoot::api::ExitCode;
+use folkmoot::{Error, ErrorCode, ParseIdError};
+
+use crate::config::ConfigError;
+
+/// Why a command failed, and how the program ends for it.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A call failed.
+    Call(Error),
+    /// The user asked for something that cannot be.
+    Usage(Error),
+}
+
+impl Failure {
+    pub(super) fn usage(detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self::Usage(Error::new(ErrorCode::InvalidParameter, detail))
+    }
+
+    pub(super) fn error(&self) -> &Error {
+        match self {
+            Self::Call(error) | Self::Usage(error) => error,
+        }
+    }
+
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Call(error) => error.code().exit_code(),
+            Self::Usage(_) => ExitCode::Usage,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<ParseIdError> for Failure {
+    fn from(error: ParseIdError) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        use std::error::Error as _;
+        let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        Self::usage(format!("{error}{cause}"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    /// Standard output is gone: what follows could not be told anyhow.
+    fn from(error: std::io::Error) -> Self {
+        Self::Call(Error::new(ErrorCode::Internal, format!("write the output: {error}")))
+    }
+}

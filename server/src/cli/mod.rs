@@ -1,0 +1,126 @@
+//! The command line.
+
+mod args;
+mod cluster;
+mod documents;
+mod failure;
+mod output;
+mod settings;
+mod transfer;
+
+use clap::Parser as _;
+use folkmoot::api::ExitCode;
+use folkmoot::{Client, Error, ErrorCode};
+
+use self::args::{Args, Command, Find};
+use self::failure::Failure;
+use self::output::Output;
+use crate::serve::{ENDPOINTS_FILE, Endpoints, TOKEN_FILE};
+
+/// Runs the program; returns how it ends.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version come this way too; then it is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+        }
+    };
+    let output = Output::new(args.find.format());
+    match run(args, &output) {
+        Ok(code) => code,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
+    let Args { find, command } = args;
+    match command {
+        Command::Config(command) => return settings::config(&find, command, output),
+        Command::Completions { shell } => return Ok(settings::completions(shell)),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::from(Error::new(ErrorCode::Internal, "start the runtime").with_source(e)))?;
+    runtime.block_on(async {
+        let client = connect(&find)?;
+        match command {
+            Command::Get(args) => documents::get(&client, args, output).await,
+            Command::Put(args) => documents::put(&client, args, output).await,
+            Command::Create(args) => documents::create(&client, args, output).await,
+            Command::Patch(args) => documents::patch(&client, args, output).await,
+            Command::Delete(args) => documents::delete(&client, args, output).await,
+            Command::List(args) => documents::list(&client, args, output).await,
+            Command::Conflicts(args) => documents::conflicts(&client, args, output).await,
+            Command::Import(args) => transfer::import(&client, args, output).await,
+            Command::Export(args) => transfer::export(&client, args, output).await,
+            Command::Collections(command) => cluster::collections(&client, command, output).await,
+            Command::Changes(args) => cluster::changes(&client, args, output).await,
+            Command::Status => cluster::status(&client, output).await,
+            Command::Peers { command } => cluster::peers(&client, command, output).await,
+            Command::Digests { against } => cluster::digests(&client, &find, against, output).await,
+            Command::Quarantine => cluster::quarantine(&client, output).await,
+            Command::Verify => cluster::verify(&client, output).await,
+            Command::Invite(args) => cluster::invite(&client, args, output).await,
+            // Handled above, without a node.
+            Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::Done),
+        }
+    })
+}
+
+/// Finds the node: by address and token, else by the data directory of a node on this machine.
+fn connect(find: &Find) -> Result<Client, Failure> {
+    let data = find.data_directory();
+    let urls: Vec<String> = match &find.url {
+        Some(urls) => urls.split(',').map(|url| url.trim().to_owned()).collect(),
+        None => {
+            let path = data.join(ENDPOINTS_FILE);
+            let text = std::fs::read(&path).map_err(|source| {
+                Error::new(ErrorCode::Unreachable, format!("no node runs on the data directory {}", data.display()))
+                    .hint("start one with `folkmoot serve`, or name one with --url or FOLKMOOT_URL")
+                    .with_source(source)
+            })?;
+            let endpoints: Endpoints = serde_json::from_slice(&text).map_err(|source| {
+                Error::new(ErrorCode::Unreachable, format!("{} is malformed", path.display())).with_source(source)
+            })?;
+            vec![endpoints.http]
+        }
+    };
+    let mut urls = urls.into_iter();
+    let mut builder = Client::builder(urls.next().unwrap_or_default());
+    for url in urls {
+        builder = builder.url(url);
+    }
+    if let Some(token) = token(find, &data)? {
+        builder = builder.token(token);
+    }
+    Ok(builder.build()?)
+}
+
+fn token(find: &Find, data: &std::path::Path) -> Result<Option<String>, Failure> {
+    if let Some(path) = &find.token_file {
+        return match std::fs::read_to_string(path) {
+            Ok(token) => Ok(Some(token)),
+            Err(source) => {
+                let error =
+                    Error::new(ErrorCode::Unauthenticated, format!("cannot read the token file {}", path.display()));
+                Err(error.with_source(source).into())
+            }
+        };
+    }
+    if let Ok(token) = std::env::var("FOLKMOOT_TOKEN") {
+        return Ok(Some(token));
+    }
+    // Without it the node answers what is missing.
+    Ok(std::fs::read_to_string(data.join(TOKEN_FILE)).ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! What happens to every request: it gets an id and a span, the token is checked, the answer is counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use folkmoot::wire;
+use http::HeaderValue;
+use tower_service::Service as _;
+use tracing::Instrument as _;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use super::metrics::{Counted, answered};
+use super::routes::{self, Route};
+use super::{Context, OwnerToken, problem};
+
+/// The database behind a door.
+#[derive(Clone)]
+pub(crate) struct Front {
+    context: Arc<Context>,
+    token: OwnerToken,
+    routes: BoxedFilter<(Response,)>,
+    ids: Arc<Ids>,
+}
+
+/// Makes request ids: a part that differs with every start, and a number.
+struct Ids {
+    start: u32,
+    next: AtomicU64,
+}
+
+impl Front {
+    pub(crate) fn new(context: Context, token: OwnerToken) -> Self {
+        let context = Arc::new(context);
+        let routes = routes::all(&context);
+        // Only to tell starts apart in a log: without randomness they just look alike.
+        let start = getrandom::u32().unwrap_or_default();
+        Self { context, token, routes, ids: Arc::new(Ids { start, next: AtomicU64::new(1) }) }
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer<B>(&self, request: http::Request<B>) -> Response
+    where
+        B: http_body::Body + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let id = format!("{:08x}-{}", self.ids.start, self.ids.next.fetch_add(1, Ordering::Relaxed));
+        let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+        self.answer_as(request, id).instrument(span).await
+    }
+
+    async fn answer_as<B>(&self, request: http::Request<B>, id: String) -> Response
+    where
+        B: http_body::Body + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let _counted = Counted::request();
+        let (begun, method) = (Instant::now(), request.method().clone());
+        // Whether it lives and is ready may be asked by a balancer that has no token.
+        let open = request.uri().path().starts_with("/health/");
+        let allowed = if open { Ok(()) } else { self.token.check(request.headers()) };
+        let mut response = match allowed {
+            Ok(()) => match warp::service(self.routes.clone()).call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Err(error) => problem::answer(&error),
+        };
+        let route = response.extensions().get::<Route>().map_or("none", |route| route.0);
+        let took = begun.elapsed();
+        answered(route, &method, response.status(), took);
+        tracing::debug!(status = response.status().as_u16(), took_us = took.as_micros() as u64, "answered");
+        response = problem::with_request_id(response, &id);
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(wire::REQUEST_ID, value);
+        }
+        response
+    }
+}

@@ -1,0 +1,106 @@
+//! Metrics of the HTTP shell, and the text that Prometheus reads.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+const REQUESTS: &str = "folkmoot_http_requests_total";
+const REQUEST_SECONDS: &str = "folkmoot_http_request_seconds";
+const IN_FLIGHT: &str = "folkmoot_http_requests_in_flight";
+const CONNECTIONS: &str = "folkmoot_http_connections";
+
+/// From a cached read to the longest wait.
+const SECONDS: [f64; 13] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
+/// How often samples are folded into buckets; without it they pile up in memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Where metrics are collected.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    handle: PrometheusHandle,
+    process: metrics_process::Collector,
+}
+
+impl Metrics {
+    /// Installs the recorder of the process.
+    ///
+    /// # Errors
+    /// There is one already.
+    pub(crate) fn install() -> Result<Self, metrics_exporter_prometheus::BuildError> {
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+            .install_recorder()?;
+        Ok(Self::with(handle))
+    }
+
+    /// Makes a recorder that nothing reports to, for tests.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        Self::with(PrometheusBuilder::new().build_recorder().handle())
+    }
+
+    fn with(handle: PrometheusHandle) -> Self {
+        let process = metrics_process::Collector::default();
+        process.describe();
+        describe_counter!(REQUESTS, Unit::Count, "requests answered, by route, method and status");
+        describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "time to the head of the answer, by route");
+        describe_gauge!(IN_FLIGHT, Unit::Count, "requests whose answer has not begun");
+        describe_gauge!(CONNECTIONS, Unit::Count, "open connections");
+        Self { handle, process }
+    }
+
+    /// Folds samples for ever; run it as a task.
+    pub(crate) async fn upkeep(self) {
+        let mut tick = tokio::time::interval(UPKEEP);
+        loop {
+            tick.tick().await;
+            self.handle.run_upkeep();
+        }
+    }
+
+    /// Returns the metrics as text.
+    pub(crate) fn render(&self) -> String {
+        self.process.collect();
+        self.handle.render()
+    }
+}
+
+/// Counts something while it lives.
+pub(super) struct Counted(&'static str);
+
+impl Counted {
+    pub(super) fn connection() -> Self {
+        Self::new(CONNECTIONS)
+    }
+
+    pub(super) fn request() -> Self {
+        Self::new(IN_FLIGHT)
+    }
+
+    fn new(name: &'static str) -> Self {
+        gauge!(name).increment(1.0);
+        Self(name)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        gauge!(self.0).decrement(1.0);
+    }
+}
+
+/// Notes an answer. Labels are closed sets: routes are templates, methods those that exist.
+pub(super) fn answered(route: &'static str, method: &http::Method, status: http::StatusCode, took: Duration) {
+    let method = match *method {
+        http::Method::GET => "GET",
+        http::Method::HEAD => "HEAD",
+        http::Method::POST => "POST",
+        http::Method::PUT => "PUT",
+        http::Method::PATCH => "PATCH",
+        http::Method::DELETE => "DELETE",
+        _ => "other",
+    };
+    counter!(REQUESTS, "route" => route, "method" => method, "status" => status.as_u16().to_string()).increment(1);
+    histogram!(REQUEST_SECONDS, "route" => route).record(took.as_secs_f64());
+}

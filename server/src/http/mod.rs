@@ -1,0 +1,72 @@
+//! The HTTP face of a database: what is asked is turned into calls of [`folkmoot::Database`], what comes back into answers.
+//!
+//! Domain errors are answers, never warp rejections: the only rejection that can happen is that no path matches.
+
+mod auth;
+mod body;
+mod bulk;
+mod changes;
+mod collections;
+mod documents;
+mod front;
+mod guard;
+mod metrics;
+mod openapi;
+mod problem;
+mod request;
+mod routes;
+mod shell;
+mod state;
+
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use auth::OwnerToken;
+pub(crate) use front::Front;
+pub(crate) use metrics::Metrics;
+pub(crate) use shell::{Exposure, Listener, ShellError};
+
+use folkmoot::Database;
+use tokio::sync::watch;
+
+/// Bounds of the HTTP shell.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// Connections open at once; more wait unaccepted.
+    pub(crate) connections_max: usize,
+    /// How long a new connection may stay silent.
+    pub(crate) first_byte_timeout: Duration,
+    /// How long a request's head may take, and how long a connection may idle between requests.
+    pub(crate) header_timeout: Duration,
+    /// How long a body may pause.
+    pub(crate) body_idle_timeout: Duration,
+    /// How long a body that is read whole may take.
+    pub(crate) body_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub(crate) write_timeout: Duration,
+    /// How long requests may go on after shutdown has begun.
+    pub(crate) shutdown_timeout: Duration,
+}
+
+/// What every handler can reach.
+pub(crate) struct Context {
+    pub(crate) database: Arc<dyn Database>,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    /// Turns true when the server shuts down: whatever waits then ends.
+    pub(crate) shutdown: watch::Receiver<bool>,
+}
+
+impl Context {
+    /// Waits until the server shuts down.
+    pub(crate) async fn shut_down(&self) {
+        let mut shutdown = self.shutdown.clone();
+        // An error means that the sender is gone: nobody runs the server any more.
+        let _ = shutdown.wait_for(|down| *down).await;
+    }
+}

@@ -1,0 +1,57 @@
+//! The description of the API, generated from the handlers and their types.
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{bulk, changes, collections, documents, state};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Folkmoot", description = "A multi-master CRDT document database", license(name = "Apache-2.0")),
+    paths(
+        collections::all,
+        collections::get,
+        collections::put,
+        collections::patch,
+        collections::drop_one,
+        documents::list,
+        documents::create,
+        documents::get,
+        documents::put,
+        documents::patch,
+        documents::delete,
+        documents::conflicts,
+        documents::export_all,
+        bulk::bulk,
+        changes::all,
+        changes::of_collection,
+        state::status,
+        state::peers,
+        state::link,
+        state::digests,
+        state::quarantine,
+        state::verify,
+        state::invites,
+        state::live,
+        state::ready,
+        state::metrics,
+        state::openapi,
+    ),
+    security(("bearer" = [])),
+    modifiers(&Bearer),
+)]
+struct Description;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        openapi.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+/// Returns the description.
+pub(super) fn document() -> utoipa::openapi::OpenApi {
+    Description::openapi()
+}

@@ -1,0 +1,81 @@
+//! The one place where errors become HTTP answers: RFC 9457 problem documents.
+
+use folkmoot::wire::{PROBLEM_JSON, Problem};
+use folkmoot::{Error, ErrorCode};
+use http::header::{ALLOW, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use warp::reply::Response;
+
+/// Returns the answer for an error, and logs it if a person must look.
+pub(crate) fn answer(error: &Error) -> Response {
+    let code = error.code();
+    let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(code = %code, error = %chain(error), "request failed");
+    } else {
+        tracing::debug!(code = %code, error = %chain(error), "request refused");
+    }
+    let body = serde_json::to_vec(&Problem::from(error)).unwrap_or_default();
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    if code == ErrorCode::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(after) = error.retry_delay() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    } else if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if let Some(etag) = error.current_heads().and_then(|heads| HeaderValue::from_str(&heads.etag()).ok()) {
+        headers.insert(ETAG, etag);
+    }
+    response.extensions_mut().insert(Failed(error.clone()));
+    response
+}
+
+/// The error that an answer tells of.
+#[derive(Clone)]
+struct Failed(Error);
+
+/// Adds the id of the request to the problem document of an answer, if it is one.
+pub(crate) fn with_request_id(response: Response, id: &str) -> Response {
+    let Some(Failed(error)) = response.extensions().get::<Failed>().cloned() else { return response };
+    let body = serde_json::to_vec(&Problem::from(&error.request_id(id))).unwrap_or_default();
+    response.map(|_| body.into())
+}
+
+/// Returns the answer for a method that a path does not have.
+pub(crate) fn method_not_allowed(allow: &'static str) -> Response {
+    let error = Error::new(ErrorCode::MethodNotAllowed, format!("this path has the methods {allow}"));
+    let mut response = answer(&error);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_status_and_type() {
+        for code in ErrorCode::ALL {
+            let response = answer(&Error::new(*code, "what"));
+            assert_eq!(response.status().as_u16(), code.http_status(), "{code}");
+            assert_eq!(response.headers().get(CONTENT_TYPE).unwrap(), PROBLEM_JSON);
+            assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), *code == ErrorCode::Unauthenticated);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Which path goes to which handler. Grouped by the first segments, because warp tries alternatives one by one.
+
+use std::sync::Arc;
+
+use folkmoot::{Error, ErrorCode, Result};
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use super::body::Body;
+use super::request::{Query, Request};
+use super::{Context, bulk, changes, collections, documents, problem, state};
+
+/// The template of the path that answered: a label of metrics, and what tests compare with the description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Route(pub(super) &'static str);
+
+type Routes = BoxedFilter<(Response,)>;
+
+fn request(context: &Arc<Context>) -> impl Filter<Extract = (Request,), Error = Rejection> + Clone + use<> {
+    let context = context.clone();
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::path::end().and(warp::method()).and(query).and(warp::header::headers_cloned()).and(warp::body::stream()).map(
+        move |method, query: String, headers, chunks| Request {
+            context: context.clone(),
+            method,
+            query: Query::parse(&query),
+            headers,
+            body: Body::new(chunks, &context.limits),
+        },
+    )
+}
+
+fn answer(route: &'static str, result: Result<Response>) -> Response {
+    let mut response = result.unwrap_or_else(|error| problem::answer(&error));
+    response.extensions_mut().insert(Route(route));
+    response
+}
+
+/// A path without names in it.
+macro_rules! fixed {
+    ($context:expr, $route:literal, $handler:path) => {
+        request($context).then(|request: Request| async move { answer($route, $handler(request).await) }).boxed()
+    };
+}
+
+/// A path in a collection.
+macro_rules! in_collection {
+    ($context:expr, $rest:expr, $route:literal, $handler:path) => {
+        warp::path::param::<String>()
+                                    .and($rest)
+                                    .and(request($context))
+                                    .then(|collection: String, request: Request| async move {
+                                        answer($route, $handler(request, collection).await)
+                                    })
+                                    .boxed()
+    };
+}
+
+/// A path of a document.
+macro_rules! of_document {
+    ($context:expr, $rest:expr, $route:literal, $handler:path) => {
+        warp::path::param::<String>()
+            .and(warp::path("docs"))
+            .and(warp::path::param::<String>())
+            .and($rest)
+            .and(request($context))
+            .then(|collection: String, id: String, request: Request| async move {
+                answer($route, $handler(request, collection, id).await)
+            })
+            .boxed()
+    };
+}
+
+/// Returns every route. Only a path that no route has is a rejection.
+pub(super) fn all(context: &Arc<Context>) -> Routes {
+    let none = || warp::any().boxed();
+    let collections = warp::path("collections").and(
+        // The paths of documents come first: they are asked for most.
+        of_document!(context, none(), "/v1/collections/{collection}/docs/{id}", documents::one)
+            .or(in_collection!(context, warp::path("docs"), "/v1/collections/{collection}/docs", documents::all))
+            .unify()
+            .or(in_collection!(context, warp::path("bulk"), "/v1/collections/{collection}/bulk", bulk::bulk))
+            .unify()
+            .or(in_collection!(
+                context,
+                warp::path("changes"),
+                "/v1/collections/{collection}/changes",
+                changes::of_collection
+            ))
+            .unify()
+            .or(in_collection!(
+                context,
+                warp::path("export"),
+                "/v1/collections/{collection}/export",
+                documents::export_all
+            ))
+            .unify()
+            .or(of_document!(
+                context,
+                warp::path("conflicts"),
+                "/v1/collections/{collection}/docs/{id}/conflicts",
+                documents::conflicts
+            ))
+            .unify()
+            .or(in_collection!(context, none(), "/v1/collections/{collection}", collections::one))
+            .unify()
+            .or(fixed!(context, "/v1/collections", collections::all))
+            .unify()
+            .boxed(),
+    );
+    let peers = warp::path("peers").and(
+        fixed!(context, "/v1/peers", state::peers)
+            .or(warp::path::param::<String>()
+                .and(request(context))
+                .then(|node: String, request: Request| async move {
+                    answer("/v1/peers/{node}", state::link(request, node).await)
+                })
+                .boxed())
+            .unify()
+            .boxed(),
+    );
+    let v1 = warp::path("v1").and(
+        collections
+            .boxed()
+            .or(warp::path("changes").and(fixed!(context, "/v1/changes", changes::all)))
+            .unify()
+            .or(warp::path("status").and(fixed!(context, "/v1/status", state::status)))
+            .unify()
+            .or(peers)
+            .unify()
+            .or(warp::path("digests").and(fixed!(context, "/v1/digests", state::digests)))
+            .unify()
+            .or(warp::path("quarantine").and(fixed!(context, "/v1/quarantine", state::quarantine)))
+            .unify()
+            .or(warp::path("verify").and(fixed!(context, "/v1/verify", state::verify)))
+            .unify()
+            .or(warp::path("invites").and(fixed!(context, "/v1/invites", state::invites)))
+            .unify()
+            .or(warp::path("openapi.json").and(fixed!(context, "/v1/openapi.json", state::openapi)))
+            .unify()
+            .boxed(),
+    );
+    let health = warp::path("health").and(
+        warp::path("live")
+            .and(fixed!(context, "/health/live", state::live))
+            .or(warp::path("ready").and(fixed!(context, "/health/ready", state::ready)))
+            .unify()
+            .boxed(),
+    );
+    v1.boxed()
+        .or(health)
+        .unify()
+        .or(warp::path("metrics").and(fixed!(context, "/metrics", state::metrics)))
+        .unify()
+        .recover(|_: Rejection| async {
+            let error = Error::new(ErrorCode::RouteNotFound, "no resource has this path")
+                .hint("the paths are described at /v1/openapi.json");
+            Ok::<_, std::convert::Infallible>(problem::answer(&error))
+        })
+        .unify()
+        .boxed()
+}

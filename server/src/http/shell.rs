@@ -1,0 +1,162 @@
+//! The accept loop: bounded connections, time-outs for slow clients, and a shutdown that ends.
+//!
+//! `warp::serve` has none of these: its connections have no timer at all and its shutdown waits without limit.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+
+use super::Front;
+use super::guard::Guarded;
+use super::metrics::Counted;
+
+/// Head of a request: room for an entity tag of the most heads that an edit can be made onto.
+const HEAD_BYTES_MAX: usize = 128 << 10;
+/// Requests at once over one HTTP/2 connection.
+const STREAMS_MAX: u32 = 100;
+const HTTP2_PING: Duration = Duration::from_secs(20);
+/// After a failed accept (no file descriptors, say): do not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShellError {
+    /// Anyone on the network could read the token and the data.
+    #[error("refusing to listen on {0}: there is no TLS yet, and other machines could reach it")]
+    Exposed(SocketAddr),
+    #[error("listen on {address}")]
+    Bind { address: SocketAddr, source: std::io::Error },
+}
+
+/// Whether the server may listen where other machines reach it, in the clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    LoopbackOnly,
+    Anywhere,
+}
+
+/// A bound socket.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds a socket; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// The address is taken, not ours, or exposed without leave.
+    pub(crate) async fn bind(address: SocketAddr, exposure: Exposure) -> Result<Self, ShellError> {
+        if exposure == Exposure::LoopbackOnly && !address.ip().is_loopback() {
+            return Err(ShellError::Exposed(address));
+        }
+        let bound = async {
+            let socket = TcpListener::bind(address).await?;
+            let address = socket.local_addr()?;
+            Ok(Self { socket, address })
+        };
+        bound.await.map_err(|source| ShellError::Bind { address, source })
+    }
+
+    /// Returns the address in use.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the context's shutdown begins and its deadline has passed, or all requests have ended.
+    pub(crate) async fn serve(self, front: Front) {
+        let context = front.context().clone();
+        let limits = &context.limits;
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(HEAD_BYTES_MAX);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(HTTP2_PING)
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32);
+        let builder = Arc::new(builder);
+        let slots = Arc::new(Semaphore::new(limits.connections_max));
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        // A slot first: what has none waits unaccepted in the kernel's queue.
+        let accept = || async {
+            let slot = slots.clone().acquire_owned().await;
+            (slot, self.socket.accept().await)
+        };
+        let mut accepting = Box::pin(accept());
+        loop {
+            let (slot, accepted) = tokio::select! {
+                () = context.shut_down() => break,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    note_panic(ended);
+                    continue;
+                }
+                accepted = &mut accepting => accepted,
+            };
+            accepting.set(accept());
+            // The semaphore is never closed.
+            let Ok(slot) = slot else { break };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let service = {
+                let front = front.clone();
+                service_fn(move |request| {
+                    let front = front.clone();
+                    async move { Ok::<_, Infallible>(front.answer(request).await) }
+                })
+            };
+            let io = guarded(stream, limits);
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service).into_owned();
+            let connection = graceful.watch(connection);
+            connections.spawn(async move {
+                let _counted = Counted::connection();
+                if let Err(error) = connection.await {
+                    tracing::debug!(error, "connection ended");
+                }
+                drop(slot);
+            });
+        }
+        drop(accepting);
+        drop(self.socket);
+        tokio::select! {
+            () = graceful.shutdown() => {}
+            () = tokio::time::sleep(limits.shutdown_timeout) => {
+                tracing::warn!(connections = connections.len(), "requests did not end in time and are cut off");
+            }
+        }
+        connections.shutdown().await;
+    }
+}
+
+fn guarded(stream: TcpStream, limits: &super::Limits) -> Guarded<TcpStream> {
+    // Answers are written whole; waiting for more would only add latency. A failure costs no more than that.
+    let _ = stream.set_nodelay(true);
+    Guarded::new(stream, limits.first_byte_timeout, limits.write_timeout)
+}
+
+fn note_panic(ended: Result<(), JoinError>) {
+    match ended {
+        Err(error) if error.is_panic() => tracing::error!(%error, "a request panicked; its connection is closed"),
+        Ok(()) | Err(_) => {}
+    }
+}

@@ -1,0 +1,198 @@
+//! What the node tells about itself, and what an operator may ask of it.
+
+use folkmoot::api::{
+    Cursor, Invite, InviteOptions, PeerInfo, QuarantinePage, QuarantineQuery, Readiness, ShardDigest, Status,
+    VerifyReport,
+};
+use folkmoot::wire::{self, InviteRequest, Items, LinkRequest};
+use folkmoot::{AuthorKey, Error, ErrorCode, Result};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use warp::reply::Response;
+
+use super::problem::method_not_allowed;
+use super::request::{Request, json};
+
+/// Requests of this part are a few members.
+const REQUEST_BYTES_MAX: usize = 16 << 10;
+
+/// Returns an answer with a JSON body.
+pub(super) fn json_answer<T: Serialize>(value: &T) -> Result<Response> {
+    let body = serde_json::to_vec(value)
+        .map_err(|e| Error::new(ErrorCode::Internal, "the answer cannot be written as JSON").with_source(e))?;
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+fn only_get(request: &Request) -> Option<Response> {
+    (request.method != Method::GET && request.method != Method::HEAD).then(|| method_not_allowed("GET, HEAD"))
+}
+
+/// Tells what the node is and how it fares.
+#[utoipa::path(get, path = "/v1/status", tag = "state", responses((status = 200, description = "The status", body = Status)))]
+pub(super) async fn status(request: Request) -> Result<Response> {
+    if let Some(refused) = only_get(&request) {
+        return Ok(refused);
+    }
+    request.query.finish("")?;
+    json_answer(&request.context.database.status().await?)
+}
+
+/// Lists the other members.
+#[utoipa::path(get, path = "/v1/peers", tag = "state",
+    responses((status = 200, description = "The members, connected or not", body = Items<PeerInfo>)))]
+pub(super) async fn peers(request: Request) -> Result<Response> {
+    if let Some(refused) = only_get(&request) {
+        return Ok(refused);
+    }
+    request.query.finish("")?;
+    let items = request.context.database.peers().await?;
+    json_answer(&Items { items })
+}
+
+/// Blocks or unblocks the link to a member, for drills and demonstrations.
+#[utoipa::path(patch, path = "/v1/peers/{node}", tag = "state",
+    params(("node" = String, Path, description = "The member's key")),
+    request_body = LinkRequest,
+    responses(
+        (status = 204, description = "Done"),
+        (status = 404, description = "peer_not_found", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn link(request: Request, node: String) -> Result<Response> {
+    if request.method != Method::PATCH {
+        return Ok(method_not_allowed("PATCH"));
+    }
+    let node: AuthorKey = node.parse()?;
+    let Request { context, query, body, .. } = request;
+    query.finish("")?;
+    let wanted: LinkRequest = json(&body.whole(REQUEST_BYTES_MAX).await?)?;
+    context.database.set_link(&node, wanted.link).await?;
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// Tells one digest for each shard held here; equal digests mean equal contents.
+#[utoipa::path(get, path = "/v1/digests", tag = "state",
+    responses((status = 200, description = "The digests", body = Items<ShardDigest>)))]
+pub(super) async fn digests(request: Request) -> Result<Response> {
+    if let Some(refused) = only_get(&request) {
+        return Ok(refused);
+    }
+    request.query.finish("")?;
+    let items = request.context.database.digests().await?;
+    json_answer(&Items { items })
+}
+
+/// Lists the transactions that were refused and kept as evidence.
+#[utoipa::path(get, path = "/v1/quarantine", tag = "state",
+    params(
+        ("limit" = Option<u32>, Query, description = "Transactions of the page, up to 1000; 100 if not given"),
+        ("after" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses((status = 200, description = "The transactions", body = QuarantinePage)))]
+pub(super) async fn quarantine(mut request: Request) -> Result<Response> {
+    if let Some(refused) = only_get(&request) {
+        return Ok(refused);
+    }
+    let query = QuarantineQuery {
+        after: request.query.take("after").map(|text| Cursor::from_text(&text)),
+        limit: request.query.limit(QuarantineQuery::LIMIT_MAX)?,
+    };
+    request.query.finish("limit, after")?;
+    json_answer(&request.context.database.quarantine(&query).await?)
+}
+
+/// Checks every chain, signature and view of the node. Takes as long as reading all of it.
+#[utoipa::path(post, path = "/v1/verify", tag = "state",
+    responses((status = 200, description = "What was checked and what is damaged", body = VerifyReport)))]
+pub(super) async fn verify(request: Request) -> Result<Response> {
+    if request.method != Method::POST {
+        return Ok(method_not_allowed("POST"));
+    }
+    request.query.finish("")?;
+    json_answer(&request.context.database.verify().await?)
+}
+
+/// Makes a ticket with which a new node can join.
+#[utoipa::path(post, path = "/v1/invites", tag = "state",
+    request_body = InviteRequest,
+    responses((status = 201, description = "The ticket: a secret", body = Invite)))]
+pub(super) async fn invites(request: Request) -> Result<Response> {
+    if request.method != Method::POST {
+        return Ok(method_not_allowed("POST"));
+    }
+    let Request { context, query, body, .. } = request;
+    query.finish("")?;
+    let body = body.whole(REQUEST_BYTES_MAX).await?;
+    let wanted: InviteRequest = if body.is_empty() { InviteRequest::default() } else { json(&body)? };
+    let mut options = InviteOptions::default();
+    if let Some(expires) = &wanted.expires {
+        options.expires = humantime::parse_duration(expires).map_err(|_| {
+            Error::new(ErrorCode::InvalidRequest, "`expires` is no duration with a unit, as in 30m").pointer("/expires")
+        })?;
+    }
+    if let Some(uses) = wanted.uses {
+        if uses == 0 {
+            return Err(Error::new(ErrorCode::InvalidRequest, "a ticket has at least one use").pointer("/uses"));
+        }
+        options.uses = uses;
+    }
+    let mut response = json_answer(&context.database.invite(&options).await?)?;
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+/// Tells that the process runs.
+#[utoipa::path(get, path = "/health/live", tag = "health", security(()),
+    responses((status = 200, description = "It runs", body = Readiness)))]
+pub(super) async fn live(request: Request) -> Result<Response> {
+    if let Some(refused) = only_get(&request) {
+        return Ok(refused);
+    }
+    json_answer(&serde_json::json!({ "live": true }))
+}
+
+/// Tells whether the node has caught up and can persist. Why not is told to those with a token, in the status.
+#[utoipa::path(get, path = "/health/ready", tag = "health", security(()),
+    responses(
+        (status = 200, description = "It is ready", body = Readiness),
+        (status = 503, description = "It is not", body = Readiness),
+    ))]
+pub(super) async fn ready(request: Request) -> Result<Response> {
+    if let Some(refused) = only_get(&request) {
+        return Ok(refused);
+    }
+    let shutting_down = *request.context.shutdown.borrow();
+    let ready = !shutting_down && request.context.database.readiness().await.is_ok_and(|readiness| readiness.ready);
+    let mut response = json_answer(&serde_json::json!({ "ready": ready }))?;
+    if !ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    Ok(response)
+}
+
+/// Tells the node's metrics in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", tag = "state",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(request: Request) -> Result<Response> {
+    if let Some(refused) = only_get(&request) {
+        return Ok(refused);
+    }
+    let mut response = Response::new(request.context.metrics.render().into());
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    Ok(response)
+}
+
+/// Tells this description.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "state",
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)))]
+pub(super) async fn openapi(request: Request) -> Result<Response> {
+    if let Some(refused) = only_get(&request) {
+        return Ok(refused);
+    }
+    json_answer(&super::openapi::document())
+}

@@ -1,0 +1,90 @@
+//! The HTTP face over a database in memory: requests without sockets, and the shell over real ones.
+
+mod client;
+mod requests;
+mod sockets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use tokio::sync::watch;
+
+use super::memory::Shared;
+use super::{Context, Front, Limits, Metrics, OwnerToken};
+
+const TOKEN: &str = "owner-token";
+
+fn limits() -> Limits {
+    let short = Duration::from_millis(300);
+    let long = Duration::from_secs(20);
+    Limits {
+        connections_max: 100,
+        first_byte_timeout: short,
+        header_timeout: short,
+        body_idle_timeout: short,
+        body_timeout: long,
+        write_timeout: long,
+        shutdown_timeout: short,
+    }
+}
+
+struct World {
+    front: Front,
+    database: Shared,
+    down: watch::Sender<bool>,
+}
+
+fn world_with(limits: Limits) -> World {
+    let (down, shutdown) = watch::channel(false);
+    let database = Shared::default();
+    let context = Context { database: Arc::new(database.clone()), limits, metrics: Metrics::detached(), shutdown };
+    World { front: Front::new(context, OwnerToken::new(TOKEN)), database, down }
+}
+
+fn world() -> World {
+    world_with(limits())
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
+    }
+
+    fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
+    }
+}
+
+impl World {
+    /// Sends `METHOD PATH`, with headers as `name: value`.
+    async fn send(&self, line: &str, headers: &[&str], body: impl Into<Bytes>) -> Answer {
+        let auth = format!("authorization: Bearer {TOKEN}");
+        let headers: Vec<&str> = headers.iter().copied().chain([auth.as_str()]).collect();
+        self.send_bare(line, &headers, body).await
+    }
+
+    async fn send_bare(&self, line: &str, headers: &[&str], body: impl Into<Bytes>) -> Answer {
+        let (method, path) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(path);
+        for header in headers {
+            let (name, value) = header.split_once(": ").unwrap();
+            request = request.header(name, value);
+        }
+        let response = self.front.answer(request.body(Full::new(body.into())).unwrap()).await;
+        let (head, body) = response.into_parts();
+        Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+    }
+}
