@@ -462,3 +462,6 @@ async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), bytes: &Bytes) -> i
     stream.write_all(&(bytes.len() as u32).to_be_bytes()).await?;
     stream.write_all(bytes).await
 }
+
+#[cfg(test)]
+mod tests;

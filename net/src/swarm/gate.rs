@@ -142,3 +142,76 @@ impl NetworkBehaviour for Gate {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use folkmoot_core::keys::SecretKey;
+
+    use super::*;
+    use crate::door::JoinDoor;
+    use crate::identity;
+
+    fn peer(seed: u8) -> PeerId {
+        identity::peer_id(&SecretKey::from_seed(&[seed; 32]).author()).unwrap()
+    }
+
+    fn gate() -> Gate {
+        let key = |seed| SecretKey::from_seed(&[seed; 32]).author();
+        let door = Arc::new(Door::new(key(1)));
+        door.set_members([key(2)].into());
+        Gate::new(door, NetMetrics::register())
+    }
+
+    fn address(host: usize) -> Multiaddr {
+        format!("/ip4/192.0.2.{host}/tcp/1").parse().unwrap()
+    }
+
+    /// Why the gate refuses an inbound connection, if it does.
+    fn inbound(gate: &mut Gate, number: usize, seed: u8, from: &Multiaddr) -> Option<RefusedReason> {
+        let id = ConnectionId::new_unchecked(number);
+        let denied = gate.handle_established_inbound_connection(id, peer(seed), &address(0), from).err()?;
+        Some(denied.downcast_ref::<Refused>().unwrap().0)
+    }
+
+    #[test]
+    fn only_members_pass_in_either_direction() {
+        let mut gate = gate();
+        assert_eq!(inbound(&mut gate, 1, 2, &address(1)), None);
+        assert_eq!(inbound(&mut gate, 2, 3, &address(1)), Some(RefusedReason::Stranger));
+        let id = ConnectionId::new_unchecked(3);
+        for (seed, passes) in [(2, true), (3, false)] {
+            let dialled = gate.handle_pending_outbound_connection(id, Some(peer(seed)), &[], Endpoint::Dialer);
+            assert_eq!(dialled.is_ok(), passes);
+            let (role, port) = (Endpoint::Dialer, PortUse::Reuse);
+            let answered = gate.handle_established_outbound_connection(id, peer(seed), &address(1), role, port);
+            assert_eq!(answered.is_ok(), passes);
+        }
+        // The door for guests opens inwards only.
+        gate.door.set_join(JoinDoor::Open);
+        assert_eq!(inbound(&mut gate, 4, 3, &address(1)), None);
+        assert!(gate.handle_pending_outbound_connection(id, Some(peer(3)), &[], Endpoint::Dialer).is_err());
+    }
+
+    #[test]
+    fn guests_are_capped_in_all_and_members_are_not() {
+        let mut gate = gate();
+        gate.door.set_join(JoinDoor::Open);
+        for number in 0..GUESTS_MAX {
+            assert_eq!(inbound(&mut gate, number, 3, &address(number)), None);
+        }
+        assert_eq!(inbound(&mut gate, 100, 3, &address(100)), Some(RefusedReason::GuestRate));
+        assert_eq!(inbound(&mut gate, 101, 2, &address(100)), None);
+    }
+
+    #[test]
+    fn handshakes_are_rated_by_address() {
+        let mut gate = gate();
+        let mut begins = |host| {
+            let id = ConnectionId::new_unchecked(0);
+            gate.handle_pending_inbound_connection(id, &address(0), &address(host)).is_ok()
+        };
+        let begun = (0..HANDSHAKES_PER_ADDRESS_BURST + 50).filter(|_| begins(1)).count();
+        assert!(begun < HANDSHAKES_PER_ADDRESS_BURST as usize + 50, "{begun}");
+        assert!(begins(2), "another address is not touched");
+    }
+}

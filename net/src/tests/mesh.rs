@@ -125,29 +125,6 @@ async fn a_peer_that_restarts_on_its_address_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_of_another_cluster_open_no_lanes() {
-    let (mut a, mut b) = (Node::start(1).await, Node::start(2).await);
-    let other = NetworkConfig { cluster: ClusterId::new([0xc2; 32]), ..config(3) };
-    let c = Node::start_with(other).await;
-    a.net.set_members(keys([2, 3]));
-    b.net.set_members(keys([1]));
-    c.net.set_members(keys([1]));
-    c.net.add_address(a.key, &a.address).unwrap();
-    a.net.add_address(c.key, &c.address).unwrap();
-    a.net.add_address(b.key, &b.address).unwrap();
-    a.wait("PeerUp of b alone", |event| match event {
-        NetEvent::PeerUp { peer, .. } => {
-            assert_eq!(peer, key(2));
-            Some(())
-        }
-        _ => None,
-    })
-    .await;
-    b.up(a.key).await;
-    assert!(c.net.peers().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_one_lan_find_each_other_by_multicast() {
     let any: Multiaddr = "/ip4/0.0.0.0/tcp/0".parse().unwrap();
     let with_mdns = |seed| NetworkConfig { listen: vec![any.clone()], discovery: Discovery::Mdns, ..config(seed) };
