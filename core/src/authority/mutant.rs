@@ -63,12 +63,15 @@ impl Mutant {
 }
 
 /// Which of the two implementations is broken.
+#[cfg_attr(not(any(test, feature = "planted-bugs")), expect(dead_code, reason = "nothing is ever planted"))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Site {
     /// [`super::Authority`].
     Engine,
     /// [`super::reference`].
     Reference,
+    /// Both, alike: the two agree, and only a test that knows better notices.
+    Both,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
@@ -87,7 +90,7 @@ mod switch {
     }
 
     pub(in crate::authority) fn planted(site: Site, mutant: Mutant) -> bool {
-        PLANTED.get() == Some((site, mutant))
+        PLANTED.get().is_some_and(|(at, what)| what == mutant && (at == site || at == Site::Both))
     }
 }
 

@@ -322,9 +322,11 @@ impl<'a> World<'a> {
 
     /// Whether the proof of an act has an admin's grant whose target fits.
     fn administers(&self, id: OpId, fits: impl Fn(&Target) -> bool) -> bool {
-        self.proof(id).iter().any(|part| match self.act(*part) {
-            Some(Act::Grant(Grant { role: Role::BuiltIn(BuiltInRole::Admin), target, .. })) => fits(target),
-            _ => false,
+        self.proof(id).iter().any(|part| {
+            let Some(Act::Grant(Grant { role: Role::BuiltIn(role), target, .. })) = self.act(*part) else {
+                return false;
+            };
+            *role == BuiltInRole::Admin && fits(target)
         })
     }
 
@@ -334,11 +336,8 @@ impl<'a> World<'a> {
 
     /// Whether the proof gives a right over what this statement gives.
     fn administers_statement(&self, id: OpId, statement: OpId) -> bool {
-        self.administers_all(id)
-            || match self.act(statement) {
-                Some(Act::Grant(grant)) => self.administers(id, |target| target.contains(&grant.target)),
-                _ => false,
-            }
+        let Some(Act::Grant(grant)) = self.act(statement) else { return self.administers_all(id) };
+        self.administers(id, |target| target.contains(&grant.target))
     }
 
     fn gives_right(&self, id: OpId, header: &Header, act: &Act, strength: Rank) -> bool {
@@ -614,12 +613,9 @@ impl<'a> World<'a> {
             .filter(|grant| known(grant))
             .filter_map(|grant| {
                 let statement = self.statement(*grant).filter(lasts)?;
-                match statement.act {
-                    Act::Grant(given) if given.target.matches(header.collection()) => {
-                        Some((*grant, Actions::of_role(&given.role)))
-                    }
-                    _ => None,
-                }
+                let Act::Grant(given) = statement.act else { return None };
+                let fits = given.target.matches(header.collection());
+                fits.then(|| (*grant, Actions::of_role(&given.role)))
             })
             .collect();
         let sum = |actions: &mut dyn Iterator<Item = Actions>| actions.fold(Actions::NONE, Actions::union);

@@ -258,10 +258,10 @@ impl Authority {
             (weaker && self.log.permits(&authority, act, &knows)).then(|| {
                 let mut ids: Vec<_> = proof.iter().map(|ix| self.log.act(*ix).id).collect();
                 ids.sort();
-                (authority.strength, ids)
+                (authority.strength, ids.len(), ids)
             })
         });
-        fitting.min().map(|(_, ids)| ids)
+        fitting.min().map(|(_, _, ids)| ids)
     }
 
     /// Returns the acts that a new op should name: the maximal ones that count, the strongest first chosen if there are

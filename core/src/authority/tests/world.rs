@@ -292,6 +292,12 @@ impl World {
         self.peer_mut(name).view = view;
     }
 
+    /// Enrols a user and returns its first write.
+    pub(super) fn enrol_given(&mut self, by: &str, name: &'static str) -> OpId {
+        self.enrol(by, name, (30, 31), Some((BuiltInRole::Editor, "*")));
+        self.write(name, "x")
+    }
+
     pub(super) fn sync_all(&mut self) {
         let all: BTreeSet<OpId> = self.peers.values().flat_map(|peer| peer.view.iter().copied()).collect();
         for peer in self.peers.values_mut() {
