@@ -292,7 +292,8 @@ impl<'a, D: ReadDoc> Planner<'a, D> {
                     };
                     let register = Register { object, prop: Prop::Map(key.clone()), item, seen };
                     match (item.value(), value) {
-                        (ValueRef::Object(ObjType::Map | ObjType::Table), Value::Map(patch)) if !item.conflict() => {
+                        // Into the shown object, in a conflict as well: a merge is about what is inside.
+                        (ValueRef::Object(ObjType::Map | ObjType::Table), Value::Map(patch)) => {
                             self.merge_map(&item.id(), &register.seen, patch, &place, path_here)?;
                         }
                         _ => self.put_value(&register, &without_nulls(value), &place, path_here, Intent::Assign)?,

@@ -121,19 +121,14 @@ fn snapshot(furthest: &[usize], offset: usize, d: usize) -> Vec<u32> {
 
 /// Follows the trace back from the end; `trace[d][k + d]` is how far diagonal k had come with d differences.
 fn backtrack(trace: &[Vec<u32>], n: usize, m: usize) -> Vec<(usize, usize, usize)> {
-    let at = |d: usize, k: isize| -> usize {
-        let index = k + d.cast_signed();
-        usize::try_from(index).ok().and_then(|index| trace[d].get(index)).map_or(0, |x| *x as usize)
-    };
     let mut matches = Vec::new();
     let (mut x, mut y) = (n, m);
     for d in (1..trace.len()).rev() {
         let k = x.cast_signed() - y.cast_signed();
         let (before, signed_d) = (d - 1, d.cast_signed());
-        let down =
-            k == -signed_d || (k != signed_d && at_or_none(trace, before, k - 1) < at_or_none(trace, before, k + 1));
+        let down = k == -signed_d || (k != signed_d && reached(trace, before, k - 1) < reached(trace, before, k + 1));
         let from_k = if down { k + 1 } else { k - 1 };
-        let from_x = at(before, from_k);
+        let from_x = reached(trace, before, from_k);
         let from_y = (from_x.cast_signed() - from_k).cast_unsigned();
         let (start_x, start_y) = if down { (from_x, from_y + 1) } else { (from_x + 1, from_y) };
         matches.push((start_x, start_y, x - start_x));
@@ -144,8 +139,8 @@ fn backtrack(trace: &[Vec<u32>], n: usize, m: usize) -> Vec<(usize, usize, usize
     matches
 }
 
-/// Like the forward search, a diagonal that was not reached yet counts as 0.
-fn at_or_none(trace: &[Vec<u32>], d: usize, k: isize) -> usize {
+/// How far a diagonal had come; 0 for one that was not reached yet, as in the search forwards.
+fn reached(trace: &[Vec<u32>], d: usize, k: isize) -> usize {
     let index = k + d.cast_signed();
     usize::try_from(index).ok().and_then(|index| trace[d].get(index)).map_or(0, |x| *x as usize)
 }
