@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Chains of one dishonest author: a common beginning, then a branch for each length, told apart by its text.
 fn branches(common: u64, lengths: &[u64]) -> (Author, Vec<Vec<Arc<Op>>>) {
     let mut author = Author::new(1);
-    let seal = |i: u64, of: u64| if i % 100 == 0 || i == of { Sealed::Signed } else { Sealed::Bare };
+    let seal = |i: u64, of: u64| if i.is_multiple_of(100) || i == of { Sealed::Signed } else { Sealed::Bare };
     let prefix: Vec<_> = (1..=common).map(|i| author.append("common", seal(i, common))).collect();
     let chains = lengths
         .iter()
@@ -97,7 +97,7 @@ fn a_forked_stream_takes_no_more() {
     assert!(all_know(&world, &author, 3));
     author.tip = Tip { seq: 3, id: chains[0][2].id() };
     let op = author.write("on");
-    world.write(0, &[op.clone()]);
+    world.write(0, std::slice::from_ref(&op));
     world.run(SECOND * 3);
     assert!(world.is_converged(), "digests take no notice");
     assert!(!world.nodes[1].ops().contains(&op.id()));
