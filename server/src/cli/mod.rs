@@ -42,7 +42,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
     let Args { find, command } = args;
     match command {
         Command::Config(command) => return settings::config(&find, command, output),
-        Command::Completions { shell } => return Ok(settings::completions(shell)),
+        Command::Completions { shell } => return settings::completions(shell, output),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -42,7 +42,10 @@ fn layered(find: &Find, file: &ConfigFile) -> Result<Layered, Failure> {
     Ok(load(file.config.as_deref(), environment, flags)?)
 }
 
-pub(super) fn completions(shell: clap_complete::Shell) -> ExitCode {
-    clap_complete::generate(shell, &mut Args::command(), "folkmoot", &mut std::io::stdout());
-    ExitCode::Done
+pub(super) fn completions(shell: clap_complete::Shell, output: &Output) -> Result<ExitCode, Failure> {
+    // By way of memory: clap_complete panics when its writer fails, as standard output does behind `| head`.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "folkmoot", &mut script);
+    output.line(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(ExitCode::Done)
 }
