@@ -46,15 +46,12 @@ macro_rules! fixed {
 
 /// A path in a collection.
 macro_rules! in_collection {
-    ($context:expr, $rest:expr, $route:literal, $handler:path) => {
-        warp::path::param::<String>()
-                                    .and($rest)
-                                    .and(request($context))
-                                    .then(|collection: String, request: Request| async move {
-                                        answer($route, $handler(request, collection).await)
-                                    })
-                                    .boxed()
-    };
+    ($context:expr, $rest:expr, $route:literal, $handler:path) => {{
+        let path = warp::path::param::<String>().and($rest).and(request($context));
+        let handle =
+            |collection: String, request: Request| async move { answer($route, $handler(request, collection).await) };
+        path.then(handle).boxed()
+    }};
 }
 
 /// A path of a document.
