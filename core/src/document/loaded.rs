@@ -374,6 +374,15 @@ impl Document {
         changes.into_iter().map(|change| (change_hash(&change.hash()), Bytes::copy_from_slice(change.raw_bytes())))
     }
 
+    /// Returns all changes with what they depend on and their bytes, each after those that it depends on.
+    pub fn changes_with_deps(&self) -> impl Iterator<Item = (ChangeHash, Vec<ChangeHash>, Bytes)> {
+        let changes = guarded(|| self.full.get_changes(&[])).unwrap_or_default();
+        changes.into_iter().map(|change| {
+            let deps = change.deps().iter().map(change_hash).collect();
+            (change_hash(&change.hash()), deps, Bytes::copy_from_slice(change.raw_bytes()))
+        })
+    }
+
     /// Returns how many changes there are, void ones included.
     #[must_use]
     pub fn change_count(&self) -> usize {

@@ -80,6 +80,23 @@ impl Document {
         Ok((Some(self.commit(expanded)?), result))
     }
 
+    /// Makes an empty change that depends on all heads: it says that the document is there again, after a delete, with the
+    /// content that it had.
+    ///
+    /// # Errors
+    /// [`EditError::Gate`], [`EditError::Heads`] or [`EditError::Broken`]; nothing was changed.
+    pub fn touch<E>(&mut self, actor: &ActorId) -> Result<LocalChange, EditError<E>> {
+        if let Some(broken) = &self.broken {
+            return Err(EditError::Broken(broken.clone()));
+        }
+        if self.heads.len() >= limits::CHANGE_DEPS_MAX {
+            return Err(EditError::Heads);
+        }
+        let deps = self.heads.iter().map(native_hash).collect();
+        let touch = self.follow(native_actor(actor), deps);
+        self.commit(touch)
+    }
+
     /// Makes an empty change that depends on as many heads as it may, if there are more than
     /// [`limits::DOC_HEADS_MAX`]: otherwise every later change would carry them all. Call it again until it returns
     /// `None`.

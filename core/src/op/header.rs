@@ -56,20 +56,21 @@ tagged_enum! {
 pub struct Transaction {
     /// On whose behalf.
     pub principal: PrincipalId,
-    /// The client's idempotency key, hashed with the principal. Of several accepted transactions with the same one, only
-    /// the first by (time, op id, position) counts, everywhere.
+    /// The client's idempotency key, hashed with the collection. Of several accepted transactions of a collection with
+    /// the same one, only the first by (time, op id, position) counts, everywhere.
     pub request: Option<RequestId>,
     /// At least one; at most one for each document.
     pub changes: Vec<ChangeRef>,
 }
 
-/// Hash of (principal, idempotency key), first 16 bytes.
+/// Hash of (collection, idempotency key), first 16 bytes.
 pub type RequestId = crate::id::Salt;
 
-/// Returns what an op carries for a client's idempotency key: the same on every node, and nobody else's.
+/// Returns what an op carries for a client's idempotency key: the same on every node. It counts within the collection,
+/// whoever writes: a client that retries on another node is another principal there.
 #[must_use]
-pub fn request_id(principal: &PrincipalId, idempotency_key: &str) -> RequestId {
-    RequestId::new(hash_short(Domain::Request, &[principal.as_bytes(), idempotency_key.as_bytes()]))
+pub fn request_id(collection: &CollectionName, idempotency_key: &str) -> RequestId {
+    RequestId::new(hash_short(Domain::Request, &[collection.as_str().as_bytes(), idempotency_key.as_bytes()]))
 }
 
 /// One change, as the header names it.

@@ -103,9 +103,9 @@ fn actors_differ_by_every_part() {
 }
 
 #[test]
-fn request_ids_belong_to_their_principal() {
-    let (ann, bob) = (PrincipalId::new([1; 32]), PrincipalId::new([2; 32]));
-    assert_eq!(request_id(&ann, "k1"), request_id(&ann, "k1"));
-    assert_ne!(request_id(&ann, "k1"), request_id(&ann, "k2"));
-    assert_ne!(request_id(&ann, "k1"), request_id(&bob, "k1"));
+fn request_ids_belong_to_their_collection() {
+    let (cities, towns) = ("cities".parse().unwrap(), "towns".parse().unwrap());
+    assert_eq!(request_id(&cities, "k1"), request_id(&cities, "k1"));
+    assert_ne!(request_id(&cities, "k1"), request_id(&cities, "k2"));
+    assert_ne!(request_id(&cities, "k1"), request_id(&towns, "k1"));
 }

@@ -1,1 +1,240 @@
 //! A replica: streams, verdicts, documents and replication wired together, without I/O.
+//!
+//! [`Replica`] is one state machine. [`Replica::step`] takes an input, [`Replica::work`] does a bounded slice of
+//! materialisation, [`Replica::flush`] turns what has gathered into one batch; each appends [`Effect`]s for the caller to
+//! carry out in order. Time and randomness are arguments. Reads of the store are direct (they are deterministic), writes are
+//! effects whose completion comes back as an input.
+//!
+//! Invariant: nothing is sent, acknowledged or counted in a digest before the batch that holds it is committed.
+//! Invariant: a document's view is written in the batch that holds the ops it shows, or in a later one.
+//! Invariant: an author session ends with the process, so an author whose disk lost its end never forks.
+
+mod act;
+mod bootstrap;
+mod cache;
+mod chains;
+mod entropy;
+mod flush;
+mod ingest;
+mod load;
+mod materialise;
+mod open;
+mod read;
+mod records;
+mod rejudge;
+#[cfg(test)]
+mod tests;
+mod types;
+mod verify;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+pub use crate::store::keys::DocKey;
+pub use bootstrap::{Founded, Founding, found_cluster};
+pub use load::LoadError;
+pub use open::{OpenError, ReplicaConfig};
+pub use read::{FeedEntry, ReadError, Reader, ShardInfo, View};
+pub use records::{TxRecord, TxRef, TxState};
+pub use types::{
+    ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
+    RequestTicket, Signer, WriteError, WriteItem, WriteOutcome, WriteRequest,
+};
+pub use verify::{Damage, VerifyReport, verify};
+
+use crate::authority::Authority;
+use crate::hlc::HlcClock;
+use crate::id::{AuthorKey, ChangeHash, ClusterId, OpId, PrincipalId, SessionId, ShardId, StoreEpoch, StreamId};
+use crate::keys::SecretKey;
+use crate::op::Op;
+use crate::replication::{Engine, Tip};
+use crate::store::{Batch, Store};
+
+/// A point in time as the caller measures it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Now {
+    /// Milliseconds since 1970 at the start, and from there on by a clock that never goes back nor jumps.
+    pub monotonic_ms: u64,
+    /// Milliseconds since 1970 by the wall clock, which may jump.
+    pub wall_ms: u64,
+}
+
+/// Who this replica is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The node's key.
+    pub node: SecretKey,
+    /// The owner's key, where it is kept on this node.
+    pub owner: Option<SecretKey>,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The statement that certifies the node's key.
+    pub certificate: OpId,
+    /// The node's principal.
+    pub principal: PrincipalId,
+}
+
+/// The replica.
+pub struct Replica {
+    identity: Identity,
+    store: Arc<dyn Store>,
+    epoch: StoreEpoch,
+    authority: Authority,
+    engine: Engine,
+    cache: cache::Cache,
+    clock: HlcClock,
+    entropy: entropy::Entropy,
+    session: SessionId,
+    /// Streams as far as they are ingested, which may be further than they are durable.
+    heads: BTreeMap<StreamId, records::HeadRecord>,
+    shards: BTreeMap<ShardId, flush::Shard>,
+    /// Ids of ops that are ingested and not yet durable.
+    undurable: chains::Undurable,
+    /// Durable ops that wait to be applied.
+    queue: materialise::Queue,
+    /// Our own streams of this session.
+    own: BTreeMap<(ShardId, AuthorKey), write::OwnStream>,
+    staged: flush::Staged,
+    in_flight: VecDeque<flush::InFlight>,
+    committed: BatchId,
+    next_batch: BatchId,
+    feed: u64,
+    /// Transactions to look at (again).
+    ready: BTreeSet<TxRef>,
+    /// Transactions that wait for a change.
+    waiting_for: BTreeMap<ChangeHash, BTreeSet<TxRef>>,
+    /// Transactions that wait for an earlier one of their stream.
+    waiting_behind: BTreeMap<TxRef, BTreeSet<TxRef>>,
+    /// Waiting and deferred transactions by stream and document.
+    waiting_in: BTreeMap<(StreamId, DocKey), BTreeSet<TxRef>>,
+    /// Transactions whose verdict waits for something.
+    deferred: BTreeSet<TxRef>,
+    /// Changes that are waited for; those asked for and settled since the replication engine was last told.
+    wanted: BTreeMap<ChangeHash, ShardId>,
+    asked: Vec<(ShardId, ChangeHash)>,
+    settled: Vec<(ShardId, ChangeHash)>,
+    /// Streams that the replication engine was told are closed.
+    closed: BTreeMap<StreamId, Tip>,
+    /// Whether the control log changed since its consequences were last carried out.
+    policy_changed: bool,
+    /// How many transactions wait or are quarantined, by state.
+    tx_states: BTreeMap<TxState, u64>,
+    halted: Option<String>,
+    counters: Counters,
+}
+
+/// What a replica has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Ops signed here.
+    pub ops_signed: u64,
+    /// Ops taken from peers.
+    pub ops_ingested: u64,
+    /// Transactions applied to documents, local ones included.
+    pub transactions_applied: u64,
+    /// Documents loaded from the store.
+    pub documents_loaded: u64,
+    /// Views written.
+    pub views_written: u64,
+    /// Documents rebuilt because a verdict changed.
+    pub documents_rebuilt: u64,
+    /// Forks found.
+    pub forks: u64,
+}
+
+impl Replica {
+    /// Takes one input and appends what the caller must now do.
+    pub fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Net(input) => self.step_engine(now, input, effects),
+            Input::Write { ticket, request } => self.write(now, ticket, request, effects),
+            Input::Act { ticket, signer, request } => self.act(now, ticket, signer, request, effects),
+            Input::Committed(id) => self.on_committed(now, id, effects),
+            Input::CommitFailed(id, reason) => self.on_commit_failed(id, &reason, effects),
+        }
+    }
+
+    /// Returns who this replica is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Returns the epoch of the store.
+    #[must_use]
+    pub const fn epoch(&self) -> StoreEpoch {
+        self.epoch
+    }
+
+    /// Returns the verdict engine, for questions.
+    #[must_use]
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Returns the replication engine, for questions.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Returns what was done since the replica was opened.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Returns why the replica takes no more writes, if it does not.
+    #[must_use]
+    pub fn halted(&self) -> Option<&str> {
+        self.halted.as_deref()
+    }
+
+    /// Returns how many transactions are in each state other than accepted.
+    #[must_use]
+    pub const fn tx_states(&self) -> &BTreeMap<TxState, u64> {
+        &self.tx_states
+    }
+
+    /// Returns how many ops are durable and not yet applied to their documents.
+    #[must_use]
+    pub fn unapplied(&self) -> u64 {
+        self.shards.values().map(flush::Shard::unapplied).sum::<u64>() + self.ready.len() as u64
+    }
+
+    /// Returns how far a stream reaches here; of one that is not, nothing.
+    #[must_use]
+    pub fn own_head(&self, stream: &StreamId) -> Option<(u64, OpId)> {
+        self.heads.get(stream).map(|head| (head.seq, head.head))
+    }
+
+    /// Returns how many connected peers have acknowledged a transaction as durable.
+    #[must_use]
+    pub fn acknowledged_by(&self, tx: &TxRef) -> usize {
+        self.heads.get(&tx.stream).map_or(0, |head| self.engine.acked_by(&head.key.shard, tx.stream, tx.seq))
+    }
+
+    /// Returns the number of batches on their way to the disk.
+    #[must_use]
+    pub fn batches_in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Returns how many documents are loaded, and their estimated bytes.
+    #[must_use]
+    pub fn loaded_documents(&self) -> (usize, usize) {
+        (self.cache.len(), self.cache.bytes())
+    }
+}
+
+/// An op with where it stands.
+#[derive(Clone, Debug)]
+struct Placed {
+    op: Arc<Op>,
+    arrival: u64,
+}
+
+fn commit_effect(id: BatchId, batch: Batch, own_heads: Vec<(StreamId, u64, OpId)>) -> Effect {
+    Effect::Commit { id, batch, own_heads }
+}

@@ -294,9 +294,9 @@ impl TailKey {
 composed_key!(
     /// Key in `requests`.
     RequestKey, "request" {
-        /// Who asked.
-        principal: PrincipalId,
-        /// What they called it.
+        /// Where it was made.
+        collection: CollectionName,
+        /// What the client called it.
         request: RequestId,
     }
 );
@@ -469,16 +469,17 @@ mod tests {
         ) {
             check(ops.0, ops.1)?;
             check(docs.0.clone(), docs.1.clone())?;
+            let collections = (docs.0.collection.clone(), docs.1.collection.clone());
             let arrival = |shard, arrival| ArrivalKey { shard, arrival };
             check(arrival(shards.0, numbers.0), arrival(shards.1, numbers.1))?;
             let tail = |doc, change| TailKey { doc, change: ChangeHash::new(change) };
             check(tail(docs.0, ids.0), tail(docs.1, ids.1))?;
             check(StreamId::new(ids.0), StreamId::new(ids.1))?;
-            let request = |principal, request: [u8; 32]| RequestKey {
-                principal: PrincipalId::new(principal),
+            let request = |collection, request: [u8; 32]| RequestKey {
+                collection,
                 request: RequestId::from_slice(&request[..16]).unwrap(),
             };
-            check(request(ids.0, ids.1), request(ids.2, ids.3))?;
+            check(request(collections.0, ids.1), request(collections.1, ids.3))?;
             let pending = |missing, op| PendingKey { missing, waiting: OpId::new(op) };
             check(pending(missing.0, ids.0), pending(missing.1, ids.1))?;
             let quarantine = |op, number| QuarantineKey { op: OpId::new(op), transaction: number as u16 };
@@ -521,7 +522,7 @@ mod tests {
         let shard = ShardId { collection: "c".parse().unwrap(), index: 2, of: 256 };
         let doc = DocKey { collection: "cities".parse().unwrap(), doc: "Zürich".parse().unwrap() };
         let branch = OpKey { stream, seq: 258, branch: Some(op) };
-        let request = RequestKey { principal: PrincipalId::new([4; 32]), request: RequestId::new([5; 16]) };
+        let request = RequestKey { collection: "c".parse().unwrap(), request: RequestId::new([5; 16]) };
         let place = ChangePlace { stream, seq: 258, transaction: 3, change: 4 };
         let seq: &[u8] = &[0, 0, 0, 0, 0, 0, 1, 2];
         let cases: [(Vec<u8>, Vec<u8>); 10] = [
@@ -530,7 +531,7 @@ mod tests {
             (ArrivalKey { shard, arrival: 258 }.encode(), [b"c\0\0\x02\x01\0", seq].concat()),
             (doc.encode(), b"cities\0Z\xc3\xbcrich\0".to_vec()),
             (TailKey { doc, change }.encode(), [&b"cities\0Z\xc3\xbcrich\0"[..], &[3; 32]].concat()),
-            (request.encode(), [&[4; 32][..], &[5; 16]].concat()),
+            (request.encode(), [&b"c\0"[..], &[5; 16]].concat()),
             (PendingKey { missing: Missing::Op(op), waiting: op }.encode(), [&[0][..], &[2; 64]].concat()),
             (
                 PendingKey { missing: Missing::Change(change), waiting: op }.encode(),

@@ -24,6 +24,12 @@ impl Cursor {
         Self(text.to_owned())
     }
 
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Returns the cursor behind a document.
     #[must_use]
     pub fn after_document(id: &DocId) -> Self {

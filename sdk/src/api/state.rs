@@ -284,12 +284,14 @@ pub struct InviteOptions {
     pub expires: Duration,
     /// How many nodes may join with it.
     pub uses: u32,
+    /// The role that they get on everything: `admin`, `editor` or `reader`.
+    pub role: String,
 }
 
 impl Default for InviteOptions {
-    /// One node, within an hour.
+    /// One node, within an hour, that reads and writes.
     fn default() -> Self {
-        Self { expires: Duration::from_secs(3_600), uses: 1 }
+        Self { expires: Duration::from_secs(3_600), uses: 1, role: "editor".to_owned() }
     }
 }
 

@@ -194,6 +194,23 @@ impl Authority {
         }
     }
 
+    /// Returns whether a certificate was given to this key, in force or not; `None` if the certificate is not here.
+    #[must_use]
+    pub fn is_certified(&self, certificate: OpId, key: AuthorKey) -> Option<bool> {
+        let record = self.log.act(self.log.find(certificate)?);
+        Some(match record.act()? {
+            Act::Genesis(genesis) => genesis.owners.contains(&key),
+            Act::Certify(certify) => certify.key == key,
+            Act::Member(_)
+            | Act::Grant(_)
+            | Act::Revoke(_)
+            | Act::Readmit(_)
+            | Act::Collection(_)
+            | Act::Rules(_)
+            | Act::Approve(_) => false,
+        })
+    }
+
     /// Returns the certificates of a key that are in force, strongest first.
     ///
     /// Anyone who may certify can name any key, so a key's holder picks the certificate of its own principal, never

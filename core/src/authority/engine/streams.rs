@@ -273,11 +273,11 @@ impl Streams {
         chains: &dyn Chains,
     ) -> Verdict {
         let Some(record) = self.records.get(&at.stream) else { return Verdict::Deferred(Missing::Chain) };
-        if at.seq > record.noted {
-            return Verdict::Deferred(record.stalled_by.map_or(Missing::Chain, Missing::Control));
-        }
         if record.refused_from.is_some_and(|from| at.seq >= from) {
             return Verdict::Refused;
+        }
+        if at.seq > record.noted {
+            return Verdict::Deferred(record.stalled_by.map_or(Missing::Chain, Missing::Control));
         }
         let run = record.runs.partition_point(|run| run.from <= at.seq).checked_sub(1);
         let past = run.and_then(|run| record.runs.get(run)).and_then(|run| self.policies.get(run.policy));

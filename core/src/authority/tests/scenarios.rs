@@ -509,21 +509,6 @@ fn time_does_not_run_back_past_what_an_op_names() {
 }
 
 #[test]
-fn what_waits_is_not_refused_before_it_is_complete() {
-    let mut w = small();
-    let mut header = w.draft_write("u", "x");
-    header.hlc = Hlc::new(1, 0);
-    let refused = w.sign("u", header);
-    let mut header = w.draft_write("u", "x");
-    header.control_heads = vec![OpId::new([1; 32])];
-    let waits = w.sign("u", header);
-    assert_eq!(verdict(&w, refused), Verdict::Refused);
-    assert_eq!(verdict(&w, waits), Verdict::Deferred(Missing::Control(OpId::new([1; 32]))));
-    let node = Node::with(w.cluster, &w.ops);
-    assert!(matches!(node.verdict(waits), Verdict::Deferred(_)));
-}
-
-#[test]
 fn what_an_op_names_must_be_here() {
     let mut w = small();
     let grant = w.grant("a0", "n", Editor, "*", 33);
@@ -606,7 +591,6 @@ pub(super) const ALL: &[(&str, fn())] = &[
     ),
     ("a_right_ends_with_its_time_and_only_then", a_right_ends_with_its_time_and_only_then),
     ("time_does_not_run_back_past_what_an_op_names", time_does_not_run_back_past_what_an_op_names),
-    ("what_waits_is_not_refused_before_it_is_complete", what_waits_is_not_refused_before_it_is_complete),
     ("what_an_op_names_must_be_here", what_an_op_names_must_be_here),
     ("another_genesis_founds_nothing_here", another_genesis_founds_nothing_here),
 ];

@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(super) use batch::admit;
 pub(super) use check::depth_fits;
-pub use prescan::{Contents, Scan, prescan};
+pub use prescan::{Contents, Scan, bound_hash, prescan};
 
 use crate::id::{ActorId, ChangeHash};
 use crate::op::WriteAction;

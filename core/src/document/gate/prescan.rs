@@ -27,6 +27,13 @@ pub struct Scan {
     pub contents: Contents,
 }
 
+/// Returns the hash of a change whose bytes are sound and which names `actor` as its author: only then is the hash a name
+/// that others can rightly build on.
+#[must_use]
+pub fn bound_hash(bytes: &[u8], actor: &ActorId) -> Option<ChangeHash> {
+    prescan(bytes).ok().filter(|scan| scan.actor == *actor).map(|scan| scan.hash)
+}
+
 /// Kinds of operations that need checks of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Contents {

@@ -1,0 +1,29 @@
+//! Deterministic randomness: a BLAKE3 output stream over a seed that the caller draws.
+
+use crate::id::{Salt, SessionId};
+
+/// A source of random bytes; the same seed gives the same bytes.
+#[derive(Debug)]
+pub(super) struct Entropy {
+    reader: blake3::OutputReader,
+}
+
+impl Entropy {
+    pub(super) fn new(seed: &[u8; 32]) -> Self {
+        Self { reader: blake3::Hasher::new_keyed(seed).finalize_xof() }
+    }
+
+    pub(super) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        self.reader.fill(&mut out);
+        out
+    }
+
+    pub(super) fn salt(&mut self) -> Salt {
+        Salt::new(self.bytes())
+    }
+
+    pub(super) fn session(&mut self) -> SessionId {
+        SessionId::new(self.bytes())
+    }
+}

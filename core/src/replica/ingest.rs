@@ -1,0 +1,346 @@
+//! Between the replication engine and the rest: its effects are carried out here, its questions answered from the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::chains::StoredChains;
+use super::types::Effect;
+use super::{Now, Placed, Replica};
+use crate::authority::{Action, Authority, Decision, Noted, Position};
+use crate::hlc::Hlc;
+use crate::id::{AuthorKey, ChangeHash, CollectionName, OpId, ShardId, StreamId};
+use crate::op::Op;
+use crate::replication::{self, CertificateState, Committed, Input as NetInput, Policy, StoredOp, Timestamp, Tip};
+use crate::store::keys::{ChangeKey, ChangePlace, Key as _, OpKey};
+use crate::store::{Keyspace, Order, envelope};
+
+impl Now {
+    pub(super) const fn timestamp(self) -> Timestamp {
+        Timestamp::from_micros(self.monotonic_ms.saturating_mul(1_000))
+    }
+}
+
+/// The verdict engine as the replication engine asks it.
+pub(super) struct AuthorityPolicy<'a> {
+    pub(super) authority: &'a Authority,
+    pub(super) closed: &'a BTreeMap<StreamId, Tip>,
+    pub(super) now: Hlc,
+}
+
+impl Policy for AuthorityPolicy<'_> {
+    fn certificate(&self, certificate: &OpId, author: &AuthorKey) -> CertificateState {
+        // The genesis itself is bound to no certificate; it is its owners' own.
+        let genesis = self.authority.cluster().genesis();
+        let certificate = if *certificate == OpId::ZERO { genesis } else { *certificate };
+        match self.authority.is_certified(certificate, *author) {
+            None => CertificateState::Unknown,
+            Some(true) => CertificateState::Known,
+            Some(false) => CertificateState::Mismatch,
+        }
+    }
+
+    fn closed_at(&self, stream: &StreamId) -> Option<Tip> {
+        self.closed.get(stream).copied()
+    }
+
+    fn is_member(&self, peer: &AuthorKey) -> bool {
+        self.authority.is_member(*peer, self.now)
+    }
+
+    fn may_sync(&self, peer: &AuthorKey, collection: &CollectionName) -> bool {
+        collection.as_str() == CollectionName::CONTROL
+            || self.authority.member(*peer, self.now).is_some_and(|member| {
+                matches!(
+                    self.authority.may(member.principal, Action::Read, collection, self.now),
+                    Decision::Allowed { .. }
+                )
+            })
+    }
+}
+
+impl Replica {
+    /// Gives the replication engine an input and carries out what it asks for, questions to the store included.
+    pub(super) fn step_engine(&mut self, now: Now, input: NetInput, effects: &mut Vec<Effect>) {
+        let mut out = Vec::new();
+        let policy =
+            AuthorityPolicy { authority: &self.authority, closed: &self.closed, now: Hlc::new(now.wall_ms, 0) };
+        self.engine.step(now.timestamp(), input, &policy, &mut out);
+        self.carry_out(now, out, effects);
+    }
+
+    /// Says when the replica wants to be stepped again at the latest.
+    #[must_use]
+    pub fn next_wakeup_ms(&self) -> u64 {
+        self.engine.next_wakeup().millis()
+    }
+
+    pub(super) fn carry_out(&mut self, now: Now, out: Vec<replication::Effect>, effects: &mut Vec<Effect>) {
+        for effect in out {
+            match effect {
+                replication::Effect::Send { peer, lane, bytes } => effects.push(Effect::Send { peer, lane, bytes }),
+                replication::Effect::Ingest { from, shard, stream, ops } => {
+                    self.ingest(now, from, shard, stream, ops, effects);
+                }
+                replication::Effect::ReadOps { ticket, stream, from_seq, ops_max, bytes_max, .. } => {
+                    let ops = self.read_ops(stream, from_seq, ops_max, bytes_max);
+                    self.step_engine(now, NetInput::OpsRead { ticket, ops }, effects);
+                }
+                replication::Effect::ReadIds { ticket, stream, seqs, .. } => {
+                    let ids = seqs.into_iter().map(|seq| self.chains().main(&stream, seq)).collect();
+                    self.step_engine(now, NetInput::IdsRead { ticket, ids }, effects);
+                }
+                replication::Effect::ReadBranches { ticket, stream, from_seq, through, ops_max, bytes_max, .. } => {
+                    let branches = self.read_branches(stream, from_seq, through, ops_max, bytes_max);
+                    self.step_engine(now, NetInput::BranchesRead { ticket, branches }, effects);
+                }
+                replication::Effect::LocateChanges { ticket, changes, .. } => {
+                    let found = changes.into_iter().filter_map(|change| self.locate(change)).collect();
+                    self.step_engine(now, NetInput::ChangesLocated { ticket, found }, effects);
+                }
+                replication::Effect::ForkFound { shard, stream, seq, ops, .. } => {
+                    self.fork_found(now, shard, stream, seq, &ops, effects);
+                }
+                replication::Effect::Misbehaved { peer, what } => {
+                    effects.push(Effect::Misbehaved { peer, what: format!("{what:?}") });
+                }
+                replication::Effect::Disconnect { peer, reason } => {
+                    effects.push(Effect::Disconnect { peer, reason: format!("{reason:?}") });
+                }
+            }
+        }
+    }
+
+    fn ingest(
+        &mut self,
+        now: Now,
+        from: AuthorKey,
+        shard: ShardId,
+        stream: StreamId,
+        ops: Vec<Arc<Op>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let next = self.heads.get(&stream).map_or(1, |head| head.seq + 1);
+        if self.halted.is_some() || ops.first().is_none_or(|op| op.header().seq != next) {
+            self.step_engine(now, NetInput::Refused { shard, stream }, effects);
+            return;
+        }
+        for op in ops {
+            self.clock.observe(op.header().hlc, now.wall_ms, crate::limits::CLOCK_AHEAD_MAX);
+            self.counters.ops_ingested += 1;
+            self.stage_op(op.clone(), Some(from));
+            self.note_op(&op);
+        }
+    }
+
+    /// Tells the verdict engine of an op that continues its stream and is staged or stored.
+    pub(super) fn note_op(&mut self, op: &Arc<Op>) {
+        let header = op.header();
+        if header.shard.is_control() {
+            // The only error is that the op is no act, and the header check makes every op of this shard one.
+            let _ = self.authority.add_control(op.id(), op.header_arc());
+            self.policy_changed = true;
+            return;
+        }
+        let at = Position { stream: op.stream(), seq: header.seq, op: op.id() };
+        match self.authority.note_data(&at, header) {
+            Noted::Grown | Noted::Refused => {
+                if let Some(head) = self.heads.get_mut(&at.stream)
+                    && head.policies.last().is_none_or(|last| *last < header.seq)
+                {
+                    head.policies.push(header.seq);
+                    self.staged.heads.insert(at.stream);
+                }
+            }
+            // A stalled stream comes up again when the acts that it names are here.
+            Noted::Same | Noted::Stalled | Noted::Gap => {}
+        }
+    }
+
+    /// A batch with these ops is durable.
+    pub(super) fn on_ops_durable(
+        &mut self,
+        now: Now,
+        ops: Vec<(Placed, Option<AuthorKey>)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut from: Option<Option<AuthorKey>> = None;
+        let mut run: Vec<Committed> = Vec::new();
+        let mut control = false;
+        for (placed, source) in ops {
+            let header = placed.op.header();
+            self.undurable.remove(placed.op.stream(), header.seq);
+            control |= header.shard.is_control();
+            if from != Some(source) && !run.is_empty() {
+                self.engine_committed(now, &std::mem::take(&mut run), from.flatten(), effects);
+            }
+            from = Some(source);
+            run.push(Committed { op: placed.op.clone(), arrival: placed.arrival });
+            self.queue.push(placed);
+        }
+        if !run.is_empty() {
+            self.engine_committed(now, &run, from.flatten(), effects);
+        }
+        if control {
+            effects.push(Effect::MembersChanged);
+        }
+        self.apply_policy_changes(now, effects);
+    }
+
+    fn engine_committed(&mut self, now: Now, ops: &[Committed], from: Option<AuthorKey>, effects: &mut Vec<Effect>) {
+        let mut out = Vec::new();
+        let policy =
+            AuthorityPolicy { authority: &self.authority, closed: &self.closed, now: Hlc::new(now.wall_ms, 0) };
+        self.engine.committed(now.timestamp(), ops, from, &policy, &mut out);
+        self.carry_out(now, out, effects);
+    }
+
+    pub(super) fn chains(&self) -> StoredChains<'_> {
+        StoredChains { store: &*self.store, undurable: &self.undurable, cluster: self.identity.cluster }
+    }
+
+    /// Reads consecutive ops of the main chain, at least one if it is there.
+    fn read_ops(&mut self, stream: StreamId, from_seq: u64, ops_max: usize, bytes_max: usize) -> Vec<StoredOp> {
+        let span = OpKey::stream(stream).starting_at(&OpKey::new(stream, from_seq).encode());
+        let mut ops = Vec::new();
+        let mut bytes = 0;
+        let mut next = from_seq;
+        for entry in self.store.scan(Keyspace::Ops, &span, Order::Ascending) {
+            let Some((key, value)) = self.checked(entry) else { break };
+            let Ok(key) = OpKey::decode(&key) else { break };
+            if key.branch.is_some() {
+                continue;
+            }
+            let Some(op) = self.stored_op(value) else { break };
+            if key.seq != next || ops.len() >= ops_max || (!ops.is_empty() && bytes + op.bytes.len() > bytes_max) {
+                break;
+            }
+            bytes += op.bytes.len();
+            next += 1;
+            ops.push(op);
+        }
+        ops
+    }
+
+    /// Unwraps a read of the store; a failed one stops the replica.
+    fn checked<T>(&mut self, entry: Result<T, crate::store::StoreError>) -> Option<T> {
+        entry.map_err(|error| self.halt(format!("read the store: {error}"))).ok()
+    }
+
+    fn stored_op(&mut self, value: bytes::Bytes) -> Option<StoredOp> {
+        let bytes = envelope::open(value).ok()?;
+        match Op::decode(&bytes, self.identity.cluster) {
+            Ok(op) => Some(StoredOp { id: op.id(), signed: op.signature().is_some(), bytes }),
+            Err(error) => {
+                self.halt(format!("a stored op is damaged: {error}"));
+                None
+            }
+        }
+    }
+
+    fn read_branches(
+        &mut self,
+        stream: StreamId,
+        from_seq: u64,
+        through: Option<Tip>,
+        ops_max: usize,
+        bytes_max: usize,
+    ) -> Vec<Vec<StoredOp>> {
+        let main = self.read_ops(stream, from_seq, ops_max, bytes_max);
+        if let Some(tip) = through
+            && self.chains().main(&stream, tip.seq) == Some(tip.id)
+        {
+            return vec![main];
+        }
+        // Tips of the branches: ops that no other branch op names as the one before.
+        let mut branch_ops = Vec::new();
+        let span = OpKey::stream(stream).starting_at(&OpKey::new(stream, from_seq).encode());
+        let entries: Vec<_> = self.store.scan(Keyspace::Ops, &span, Order::Ascending).collect();
+        for entry in entries {
+            let Some((key, value)) = self.checked(entry) else { return Vec::new() };
+            let Ok(OpKey { seq, branch: Some(id), .. }) = OpKey::decode(&key) else { continue };
+            let Ok(bytes) = envelope::open(value) else { continue };
+            if let Ok(op) = Op::decode(&bytes, self.identity.cluster) {
+                branch_ops.push((seq, id, op.header().prev, StoredOp { id, signed: op.signature().is_some(), bytes }));
+            }
+        }
+        let is_tip = |id: &OpId| !branch_ops.iter().any(|(_, _, prev, _)| prev == id);
+        let tips: Vec<(u64, OpId)> = match through {
+            Some(tip) => vec![(tip.seq, tip.id)],
+            None => branch_ops.iter().filter(|(_, id, _, _)| is_tip(id)).map(|(seq, id, _, _)| (*seq, *id)).collect(),
+        };
+        let mut branches = Vec::new();
+        if through.is_none() {
+            branches.push(main.clone());
+        }
+        for (seq, id) in tips.into_iter().take(replication::limits::BRANCHES_MAX) {
+            let mut chain = Vec::new();
+            let (mut at, mut at_id) = (seq, id);
+            while let Some((_, _, prev, op)) = branch_ops.iter().find(|(seq, id, _, _)| *seq == at && *id == at_id) {
+                chain.push(op.clone());
+                at -= 1;
+                at_id = *prev;
+            }
+            // What lies below the fork belongs to the main chain.
+            let shared = usize::try_from(at.saturating_add(1).saturating_sub(from_seq)).unwrap_or(usize::MAX);
+            let mut ops: Vec<StoredOp> = main.iter().take(shared).cloned().collect();
+            ops.extend(chain.into_iter().rev());
+            let mut bytes = 0;
+            ops.truncate(ops_max.max(1));
+            let fits = ops.iter().take_while(|op| {
+                bytes += op.bytes.len();
+                bytes <= bytes_max
+            });
+            let count = fits.count().max(1);
+            ops.truncate(count);
+            branches.push(ops);
+        }
+        branches
+    }
+
+    /// Returns where a change lies.
+    pub(super) fn locate(&mut self, change: ChangeHash) -> Option<(ChangeHash, StreamId, u64)> {
+        let value = self.read_back(Keyspace::Index, &ChangeKey(change).encode())?;
+        let place = ChangePlace::decode(&value).ok()?;
+        Some((change, place.stream, place.seq))
+    }
+
+    fn fork_found(
+        &mut self,
+        now: Now,
+        shard: ShardId,
+        stream: StreamId,
+        seq: u64,
+        ops: &[Arc<Op>],
+        effects: &mut Vec<Effect>,
+    ) {
+        for op in ops {
+            let key = OpKey { stream, seq: op.header().seq, branch: Some(op.id()) };
+            self.put(Keyspace::Ops, key.encode(), &op.encode());
+            if shard.is_control() {
+                let _ = self.authority.add_control(op.id(), op.header_arc());
+            }
+        }
+        if !shard.is_control() {
+            self.authority.note_fork(stream, seq);
+        }
+        self.policy_changed = true;
+        let state = self.shards.entry(shard.clone()).or_default();
+        state.arrivals += 1;
+        state.dirty = true;
+        let arrival = state.arrivals;
+        if let Some(head) = self.heads.get_mut(&stream) {
+            if head.fork.is_none() {
+                self.counters.forks += 1;
+                effects.push(Effect::Alarm {
+                    kind: "fork",
+                    detail: format!("the author {} forked its stream in {shard} at {seq}", head.key.author),
+                });
+            }
+            head.fork = Some(head.fork.map_or(seq, |known| known.min(seq)));
+            head.arrival = arrival;
+            self.staged.heads.insert(stream);
+        }
+        self.staged.forks.push((shard, stream, seq, arrival));
+        self.apply_policy_changes(now, effects);
+    }
+}

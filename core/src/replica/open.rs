@@ -1,0 +1,286 @@
+//! Opening a replica over its store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::cache::Cache;
+use super::entropy::Entropy;
+use super::flush::{SHARD_RECORDS, Shard, Staged};
+use super::ingest::AuthorityPolicy;
+use super::records::{HeadRecord, ShardRecord, TxRecord, TxState};
+use super::rejudge::closed_streams;
+use super::types::BatchId;
+use super::{Counters, Identity, Now, Replica, chains, materialise};
+use crate::authority::{Authority, Position};
+use crate::hlc::{Hlc, HlcClock};
+use crate::id::{ClusterId, OpId, ShardId, StoreEpoch, StreamId};
+use crate::op::Op;
+use crate::op::codec;
+use crate::replication::{Config as EngineConfig, Engine, ShardDigest, StoredHead, Subscription, Tip};
+use crate::store::keys::{Key as _, OpKey, meta};
+use crate::store::{Keyspace, Order, Span, Store, StoreError, envelope};
+
+/// What can be set of a replica.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// Bytes of loaded documents kept in memory.
+    pub document_cache_bytes: usize,
+    /// What it holds.
+    pub subscription: Subscription,
+}
+
+impl Default for ReplicaConfig {
+    fn default() -> Self {
+        Self { document_cache_bytes: 256 << 20, subscription: Subscription::All }
+    }
+}
+
+/// Why a replica cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store cannot be read.
+    #[error("read the store")]
+    Store(#[from] StoreError),
+    /// A record in the store is damaged.
+    #[error("a record in keyspace {keyspace} is damaged: {what}; run `folkmoot verify`, then restore or rejoin")]
+    Damaged {
+        /// Where.
+        keyspace: Keyspace,
+        /// What.
+        what: String,
+    },
+    /// The store belongs to another cluster.
+    #[error("the store belongs to cluster {found}, not to {expected}")]
+    OtherCluster {
+        /// As the store says.
+        found: ClusterId,
+        /// As the identity says.
+        expected: ClusterId,
+    },
+}
+
+fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> OpenError {
+    OpenError::Damaged { keyspace, what: what.to_string() }
+}
+
+impl Replica {
+    /// Opens the replica that a store holds, or begins one in an empty store. `seed` is 32 fresh random bytes: a session
+    /// begins with it that no earlier one shares.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the store cannot be read, is damaged, or belongs to another cluster.
+    pub fn open(
+        config: ReplicaConfig,
+        identity: Identity,
+        store: Arc<dyn Store>,
+        seed: &[u8; 32],
+        now: Now,
+    ) -> Result<Self, OpenError> {
+        let mut entropy = Entropy::new(seed);
+        let session = entropy.session();
+        let mut staged = Staged::default();
+        let epoch = match read(&*store, Keyspace::Meta, meta::EPOCH.as_bytes())? {
+            Some(bytes) => StoreEpoch::from_slice(&bytes).ok_or_else(|| damaged(Keyspace::Meta, "epoch"))?,
+            None => {
+                let epoch = StoreEpoch::new(entropy.bytes());
+                staged.batch.put(Keyspace::Meta, meta::EPOCH, envelope::enclose(epoch.as_bytes()));
+                staged.batch.put(Keyspace::Meta, meta::CLUSTER, envelope::enclose(identity.cluster.as_bytes()));
+                epoch
+            }
+        };
+        if let Some(bytes) = read(&*store, Keyspace::Meta, meta::CLUSTER.as_bytes())? {
+            let found = ClusterId::from_slice(&bytes).ok_or_else(|| damaged(Keyspace::Meta, "cluster"))?;
+            if found != identity.cluster {
+                return Err(OpenError::OtherCluster { found, expected: identity.cluster });
+            }
+        }
+        let heads = read_heads(&*store)?;
+        let authority = read_authority(&*store, identity.cluster, &heads)?;
+        let shards = read_shards(&*store)?;
+        let stored = heads
+            .iter()
+            .map(|(stream, head)| StoredHead {
+                shard: head.key.shard.clone(),
+                stream: *stream,
+                tip: Tip { seq: head.seq, id: head.head },
+                hlc: head.hlc,
+                arrival: head.arrival,
+                fork: head.fork,
+            })
+            .collect();
+        let closed = closed_streams(&authority, &heads);
+        let engine_config = EngineConfig {
+            me: identity.node.author(),
+            cluster: identity.cluster,
+            epoch,
+            subscription: config.subscription.clone(),
+            seed: u64::from_le_bytes(entropy.bytes()),
+            now: now.timestamp(),
+        };
+        let latest = heads.values().map(|head| head.hlc).max().unwrap_or(Hlc::ZERO);
+        let feed = last_feed(&*store)?;
+        let policy = AuthorityPolicy { authority: &authority, closed: &closed, now: Hlc::new(now.wall_ms, 0) };
+        let stored: Vec<StoredHead> = stored;
+        let engine = Engine::new(engine_config, stored, Vec::new(), &policy);
+        let mut replica = Self {
+            cache: Cache::new(config.document_cache_bytes),
+            identity,
+            epoch,
+            authority,
+            engine,
+            clock: HlcClock::after(latest),
+            entropy,
+            session,
+            heads,
+            shards,
+            undurable: chains::Undurable::default(),
+            queue: materialise::Queue::default(),
+            own: BTreeMap::new(),
+            staged,
+            in_flight: std::collections::VecDeque::new(),
+            committed: BatchId(0),
+            next_batch: BatchId(1),
+            feed,
+            ready: BTreeSet::new(),
+            waiting_for: BTreeMap::new(),
+            waiting_behind: BTreeMap::new(),
+            waiting_in: BTreeMap::new(),
+            deferred: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            asked: Vec::new(),
+            settled: Vec::new(),
+            closed,
+            policy_changed: true,
+            tx_states: BTreeMap::new(),
+            halted: None,
+            counters: Counters::default(),
+            store,
+        };
+        replica.resume_transactions()?;
+        Ok(replica)
+    }
+
+    /// Takes up what waited when the replica was last open.
+    fn resume_transactions(&mut self) -> Result<(), OpenError> {
+        let store = self.store.clone();
+        for entry in store.scan(Keyspace::Quarantine, &Span::all(), Order::Ascending) {
+            let (_, value) = entry?;
+            let value = envelope::open(value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
+            let record = TxRecord::decode(&value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
+            self.count_state(record.state, true);
+            match record.state {
+                TxState::Waiting | TxState::Deferred | TxState::Held => self.make_ready(record.tx),
+                TxState::NotAllowed
+                | TxState::BadChange
+                | TxState::AfterRevocation
+                | TxState::Duplicate
+                | TxState::Forked => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the first ops of a cluster, or the control log that an inviting node handed over, into a new store.
+    pub fn seed_control(&mut self, ops: Vec<Op>) {
+        for op in ops {
+            let op = Arc::new(op);
+            let next = self.heads.get(&op.stream()).map_or(1, |head| head.seq + 1);
+            if op.header().seq == next {
+                // What is signed here from now on must not be older than what it names.
+                self.clock = HlcClock::after(self.clock.last().max(op.header().hlc));
+                self.stage_op(op.clone(), None);
+                self.note_op(&op);
+            }
+        }
+    }
+}
+
+fn read(store: &dyn Store, keyspace: Keyspace, key: &[u8]) -> Result<Option<bytes::Bytes>, OpenError> {
+    match store.get(keyspace, key)? {
+        None => Ok(None),
+        Some(value) => Ok(Some(envelope::open(value).map_err(|error| damaged(keyspace, error))?)),
+    }
+}
+
+fn read_heads(store: &dyn Store) -> Result<BTreeMap<StreamId, HeadRecord>, OpenError> {
+    let mut heads = BTreeMap::new();
+    for entry in store.scan(Keyspace::Heads, &Span::all(), Order::Ascending) {
+        let (key, value) = entry?;
+        let stream = StreamId::decode(&key).map_err(|error| damaged(Keyspace::Heads, error))?;
+        let value = envelope::open(value).map_err(|error| damaged(Keyspace::Heads, error))?;
+        heads.insert(stream, HeadRecord::decode(&value).map_err(|error| damaged(Keyspace::Heads, error))?);
+    }
+    Ok(heads)
+}
+
+fn read_authority(
+    store: &dyn Store,
+    cluster: ClusterId,
+    heads: &BTreeMap<StreamId, HeadRecord>,
+) -> Result<Authority, OpenError> {
+    let mut authority = Authority::new(cluster);
+    let decode = |value: bytes::Bytes| -> Result<Op, OpenError> {
+        let value = envelope::open(value).map_err(|error| damaged(Keyspace::Ops, error))?;
+        Op::decode(&value, cluster).map_err(|error| damaged(Keyspace::Ops, error))
+    };
+    let mut acts = Vec::new();
+    for (stream, head) in heads {
+        if head.key.shard.is_control() {
+            for entry in store.scan(Keyspace::Ops, &OpKey::stream(*stream), Order::Ascending) {
+                let op = decode(entry?.1)?;
+                acts.push((op.id(), op.header_arc()));
+            }
+        }
+    }
+    authority.add_controls(acts).map_err(|error| damaged(Keyspace::Ops, error))?;
+    for (stream, head) in heads {
+        if head.key.shard.is_control() {
+            continue;
+        }
+        let mut known: Vec<(OpId, u64, Op)> = Vec::new();
+        for seq in &head.policies {
+            if let Some(value) = store.get(Keyspace::Ops, &OpKey::new(*stream, *seq).encode())? {
+                let op = decode(value)?;
+                known.push((op.id(), *seq, op));
+            }
+        }
+        let ops = known.iter().map(|(id, seq, op)| (Position { stream: *stream, seq: *seq, op: *id }, op.header()));
+        authority.resume_data(ops, head.seq);
+        if let Some(seq) = head.fork {
+            authority.note_fork(*stream, seq);
+        }
+    }
+    Ok(authority)
+}
+
+fn read_shards(store: &dyn Store) -> Result<BTreeMap<ShardId, Shard>, OpenError> {
+    let mut shards = BTreeMap::new();
+    for entry in store.scan(Keyspace::Meta, &Span::prefix(SHARD_RECORDS), Order::Ascending) {
+        let (key, value) = entry?;
+        let id = key.get(SHARD_RECORDS.len()..).unwrap_or_default();
+        let id = ShardId::decode(id).map_err(|error| damaged(Keyspace::Meta, error))?;
+        let value = envelope::open(value).map_err(|error| damaged(Keyspace::Meta, error))?;
+        let record = ShardRecord::decode(&value).map_err(|error| damaged(Keyspace::Meta, error))?;
+        let digest: ShardDigest = codec::decode(&record.digest, 64).map_err(|error| damaged(Keyspace::Meta, error))?;
+        shards.insert(
+            id,
+            Shard {
+                arrivals: record.arrivals,
+                durable: record.arrivals,
+                applied: record.applied,
+                digest,
+                documents: record.documents,
+                bytes: record.bytes,
+                dirty: false,
+            },
+        );
+    }
+    Ok(shards)
+}
+
+/// Returns the last number given out in the feed.
+fn last_feed(store: &dyn Store) -> Result<u64, OpenError> {
+    let Some((key, _)) = store.last(Keyspace::Index, &super::flush::feed_span(0))? else { return Ok(0) };
+    super::flush::feed_of_key(&key).ok_or_else(|| damaged(Keyspace::Index, "key of the feed"))
+}

@@ -1,0 +1,297 @@
+//! Reads: straight from the store, on the caller's own thread, without the replica.
+//!
+//! What is read is what is committed: every acknowledged write is there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::flush::{SHARD_RECORDS, feed_key, feed_of_key, feed_span};
+use super::load::{self, LoadError};
+use super::records::{ShardRecord, TxRecord, TxRef, ViewRecord};
+use crate::document::Document;
+use crate::hlc::Hlc;
+use crate::id::{ChangeHash, ClusterId, CollectionName, DocId, ShardId};
+use crate::op::{Op, codec};
+use crate::replication::ShardDigest;
+use crate::store::keys::{DocKey, Key as _, OpKey};
+use crate::store::{Keyspace, Order, Read, Span, Store, StoreError, envelope};
+
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The store cannot be read.
+    #[error("read the store")]
+    Store(#[from] StoreError),
+    /// A record is damaged.
+    #[error("a record in keyspace {keyspace} is damaged: {what}; run `folkmoot verify`")]
+    Damaged {
+        /// Where.
+        keyspace: Keyspace,
+        /// What.
+        what: String,
+    },
+    /// A document cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// A document as readers see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Its id.
+    pub doc: DocId,
+    /// Maximal accepted changes, ascending.
+    pub heads: Vec<ChangeHash>,
+    /// Whether it is deleted; its JSON is empty then.
+    pub deleted: bool,
+    /// Latest time of an accepted transaction.
+    pub modified: Hlc,
+    /// Changes in its history.
+    pub changes: u64,
+    /// The JSON text.
+    pub json: Bytes,
+}
+
+/// One entry of the feed of changes: the latest change of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedEntry {
+    /// Its place.
+    pub seq: u64,
+    /// The document.
+    pub key: DocKey,
+    /// As it is now.
+    pub view: View,
+}
+
+/// What a shard holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardInfo {
+    /// The shard.
+    pub shard: ShardId,
+    /// Ops that arrived.
+    pub ops: u64,
+    /// Of these, not yet applied.
+    pub unapplied: u64,
+    /// Documents that exist.
+    pub documents: u64,
+    /// Bytes of their JSON text.
+    pub bytes: u64,
+    /// Digest over ids, heads and deletions of the documents.
+    pub digest: ShardDigest,
+}
+
+/// Reads what a replica has committed. Cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    store: Arc<dyn Store>,
+}
+
+fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadError {
+    ReadError::Damaged { keyspace, what: what.to_string() }
+}
+
+fn view_of(doc: DocId, value: Bytes) -> Result<View, ReadError> {
+    let value = envelope::open(value).map_err(|error| damaged(Keyspace::Views, error))?;
+    let record = ViewRecord::decode(&value).map_err(|error| damaged(Keyspace::Views, error))?;
+    let ViewRecord { heads, deleted, modified, changes, json, .. } = record;
+    Ok(View { doc, heads, deleted, modified, changes, json })
+}
+
+impl Reader {
+    /// Reads from this store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Returns a document, deleted or not; none if it was never here.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn get(&self, key: &DocKey) -> Result<Option<View>, ReadError> {
+        match self.store.get(Keyspace::Views, &key.encode())? {
+            None => Ok(None),
+            Some(value) => view_of(key.doc.clone(), value).map(Some),
+        }
+    }
+
+    /// Returns documents that exist, by id: after `after`, with this prefix, until there are `limit` of them or
+    /// `bytes_max` bytes of JSON.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn list(
+        &self,
+        collection: &CollectionName,
+        prefix: &str,
+        after: Option<&DocId>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<View>, ReadError> {
+        let mut span = DocKey::id_prefix(collection, prefix);
+        if let Some(doc) = after {
+            span = span.after(&DocKey { collection: collection.clone(), doc: doc.clone() }.encode());
+        }
+        let mut views = Vec::new();
+        let mut bytes = 0;
+        for entry in self.store.scan(Keyspace::Views, &span, Order::Ascending) {
+            if views.len() >= limit || bytes >= bytes_max {
+                break;
+            }
+            let (key, value) = entry?;
+            let key = DocKey::decode(&key).map_err(|error| damaged(Keyspace::Views, error))?;
+            let view = view_of(key.doc, value)?;
+            if !view.deleted {
+                bytes += view.json.len();
+                views.push(view);
+            }
+        }
+        Ok(views)
+    }
+
+    /// Returns the latest changes of documents after a place in the feed, in commit order, of all collections or of one,
+    /// and the place up to which was looked.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn feed(
+        &self,
+        after: u64,
+        collection: Option<&CollectionName>,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<(Vec<FeedEntry>, u64), ReadError> {
+        /// Entries looked at in one call, so that a filter that matches little stays bounded.
+        const LOOKED_AT_MAX: usize = 50_000;
+        let snapshot = self.store.snapshot();
+        let mut entries = Vec::new();
+        let mut reached = after;
+        for entry in snapshot.scan(Keyspace::Index, &feed_span(after), Order::Ascending).take(LOOKED_AT_MAX) {
+            if entries.len() >= limit {
+                break;
+            }
+            let (key, value) = entry?;
+            let seq = feed_of_key(&key).ok_or_else(|| damaged(Keyspace::Index, "key of the feed"))?;
+            reached = seq;
+            let value = envelope::open(value).map_err(|error| damaged(Keyspace::Index, error))?;
+            let key = DocKey::decode(&value).map_err(|error| damaged(Keyspace::Index, error))?;
+            if collection.is_some_and(|collection| *collection != key.collection)
+                || !key.doc.as_str().starts_with(prefix)
+            {
+                continue;
+            }
+            if let Some(value) = snapshot.get(Keyspace::Views, &key.encode())? {
+                let view = view_of(key.doc.clone(), value)?;
+                entries.push(FeedEntry { seq, key, view });
+            }
+        }
+        Ok((entries, reached))
+    }
+
+    /// Returns the last place of the feed.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn feed_end(&self) -> Result<u64, ReadError> {
+        match self.store.last(Keyspace::Index, &feed_span(0))? {
+            None => Ok(0),
+            Some((key, _)) => feed_of_key(&key).ok_or_else(|| damaged(Keyspace::Index, "key of the feed")),
+        }
+    }
+
+    /// Returns what each shard holds, by shard.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn shards(&self) -> Result<Vec<ShardInfo>, ReadError> {
+        let mut shards = Vec::new();
+        for entry in self.store.scan(Keyspace::Meta, &Span::prefix(SHARD_RECORDS), Order::Ascending) {
+            let (key, value) = entry?;
+            let id = key.get(SHARD_RECORDS.len()..).unwrap_or_default();
+            let shard = ShardId::decode(id).map_err(|error| damaged(Keyspace::Meta, error))?;
+            let value = envelope::open(value).map_err(|error| damaged(Keyspace::Meta, error))?;
+            let record = ShardRecord::decode(&value).map_err(|error| damaged(Keyspace::Meta, error))?;
+            let digest = codec::decode(&record.digest, 64).map_err(|error| damaged(Keyspace::Meta, error))?;
+            shards.push(ShardInfo {
+                shard,
+                ops: record.arrivals,
+                unapplied: record.arrivals.saturating_sub(record.applied),
+                documents: record.documents,
+                bytes: record.bytes,
+                digest,
+            });
+        }
+        Ok(shards)
+    }
+
+    /// Returns transactions that wait or are quarantined, by op, after the given key; and the key behind the page.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn transactions(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, TxRecord)>, ReadError> {
+        let mut span = Span::all();
+        if let Some(key) = after {
+            span = span.after(key);
+        }
+        let mut records = Vec::new();
+        for entry in self.store.scan(Keyspace::Quarantine, &span, Order::Ascending).take(limit) {
+            let (key, value) = entry?;
+            let value = envelope::open(value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
+            let record = TxRecord::decode(&value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
+            records.push((key, record));
+        }
+        Ok(records)
+    }
+
+    /// Returns the op of a transaction; none if it is not here.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read or the op is damaged.
+    pub fn op(&self, tx: &TxRef, cluster: ClusterId) -> Result<Option<Op>, ReadError> {
+        let main = OpKey::new(tx.stream, tx.seq);
+        for key in [main, OpKey { branch: Some(tx.op), ..main }] {
+            let Some(value) = self.store.get(Keyspace::Ops, &key.encode())? else { continue };
+            let value = envelope::open(value).map_err(|error| damaged(Keyspace::Ops, error))?;
+            let op = Op::decode(&value, cluster).map_err(|error| damaged(Keyspace::Ops, error))?;
+            if op.id() == tx.op {
+                return Ok(Some(op));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Loads a document with its history. Needs a thread with [`crate::document::gate::STACK_BYTES`] of stack.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read or the document is damaged.
+    pub fn document(&self, key: &DocKey) -> Result<Document, ReadError> {
+        Ok(load::load(&*self.store.snapshot(), key)?.document)
+    }
+
+    /// Returns whether an entry of the feed is still the latest of its document.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn feed_has(&self, seq: u64) -> Result<bool, ReadError> {
+        Ok(self.store.get(Keyspace::Index, &feed_key(seq))?.is_some())
+    }
+}
+
+/// Reads a view from any read of a store; for checks.
+pub(super) fn read_view(store: &dyn Read, key: &DocKey) -> Result<Option<ViewRecord>, ReadError> {
+    match store.get(Keyspace::Views, &key.encode())? {
+        None => Ok(None),
+        Some(value) => {
+            let value = envelope::open(value).map_err(|error| damaged(Keyspace::Views, error))?;
+            ViewRecord::decode(&value).map(Some).map_err(|error| damaged(Keyspace::Views, error))
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What a replica keeps in its store beside the ops themselves. Layouts: `docs/format.md`, "Store".
+//!
+//! All of these can be rebuilt from the ops; none is part of the network format.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::hlc::Hlc;
+use crate::id::{ChangeHash, DocId, OpId, ShardId, StreamId};
+use crate::op::StreamKey;
+use crate::op::codec::{self, CodecError};
+
+/// Upper bound of a record that is decoded: a view holds a whole document.
+const RECORD_BYTES_MAX: usize = 256 << 20;
+
+/// Names a transaction of the cluster: its op's place and its position in the op.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct TxRef {
+    /// The op's stream.
+    pub stream: StreamId,
+    /// The op's sequence number.
+    pub seq: u64,
+    /// The op: on a forked stream the place alone does not name it.
+    pub op: OpId,
+    /// Position of the transaction in the op.
+    pub tx: u16,
+}
+
+/// What is kept of a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HeadRecord {
+    /// The stream's identity.
+    pub key: StreamKey,
+    /// Sequence number of the last op.
+    pub seq: u64,
+    /// Its id.
+    pub head: OpId,
+    /// Its arrival in the shard.
+    pub arrival: u64,
+    /// Its time.
+    pub hlc: Hlc,
+    /// Sequence numbers of the ops at which the author's knowledge of the control log grows.
+    pub policies: Vec<u64>,
+    /// The smallest sequence number at which two ops are known.
+    pub fork: Option<u64>,
+}
+
+/// A delete of a document, as far as it is known.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct DeleteRecord {
+    /// The transaction that deletes.
+    pub tx: TxRef,
+    /// The heads that it covers.
+    pub heads: Vec<ChangeHash>,
+    /// Whether the transaction counts.
+    pub counts: bool,
+}
+
+/// The materialised state of a document: what a read answers with, and what is needed to load the document.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ViewRecord {
+    /// Maximal accepted changes, ascending.
+    pub heads: Vec<ChangeHash>,
+    /// Whether every accepted change is covered by a delete (or there is none).
+    pub deleted: bool,
+    /// Latest time of an accepted transaction.
+    pub modified: Hlc,
+    /// Where the document stands in the feed of changes.
+    pub feed: u64,
+    /// Changes in the document's history.
+    pub changes: u64,
+    /// Changes that passed the gate but do not count.
+    pub voids: Vec<ChangeHash>,
+    /// The document's deletes.
+    pub deletes: Vec<DeleteRecord>,
+    /// The document as JSON text; empty when deleted.
+    pub json: Bytes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireView<'a>(
+    Vec<ChangeHash>,
+    bool,
+    Hlc,
+    u64,
+    u64,
+    Vec<ChangeHash>,
+    Vec<DeleteRecord>,
+    #[serde(borrow, with = "serde_bytes")] &'a [u8],
+);
+
+impl ViewRecord {
+    /// Encodes the record.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(&WireView(
+            self.heads.clone(),
+            self.deleted,
+            self.modified,
+            self.feed,
+            self.changes,
+            self.voids.clone(),
+            self.deletes.clone(),
+            &self.json,
+        ))
+    }
+
+    /// Decodes a record; the JSON text shares the given bytes.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the record is damaged.
+    pub fn decode(bytes: &Bytes) -> Result<Self, CodecError> {
+        let WireView(heads, deleted, modified, feed, changes, voids, deletes, json) =
+            rmp_serde::from_slice(bytes).map_err(CodecError::Malformed)?;
+        let json = bytes.slice_ref(json);
+        Ok(Self { heads, deleted, modified, feed, changes, voids, deletes, json })
+    }
+}
+
+/// Where a change lies, and its bytes while no snapshot holds it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeRecord {
+    /// The transaction that brought it.
+    pub tx: TxRef,
+    /// Its bytes; empty once a snapshot holds them.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// Why a transaction is not (or not wholly) accepted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TxRecord {
+    /// Which one.
+    pub tx: TxRef,
+    /// What became of the transaction.
+    pub state: TxState,
+    /// The reason, for people.
+    pub reason: String,
+    /// The shard.
+    pub shard: ShardId,
+    /// The changes that it waits for.
+    pub missing: Vec<ChangeHash>,
+    /// The op's time.
+    pub hlc: Hlc,
+}
+
+/// What became of a transaction that is not simply accepted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum TxState {
+    /// Waits for a change that it builds on.
+    Waiting,
+    /// Waits for a control act or a pinned chain.
+    Deferred,
+    /// Nothing ever gave the right. Final.
+    NotAllowed,
+    /// Breaks a rule of the gate, or builds on something that does. Final.
+    BadChange,
+    /// A revocation cuts it; a readmit can bring it back.
+    AfterRevocation,
+    /// The same request counts already, at another op.
+    Duplicate,
+    /// On no counting branch of a forked stream.
+    Forked,
+    /// This program's Automerge cannot apply it; an alarm, not a verdict.
+    Held,
+}
+
+impl TxState {
+    /// Every state.
+    pub const ALL: [Self; 8] = [
+        Self::Waiting,
+        Self::Deferred,
+        Self::NotAllowed,
+        Self::BadChange,
+        Self::AfterRevocation,
+        Self::Duplicate,
+        Self::Forked,
+        Self::Held,
+    ];
+
+    /// Whether the transaction's changes stay in the document's history without effect (others may build on them).
+    #[must_use]
+    pub const fn is_void(self) -> bool {
+        matches!(self, Self::AfterRevocation | Self::Duplicate)
+    }
+
+    /// Whether nothing that arrives later can change the state.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::NotAllowed | Self::BadChange)
+    }
+
+    /// The stable name used in the API and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Deferred => "deferred",
+            Self::NotAllowed => "not_allowed",
+            Self::BadChange => "bad_change",
+            Self::AfterRevocation => "after_revocation",
+            Self::Duplicate => "duplicate",
+            Self::Forked => "forked",
+            Self::Held => "held",
+        }
+    }
+}
+
+/// The transactions known for one idempotency key.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// (time, op, position, place), ascending: the first that is otherwise accepted counts.
+    pub seen: Vec<(Hlc, OpId, u16, TxRef)>,
+    /// What the client was told, if it was told here: (document, status, heads).
+    pub told: Vec<(DocId, u8, Vec<ChangeHash>)>,
+}
+
+/// What is kept of a shard.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// Ops that have arrived.
+    pub arrivals: u64,
+    /// Arrivals that have been applied to their documents.
+    pub applied: u64,
+    /// Order-independent digest over the documents, and their number, deleted ones included.
+    #[serde(with = "serde_bytes")]
+    pub digest: Vec<u8>,
+    /// Documents that exist.
+    pub documents: u64,
+    /// Bytes of their JSON text.
+    pub bytes: u64,
+}
+
+macro_rules! plain_record {
+    ($($name:ident),+) => {$(
+        impl $name {
+            /// Encodes the record.
+            #[must_use]
+            pub fn encode(&self) -> Vec<u8> {
+                codec::encode(self)
+            }
+
+            /// Decodes a record.
+            ///
+            /// # Errors
+            /// [`CodecError`] if the record is damaged.
+            pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+                codec::decode(bytes, RECORD_BYTES_MAX)
+            }
+        }
+    )+};
+}
+
+plain_record!(HeadRecord, ChangeRecord, TxRecord, RequestRecord, ShardRecord);

@@ -1,0 +1,236 @@
+//! The full check of what a store holds: chains, signatures, commitments, heads, verdicts of acts, and views.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::flush::feed_of_key;
+use super::load;
+use super::read::read_view;
+use super::records::HeadRecord;
+use crate::authority::{Authority, check_against_previous};
+use crate::document::json;
+use crate::id::{ClusterId, OpId, StreamId};
+use crate::keys::PublicKey;
+use crate::op::Op;
+use crate::store::keys::{DocKey, Key as _, OpKey};
+use crate::store::{Keyspace, Order, Read, Span, Store, envelope};
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What kind of thing (stable, snake_case): `chain`, `signature`, `op`, `head`, `view`, `document`, `store`.
+    pub what: &'static str,
+    /// Which one.
+    pub place: String,
+    /// What is wrong.
+    pub detail: String,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Streams followed.
+    pub streams: u64,
+    /// Ops checked.
+    pub ops: u64,
+    /// Documents whose view was compared with their changes.
+    pub documents: u64,
+    /// What is wrong, the first [`VerifyReport::DAMAGE_MAX`].
+    pub damage: Vec<Damage>,
+    /// How much is wrong.
+    pub damage_total: u64,
+}
+
+impl VerifyReport {
+    /// Entries kept.
+    pub const DAMAGE_MAX: usize = 1_000;
+
+    fn found(&mut self, what: &'static str, place: impl ToString, detail: impl ToString) {
+        self.damage_total += 1;
+        if self.damage.len() < Self::DAMAGE_MAX {
+            self.damage.push(Damage { what, place: place.to_string(), detail: detail.to_string() });
+        }
+    }
+}
+
+/// Checks everything in a consistent snapshot of a store: every op decodes, matches its commitments and continues its
+/// chain; every chain ends in a signature of its author; heads are as recorded; every act that a head rests on is here; every
+/// view is what its document's changes make. Needs a thread with [`crate::document::gate::STACK_BYTES`] of stack.
+pub fn verify(store: &Arc<dyn Store>, cluster: ClusterId, mut progress: impl FnMut(&VerifyReport)) -> VerifyReport {
+    let mut report = VerifyReport::default();
+    let snapshot = store.snapshot();
+    let heads = verify_heads(&*snapshot, &mut report);
+    let mut authority = Authority::new(cluster);
+    for (stream, head) in &heads {
+        verify_stream(&*snapshot, cluster, *stream, head, &mut authority, &mut report);
+        report.streams += 1;
+        progress(&report);
+    }
+    for (stream, head) in &heads {
+        let certified = authority.is_certified(head.key.certificate, head.key.author);
+        if certified == Some(false) {
+            report.found("stream", stream, "its certificate was given to another key");
+        }
+    }
+    for entry in snapshot.scan(Keyspace::Views, &Span::all(), Order::Ascending) {
+        match entry {
+            Ok((key, _)) => match DocKey::decode(&key) {
+                Ok(key) => verify_document(&*snapshot, &key, &mut report),
+                Err(error) => report.found("view", format!("{key:?}"), error),
+            },
+            Err(error) => {
+                report.found("store", Keyspace::Views, error);
+                break;
+            }
+        }
+        if report.documents.is_multiple_of(1_000) {
+            progress(&report);
+        }
+    }
+    verify_rest(&*snapshot, &mut report);
+    progress(&report);
+    report
+}
+
+fn verify_heads(store: &dyn Read, report: &mut VerifyReport) -> BTreeMap<StreamId, HeadRecord> {
+    let mut heads = BTreeMap::new();
+    for entry in store.scan(Keyspace::Heads, &Span::all(), Order::Ascending) {
+        let decoded = entry.map_err(|error| error.to_string()).and_then(|(key, value)| {
+            let stream = StreamId::decode(&key).map_err(|error| error.to_string())?;
+            let value = envelope::open(value).map_err(|error| error.to_string())?;
+            Ok((stream, HeadRecord::decode(&value).map_err(|error| error.to_string())?))
+        });
+        match decoded {
+            Ok((stream, head)) if head.key.id() == stream => {
+                heads.insert(stream, head);
+            }
+            Ok((stream, _)) => report.found("head", stream, "the record is of another stream"),
+            Err(error) => report.found("head", Keyspace::Heads, error),
+        }
+    }
+    heads
+}
+
+fn verify_stream(
+    store: &dyn Read,
+    cluster: ClusterId,
+    stream: StreamId,
+    head: &HeadRecord,
+    authority: &mut Authority,
+    report: &mut VerifyReport,
+) {
+    let Some(key) = PublicKey::new(&head.key.author) else {
+        return report.found("signature", stream, "the author key is none");
+    };
+    let mut previous: Option<Op> = None;
+    for entry in store.scan(Keyspace::Ops, &OpKey::stream(stream), Order::Ascending) {
+        let (place, value) = match entry {
+            Ok(entry) => entry,
+            Err(error) => return report.found("store", stream, error),
+        };
+        let Ok(place) = OpKey::decode(&place) else {
+            report.found("op", stream, "key of another form");
+            continue;
+        };
+        let name = format!("{stream}#{}", place.seq);
+        let op = match envelope::open(value).map_err(|error| error.to_string()).and_then(|bytes| {
+            Op::decode(&bytes, cluster).map_err(|error| {
+                let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+                format!("{error}{source}")
+            })
+        }) {
+            Ok(op) => op,
+            Err(error) => {
+                report.found("op", name, error);
+                continue;
+            }
+        };
+        report.ops += 1;
+        if op.stream() != stream || op.header().seq != place.seq {
+            report.found("op", &name, "lies at the place of another op");
+        }
+        if op.signature().is_some() && !op.is_signed_by(&key) {
+            report.found("signature", &name, "the signature is not its author's");
+        }
+        if op.header().shard.is_control() {
+            let _ = authority.add_control(op.id(), op.header_arc());
+        }
+        if place.branch.is_some() {
+            continue;
+        }
+        match &previous {
+            None if op.header().seq != 1 => report.found("chain", &name, "the stream does not begin at 1"),
+            None => {}
+            Some(before) => {
+                if let Err(error) = check_against_previous(op.header(), before.header(), before.id()) {
+                    report.found("chain", &name, error);
+                }
+            }
+        }
+        previous = Some(op);
+    }
+    match previous {
+        None => report.found("chain", stream, "the stream has a head and no ops"),
+        Some(last) => {
+            if (last.header().seq, last.id()) != (head.seq, head.head) {
+                let found = format!("the chain ends at {}, the head says {}", last.header().seq, head.seq);
+                report.found("head", stream, found);
+            }
+            if last.signature().is_none() {
+                report.found("signature", stream, "the chain does not end in a signed op");
+            }
+            if head.head == OpId::ZERO {
+                report.found("head", stream, "the head names no op");
+            }
+        }
+    }
+}
+
+fn verify_document(store: &dyn Read, key: &DocKey, report: &mut VerifyReport) {
+    report.documents += 1;
+    let name = format!("{}/{}", key.collection, key.doc);
+    let view = match read_view(store, key) {
+        Ok(Some(view)) => view,
+        Ok(None) => return report.found("view", name, "it vanished"),
+        Err(error) => return report.found("view", name, error),
+    };
+    let loaded = match load::load(store, key) {
+        Ok(loaded) => loaded,
+        Err(error) => return report.found("document", name, error),
+    };
+    if loaded.document.heads() != view.heads {
+        report.found("view", &name, "its heads are not the document's");
+    }
+    if loaded.exists() == view.deleted {
+        report.found("view", &name, "it disagrees with the document on whether that is deleted");
+    }
+    if loaded.exists() && json::render(loaded.document.view()) != view.json {
+        report.found("view", &name, "its text is not what the document's changes make");
+    }
+    match store.get(Keyspace::Index, &super::flush::feed_key(view.feed)) {
+        Ok(Some(_)) => {}
+        Ok(None) => report.found("index", &name, "the feed lacks its last change"),
+        Err(error) => report.found("store", &name, error),
+    }
+}
+
+/// Reads every keyspace once: damaged blocks show themselves only when read.
+fn verify_rest(store: &dyn Read, report: &mut VerifyReport) {
+    for keyspace in Keyspace::ALL {
+        for entry in store.scan(keyspace, &Span::all(), Order::Ascending) {
+            if let Err(error) = entry {
+                report.found("store", keyspace, error);
+                break;
+            }
+        }
+    }
+    // The feed names documents: each must have a view that says the same place.
+    for entry in store.scan(Keyspace::Index, &super::flush::feed_span(0), Order::Ascending) {
+        let Ok((place, value)) = entry else { return };
+        let key = envelope::open(value).ok().and_then(|value| DocKey::decode(&value).ok());
+        let view = key.as_ref().and_then(|key| read_view(store, key).ok().flatten());
+        if view.map(|view| view.feed) != feed_of_key(&place) {
+            report.found("index", format!("{place:?}"), "an entry of the feed that no view has");
+        }
+    }
+}

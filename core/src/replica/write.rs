@@ -1,0 +1,528 @@
+//! Local writes: an edit becomes a change, changes become a transaction, transactions share the next op of our stream.
+
+use std::collections::BTreeSet;
+
+use super::flush::Waiter;
+use super::load::Loaded;
+use super::records::{ChangeRecord, DeleteRecord, RequestRecord, TxRef};
+use super::types::{
+    DocWrite, Effect, ItemOutcome, ItemStatus, Precondition, RequestTicket, WriteError, WriteItem, WriteOutcome,
+    WriteRequest,
+};
+use super::{Now, Replica};
+use crate::authority::{Action, Decision, Denial};
+use crate::document::edit::{self, Edit, EditError, FieldTypes};
+use crate::document::{self, LocalChange};
+use crate::hlc::Hlc;
+use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, ShardId, StreamId};
+use crate::limits;
+use crate::op::{Body, ChangeRef, Delete, Op, StreamKey, Transaction, WriteAction};
+use crate::store::Keyspace;
+use crate::store::keys::{DocKey, Key as _, RequestKey};
+
+/// Transactions that may gather while commits are under way; beyond, writers are told to come back.
+const GATHERING_TRANSACTIONS_MAX: usize = 8_192;
+
+/// A stream that this replica appends to.
+#[derive(Debug)]
+pub(super) struct OwnStream {
+    pub(super) key: StreamKey,
+    pub(super) stream: StreamId,
+    pub(super) next_seq: u64,
+    pub(super) last: OpId,
+}
+
+/// An op that still takes transactions.
+#[derive(Debug)]
+pub(super) struct OpenOp {
+    pub(super) seq: u64,
+    pub(super) control_heads: Vec<OpId>,
+    pub(super) transactions: Vec<Transaction>,
+    pub(super) bodies: Vec<Body>,
+    /// For each change in order: the document, and the change's hash unless it is a delete.
+    pub(super) changes: Vec<(DocKey, Option<ChangeHash>)>,
+    bytes: usize,
+    /// Who waits for which transaction.
+    pub(super) waiters: Vec<(u16, Waiter)>,
+}
+
+impl OpenOp {
+    fn takes(&self, changes: usize, bytes: usize) -> bool {
+        self.transactions.len() < limits::TRANSACTIONS_MAX
+            && self.changes.len() + changes <= limits::OP_CHANGES_MAX
+            && (self.bytes + bytes <= limits::GROUP_BYTES_MAX || self.transactions.is_empty())
+    }
+}
+
+/// A change that was made to a loaded document and is to be signed.
+struct Draft {
+    key: DocKey,
+    action: WriteAction,
+    bytes: bytes::Bytes,
+    hash: Option<ChangeHash>,
+}
+
+impl Replica {
+    pub(super) fn write(&mut self, now: Now, ticket: RequestTicket, request: WriteRequest, effects: &mut Vec<Effect>) {
+        match self.try_write(now, ticket, &request) {
+            Ok(()) => {}
+            Err(error) => effects.push(Effect::WriteDone { ticket, result: Err(error) }),
+        }
+    }
+
+    fn try_write(&mut self, now: Now, ticket: RequestTicket, request: &WriteRequest) -> Result<(), WriteError> {
+        if let Some(reason) = &self.halted {
+            return Err(WriteError::NotReady(reason.clone()));
+        }
+        let gathering: usize = self.staged.open.values().flatten().map(|open| open.transactions.len()).sum();
+        if gathering >= GATHERING_TRANSACTIONS_MAX {
+            return Err(WriteError::Busy);
+        }
+        let principal = request.principal.unwrap_or(self.identity.principal);
+        let author = self.author_of(principal)?;
+        let shard = self.shard_of_request(request)?;
+        if let Some(id) = request.request
+            && let Some(outcome) = self.replay(&request.collection, id, request)?
+        {
+            self.staged.waiters.push(Waiter::Write(ticket, outcome));
+            return Ok(());
+        }
+        let types = self.field_types(&request.collection);
+        let (drafts, items) = self.edit_all(&shard, author, principal, request, &types)?;
+        let outcome = WriteOutcome { tx: None, items, hlc: Hlc::ZERO, replayed: false };
+        if drafts.is_empty() {
+            // What the answer speaks of may still be on its way to the disk: the answer waits for it too.
+            self.staged.waiters.push(Waiter::Write(ticket, outcome));
+            return Ok(());
+        }
+        if let Some(id) = request.request {
+            self.remember_request(&request.collection, id, &outcome);
+        }
+        let time = self.clock.last().max(Hlc::new(now.wall_ms, 0));
+        for draft in &drafts {
+            if let Some(loaded) = self.cache.get(&draft.key) {
+                loaded.modified = loaded.modified.max(time);
+                loaded.dirty = true;
+            }
+            self.staged.dirty.insert(draft.key.clone());
+        }
+        let waiter = Waiter::Write(ticket, outcome);
+        self.append(&shard, author, principal, request.request, drafts, Some(waiter));
+        Ok(())
+    }
+
+    fn author_of(&self, principal: PrincipalId) -> Result<AuthorKey, WriteError> {
+        if principal == self.identity.principal {
+            return Ok(self.identity.node.author());
+        }
+        match &self.identity.owner {
+            Some(owner) if principal == PrincipalId::from(self.identity.cluster.genesis()) => Ok(owner.author()),
+            Some(_) | None => Err(WriteError::NotAllowed("this node may not write for that principal".to_owned())),
+        }
+    }
+
+    /// Checks the request's shape and returns the one shard that its documents share.
+    fn shard_of_request(&self, request: &WriteRequest) -> Result<ShardId, WriteError> {
+        if request.collection.is_system() {
+            return Err(WriteError::NotAllowed("system collections take no documents".to_owned()));
+        }
+        if request.items.len() > limits::OP_CHANGES_MAX {
+            return Err(WriteError::Invalid("too many documents in one transaction"));
+        }
+        if self.authority.collection(&request.collection).is_some_and(|settings| settings.config.dropped) {
+            return Err(WriteError::Invalid("the collection is dropped"));
+        }
+        let of = self.shards_of(&request.collection);
+        let mut shards = BTreeSet::new();
+        let mut docs = BTreeSet::new();
+        for item in &request.items {
+            shards.insert(ShardId::of_document(&request.collection, &item.doc, of));
+            if !docs.insert(&item.doc) {
+                return Err(WriteError::Invalid("a document occurs twice in one transaction"));
+            }
+        }
+        let shard = shards.pop_first().ok_or(WriteError::Invalid("no document given"))?;
+        if shards.is_empty() {
+            Ok(shard)
+        } else {
+            Err(WriteError::Invalid("the documents of one transaction lie in several shards"))
+        }
+    }
+
+    /// Returns the number of shards of a collection.
+    pub(super) fn shards_of(&self, collection: &CollectionName) -> u16 {
+        self.authority.collection(collection).map_or(1, |settings| settings.config.shards)
+    }
+
+    fn field_types(&self, collection: &CollectionName) -> FieldTypes {
+        self.authority
+            .collection(collection)
+            .map_or_else(FieldTypes::default, |settings| FieldTypes::new(&settings.config.types))
+    }
+
+    /// Makes all edits, or none of them.
+    fn edit_all(
+        &mut self,
+        shard: &ShardId,
+        author: AuthorKey,
+        principal: PrincipalId,
+        request: &WriteRequest,
+        types: &FieldTypes,
+    ) -> Result<(Vec<Draft>, Vec<ItemOutcome>), WriteError> {
+        let mut before: Vec<(DocKey, document::Document, Vec<DeleteRecord>)> = Vec::new();
+        let mut drafts = Vec::new();
+        let mut items = Vec::new();
+        let stream = self.own_stream(shard, author)?;
+        for item in &request.items {
+            let key = DocKey { collection: request.collection.clone(), doc: item.doc.clone() };
+            self.ensure_loaded(&key)
+                .map_err(|error| WriteError::Damaged { doc: item.doc.clone(), reason: error.to_string() })?;
+            if request.items.len() > 1
+                && let Some(loaded) = self.cache.get(&key)
+            {
+                before.push((key.clone(), loaded.document.clone(), loaded.deletes.clone()));
+            }
+            match self.edit_one(&stream, principal, &key, item, types) {
+                Ok((draft, outcome)) => {
+                    drafts.extend(draft);
+                    items.push(outcome);
+                }
+                Err(error) => {
+                    for (key, document, deletes) in before {
+                        if let Some(loaded) = self.cache.get(&key) {
+                            loaded.document = document;
+                            loaded.deletes = deletes;
+                        }
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok((drafts, items))
+    }
+
+    fn edit_one(
+        &mut self,
+        stream: &StreamKey,
+        principal: PrincipalId,
+        key: &DocKey,
+        item: &WriteItem,
+        types: &FieldTypes,
+    ) -> Result<(Option<Draft>, ItemOutcome), WriteError> {
+        let next = self.own.get(&(stream.shard.clone(), stream.author)).map_or(1, |own| own.next_seq);
+        let Some(loaded) = self.cache.get(key) else {
+            return Err(WriteError::Damaged { doc: key.doc.clone(), reason: "it was not kept loaded".to_owned() });
+        };
+        let existed = loaded.exists();
+        check_precondition(&item.precondition, existed, loaded.document.heads(), &key.doc)?;
+        let action = match (&item.write, existed) {
+            (DocWrite::Delete, true) => Action::Delete,
+            (DocWrite::Edit(_), true) => Action::Update,
+            (DocWrite::Edit(Edit::Put(_)), false) => Action::Create,
+            (DocWrite::Delete | DocWrite::Edit(_), false) => return Err(WriteError::NotFound(key.doc.clone())),
+        };
+        if let Decision::Denied(denial) = self.authority.may(principal, action, &key.collection, self.clock.last()) {
+            return Err(WriteError::NotAllowed(denial_text(&denial)));
+        }
+        let actor = stream.actor(&principal, &key.doc);
+        match &item.write {
+            DocWrite::Delete => {
+                let tx = TxRef { stream: stream.id(), seq: next, op: OpId::ZERO, tx: 0 };
+                let heads = loaded.document.heads().to_vec();
+                loaded.deletes.push(DeleteRecord { tx, heads: heads.clone(), counts: true });
+                loaded.apply_deletes();
+                let draft = Draft {
+                    key: key.clone(),
+                    action: WriteAction::Delete,
+                    bytes: Delete { heads: heads.clone() }.encode(),
+                    hash: None,
+                };
+                let outcome = ItemOutcome { doc: key.doc.clone(), status: ItemStatus::Deleted, heads };
+                Ok((Some(draft), outcome))
+            }
+            DocWrite::Edit(edit) => {
+                let change = edit_loaded(loaded, &actor, key, item, edit, types)?;
+                let status = match (existed, &change) {
+                    (_, None) if existed => ItemStatus::Unchanged,
+                    (true, _) => ItemStatus::Updated,
+                    (false, _) => ItemStatus::Created,
+                };
+                let outcome = ItemOutcome { doc: key.doc.clone(), status, heads: loaded.document.heads().to_vec() };
+                let draft = change.map(|change| Draft {
+                    key: key.clone(),
+                    action: if change.is_create { WriteAction::Create } else { WriteAction::Update },
+                    bytes: change.bytes,
+                    hash: Some(change.hash),
+                });
+                Ok((draft, outcome))
+            }
+        }
+    }
+
+    /// Puts a transaction into the op that is being filled.
+    fn append(
+        &mut self,
+        shard: &ShardId,
+        author: AuthorKey,
+        principal: PrincipalId,
+        request: Option<crate::op::RequestId>,
+        drafts: Vec<Draft>,
+        waiter: Option<Waiter>,
+    ) {
+        let bytes = drafts.iter().map(|draft| draft.bytes.len() + 64).sum();
+        let Some(own) = self.own.get_mut(&(shard.clone(), author)) else { return };
+        let open = self.staged.open.entry((shard.clone(), author)).or_default();
+        if !open.last().is_some_and(|op| op.takes(drafts.len(), bytes)) {
+            open.push(OpenOp {
+                seq: own.next_seq,
+                control_heads: self.authority.control_heads_for(own.stream),
+                transactions: Vec::new(),
+                bodies: Vec::new(),
+                changes: Vec::new(),
+                bytes: 0,
+                waiters: Vec::new(),
+            });
+            own.next_seq += 1;
+        }
+        let Some(op) = open.last_mut() else { return };
+        let place = u16::try_from(op.transactions.len()).unwrap_or(u16::MAX);
+        op.bytes += bytes;
+        let mut changes = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let body = Body { salt: self.entropy.salt(), bytes: draft.bytes };
+            changes.push(ChangeRef::new(draft.key.doc.clone(), draft.action, &body));
+            op.bodies.push(body);
+            op.changes.push((draft.key, draft.hash));
+        }
+        op.transactions.push(Transaction { principal, request, changes });
+        op.waiters.extend(waiter.map(|waiter| (place, waiter)));
+    }
+
+    /// Returns our stream in a shard, beginning it if need be.
+    fn own_stream(&mut self, shard: &ShardId, author: AuthorKey) -> Result<StreamKey, WriteError> {
+        if let Some(own) = self.own.get(&(shard.clone(), author)) {
+            return Ok(own.key.clone());
+        }
+        let certificate = if author == self.identity.node.author() {
+            self.identity.certificate
+        } else {
+            self.identity.cluster.genesis()
+        };
+        let key = StreamKey { shard: shard.clone(), author, certificate, session: self.session };
+        self.begin_stream(key.clone());
+        Ok(key)
+    }
+
+    pub(super) fn begin_stream(&mut self, key: StreamKey) {
+        let stream = key.id();
+        let own = OwnStream { stream, next_seq: 1, last: OpId::ZERO, key: key.clone() };
+        self.own.insert((key.shard, key.author), own);
+    }
+
+    /// Stages what our own signed op brings to documents: its changes and request ids. The documents have them already.
+    pub(super) fn note_local_transactions(&mut self, op: &Op, changes: Vec<(DocKey, Option<ChangeHash>)>) {
+        let header = op.header();
+        let mut changes = changes.into_iter();
+        for (index, (transaction, bodies)) in op.transactions().enumerate() {
+            let tx = TxRef {
+                stream: op.stream(),
+                seq: header.seq,
+                op: op.id(),
+                tx: u16::try_from(index).unwrap_or(u16::MAX),
+            };
+            self.counters.transactions_applied += 1;
+            for body in bodies {
+                let Some((key, hash)) = changes.next() else { break };
+                match (hash, body) {
+                    (Some(hash), Some(body)) => {
+                        let record = ChangeRecord { tx, bytes: body.bytes.to_vec() };
+                        self.keep_change(&key, hash, &record);
+                    }
+                    (Some(_), None) => {}
+                    (None, _) => {
+                        if let Some(loaded) = self.cache.get(&key) {
+                            let own = |delete: &&mut DeleteRecord| delete.tx.op == OpId::ZERO;
+                            if let Some(delete) = loaded.deletes.iter_mut().find(own) {
+                                delete.tx = tx;
+                            }
+                        }
+                    }
+                }
+            }
+            if let Some(request) = transaction.request {
+                self.note_request(header.collection(), request, header.hlc, tx);
+            }
+        }
+    }
+
+    /// Answers a request that was made before, here or elsewhere.
+    fn replay(
+        &mut self,
+        collection: &CollectionName,
+        request: crate::op::RequestId,
+        write: &WriteRequest,
+    ) -> Result<Option<WriteOutcome>, WriteError> {
+        let Some(record) = self.request_record(collection, request) else { return Ok(None) };
+        if record.seen.is_empty() && record.told.is_empty() {
+            return Ok(None);
+        }
+        let tx = record.seen.first().map(|(_, _, _, tx)| *tx);
+        let hlc = record.seen.first().map_or(Hlc::ZERO, |(hlc, _, _, _)| *hlc);
+        let mut items = Vec::new();
+        for item in &write.items {
+            let told = record.told.iter().find(|(doc, _, _)| *doc == item.doc);
+            items.push(match told {
+                Some((doc, status, heads)) => {
+                    ItemOutcome { doc: doc.clone(), status: status_of(*status), heads: heads.clone() }
+                }
+                None => self.outcome_now(&write.collection, item)?,
+            });
+        }
+        Ok(Some(WriteOutcome { tx, items, hlc, replayed: true }))
+    }
+
+    /// What can be said of a write that another node took: the document as it is here now.
+    fn outcome_now(&mut self, collection: &CollectionName, item: &WriteItem) -> Result<ItemOutcome, WriteError> {
+        let key = DocKey { collection: collection.clone(), doc: item.doc.clone() };
+        self.ensure_loaded(&key)
+            .map_err(|error| WriteError::Damaged { doc: item.doc.clone(), reason: error.to_string() })?;
+        let heads = self.cache.get(&key).map(|loaded| loaded.document.heads().to_vec()).unwrap_or_default();
+        let status = match &item.write {
+            DocWrite::Delete => ItemStatus::Deleted,
+            DocWrite::Edit(_) => ItemStatus::Updated,
+        };
+        Ok(ItemOutcome { doc: item.doc.clone(), status, heads })
+    }
+
+    pub(super) fn request_record(
+        &mut self,
+        collection: &CollectionName,
+        request: crate::op::RequestId,
+    ) -> Option<RequestRecord> {
+        let key = RequestKey { collection: collection.clone(), request }.encode();
+        let value = self.read_back(Keyspace::Requests, &key)?;
+        match RequestRecord::decode(&value) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                self.halt(format!("read a request record: {error}"));
+                None
+            }
+        }
+    }
+
+    fn remember_request(&mut self, collection: &CollectionName, request: crate::op::RequestId, outcome: &WriteOutcome) {
+        let mut record = self.request_record(collection, request).unwrap_or_default();
+        record.told =
+            outcome.items.iter().map(|item| (item.doc.clone(), status_code(item.status), item.heads.clone())).collect();
+        self.put(Keyspace::Requests, RequestKey { collection: collection.clone(), request }.encode(), &record.encode());
+    }
+
+    /// Notes a transaction under its request id and returns the transactions known under it, in the order in which they
+    /// count.
+    pub(super) fn note_request(
+        &mut self,
+        collection: &CollectionName,
+        request: crate::op::RequestId,
+        hlc: Hlc,
+        tx: TxRef,
+    ) -> Vec<TxRef> {
+        let mut record = self.request_record(collection, request).unwrap_or_default();
+        let entry = (hlc, tx.op, tx.tx, tx);
+        if let Err(at) = record.seen.binary_search(&entry) {
+            record.seen.insert(at, entry);
+            self.put(
+                Keyspace::Requests,
+                RequestKey { collection: collection.clone(), request }.encode(),
+                &record.encode(),
+            );
+        }
+        record.seen.into_iter().map(|(_, _, _, tx)| tx).collect()
+    }
+}
+
+fn edit_loaded(
+    loaded: &mut Loaded,
+    actor: &crate::id::ActorId,
+    key: &DocKey,
+    item: &WriteItem,
+    edit: &Edit,
+    types: &FieldTypes,
+) -> Result<Option<LocalChange>, WriteError> {
+    let base = match &item.base {
+        None => None,
+        Some(heads) => Some(loaded.document.view_heads(heads).ok_or_else(|| WriteError::UnknownBase {
+            doc: key.doc.clone(),
+            missing: heads.iter().find(|head| !loaded.document.contains(head)).copied().unwrap_or(ChangeHash::ZERO),
+        })?),
+    };
+    let size = loaded.published.as_ref().map_or(0, |view| usize::try_from(view.json_bytes).unwrap_or(usize::MAX));
+    let bytes = match edit {
+        Edit::Put(_) => item.bytes,
+        Edit::MergePatch(_) | Edit::JsonPatch(_) | Edit::Ops(_) => size.saturating_add(item.bytes),
+    };
+    if bytes > limits::JSON_BYTES_MAX {
+        return Err(WriteError::TooLarge { doc: key.doc.clone(), bytes, max: limits::JSON_BYTES_MAX });
+    }
+    // A document that comes to be, or comes back, must have a change that no delete covers, even if it is an empty object or
+    // has the same content as before.
+    let damaged = |error: &document::EditError<EditError>| {
+        Err(WriteError::Damaged { doc: key.doc.clone(), reason: error.to_string() })
+    };
+    let result = loaded.document.local_edit(actor, |tx| edit::apply(tx, base.as_deref(), edit, types));
+    match result {
+        Ok((None, _)) if !loaded.exists() => match loaded.document.touch(actor) {
+            Ok(change) => Ok(Some(change)),
+            Err(error) => damaged(&error),
+        },
+        Ok((change, _)) => Ok(change),
+        Err(document::EditError::Edit(source)) => Err(WriteError::Edit { doc: key.doc.clone(), source }),
+        Err(other) => damaged(&other),
+    }
+}
+
+fn check_precondition(
+    precondition: &Precondition,
+    exists: bool,
+    heads: &[ChangeHash],
+    doc: &DocId,
+) -> Result<(), WriteError> {
+    let holds = match precondition {
+        Precondition::None => true,
+        Precondition::Exists => exists,
+        Precondition::Absent => !exists,
+        Precondition::HeadsAre(wanted) => exists && wanted.iter().any(|wanted| wanted == heads),
+        Precondition::HeadsAreNot(unwanted) => !exists || !unwanted.iter().any(|unwanted| unwanted == heads),
+    };
+    if holds {
+        return Ok(());
+    }
+    Err(WriteError::Precondition { doc: doc.clone(), heads: exists.then(|| heads.to_vec()) })
+}
+
+const fn status_code(status: ItemStatus) -> u8 {
+    match status {
+        ItemStatus::Created => 0,
+        ItemStatus::Updated => 1,
+        ItemStatus::Unchanged => 2,
+        ItemStatus::Deleted => 3,
+    }
+}
+
+const fn status_of(code: u8) -> ItemStatus {
+    match code {
+        0 => ItemStatus::Created,
+        2 => ItemStatus::Unchanged,
+        3 => ItemStatus::Deleted,
+        _ => ItemStatus::Updated,
+    }
+}
+
+/// Says in words why somebody may not do something.
+pub(super) fn denial_text(denial: &Denial) -> String {
+    match denial {
+        Denial::NotGranted => "no grant gives this right".to_owned(),
+        Denial::Revoked { by } => format!("the right was revoked by {by}"),
+        Denial::Expired => "the right has expired".to_owned(),
+        Denial::NotEffective { statement } => format!("the grant {statement} does not count (yet)"),
+    }
+}

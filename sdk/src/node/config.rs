@@ -1,0 +1,152 @@
+//! What a node is opened with, and why it may not open.
+
+use std::path::PathBuf;
+
+use folkmoot_core::replica;
+use folkmoot_core::store;
+use folkmoot_net::{Discovery, JoinError, Multiaddr, ParseTicketError, StartError};
+
+pub use super::directory::DirectoryError;
+
+/// A free port of the loopback address.
+const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// What a node is opened with.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Where other nodes reach this one; empty for a node that only dials.
+    pub p2p_listen: Vec<Multiaddr>,
+    /// Addresses to tell others besides those that are listened on (behind a NAT or a proxy).
+    pub p2p_external: Vec<Multiaddr>,
+    /// Addresses of members to begin with, besides those that the directory knows.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Whether members on the local network are looked for.
+    pub discovery: Discovery,
+    /// Bytes of loaded documents kept in memory.
+    pub document_cache_bytes: usize,
+    /// Bytes of stored blocks kept in memory.
+    pub block_cache_bytes: u64,
+}
+
+impl NodeConfig {
+    /// A node in a directory, reachable on a free port of the loopback address, with the usual memory.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            // This text is an address; the test below sees to it.
+            p2p_listen: LOOPBACK.parse().into_iter().collect(),
+            p2p_external: Vec::new(),
+            bootstrap: Vec::new(),
+            discovery: Discovery::Off,
+            document_cache_bytes: 256 << 20,
+            block_cache_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What a new cluster is made with.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// Name of the cluster, for people.
+    pub cluster_name: String,
+    /// Name of its first node.
+    pub node_name: String,
+    /// Labels of that node (region, zone, …).
+    pub labels: Vec<(String, String)>,
+}
+
+impl Default for InitOptions {
+    fn default() -> Self {
+        Self { cluster_name: "folkmoot".to_owned(), node_name: "first".to_owned(), labels: Vec::new() }
+    }
+}
+
+/// What an init gives to a person, once.
+#[derive(Clone)]
+pub struct RecoveryKey(pub(super) String);
+
+impl RecoveryKey {
+    /// Returns the key: who holds it can take the cluster over when the owner key is lost or stolen. It is stored nowhere.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for RecoveryKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RecoveryKey(…)")
+    }
+}
+
+/// Why a node cannot be opened, made or joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The store cannot be opened.
+    #[error("open the store")]
+    Store(#[from] store::OpenError),
+    /// The replica cannot be opened over its store.
+    #[error("open the replica")]
+    Replica(#[from] replica::OpenError),
+    /// The watermark file cannot be used.
+    #[error("open the watermark")]
+    Watermark(#[from] store::watermark::WatermarkError),
+    /// The first commit failed.
+    #[error("write to the store")]
+    Commit(#[from] store::StoreError),
+    /// The network cannot start.
+    #[error("start the network")]
+    Network(#[from] StartError),
+    /// A thread cannot start.
+    #[error("start a thread")]
+    Thread(#[source] std::io::Error),
+    /// No randomness can be had.
+    #[error("draw random bytes: {0}")]
+    Random(String),
+    /// A name is too long, or a label out of bounds.
+    #[error("make the cluster's first ops")]
+    Found(#[source] folkmoot_core::op::OpError),
+    /// The ticket is none.
+    #[error("read the ticket")]
+    Ticket(#[from] ParseTicketError),
+    /// The ticket is too old.
+    #[error("the ticket has expired; ask for a new one with `folkmoot invite`")]
+    TicketExpired,
+    /// The inviter could not be asked, or refused.
+    #[error("join through {inviter}")]
+    Join {
+        /// Whom the ticket names.
+        inviter: folkmoot_core::id::AuthorKey,
+        /// Why.
+        #[source]
+        source: JoinError,
+    },
+    /// The inviter answered with something else than a control log of the ticket's cluster.
+    #[error("the answer to the join request is not valid: {0}")]
+    JoinAnswer(String),
+}
+
+/// Draws random bytes from the operating system.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], OpenError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| OpenError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_listens_on_loopback_unless_told_otherwise() {
+        let config = NodeConfig::new("folder");
+        assert_eq!(config.p2p_listen.iter().map(ToString::to_string).collect::<Vec<_>>(), [LOOPBACK]);
+    }
+}

@@ -1,0 +1,215 @@
+//! Between the API's types and core's.
+
+use folkmoot_core::document::edit::{Edit as CoreEdit, EditError, EditErrorKind, EditFormat};
+use folkmoot_core::id::{CollectionName, DocId};
+use folkmoot_core::limits;
+use folkmoot_core::op::{FieldDeclaration, FieldKind};
+use folkmoot_core::replica::{
+    ActError, DocWrite, ItemStatus, Precondition as CorePrecondition, ReadError, WriteError, WriteItem,
+};
+
+use crate::api::{
+    CollectionSettings, Edit, Error, ErrorCode, FieldType, Heads, PatchKind, Precondition, Result, WriteStatus,
+};
+
+/// Turns an edit of the API into the write of one document. `new_id` makes an id where the client gave none.
+pub(super) fn write_item(
+    edit: Edit,
+    precondition: Precondition,
+    merge_onto: Option<Heads>,
+    new_id: impl FnOnce() -> Result<DocId>,
+) -> Result<WriteItem> {
+    let (doc, write, bytes, creates) = match edit {
+        Edit::Create { id, json } => {
+            let doc = id.map_or_else(new_id, Ok)?;
+            (doc, parse(EditFormat::Document, &json)?, json.len(), true)
+        }
+        Edit::Put { id, json } => (id, parse(EditFormat::Document, &json)?, json.len(), false),
+        Edit::Patch { id, patch } => {
+            let format = match patch.kind {
+                PatchKind::Merge => EditFormat::MergePatch,
+                PatchKind::JsonPatch => EditFormat::JsonPatch,
+                PatchKind::Edits => EditFormat::Ops,
+            };
+            (id, parse(format, &patch.body)?, patch.body.len(), false)
+        }
+        Edit::Delete { id } => (id, DocWrite::Delete, 0, false),
+    };
+    let precondition = if creates { CorePrecondition::Absent } else { core_precondition(precondition) };
+    let base = merge_onto.map(|heads| heads.as_slice().to_vec());
+    Ok(WriteItem { doc, write, precondition, base, bytes })
+}
+
+fn parse(format: EditFormat, text: &[u8]) -> Result<DocWrite> {
+    if text.len() > limits::JSON_BYTES_MAX {
+        return Err(Error::new(
+            ErrorCode::DocumentTooLarge,
+            format!("{} bytes of JSON, at most {} are allowed", text.len(), limits::JSON_BYTES_MAX),
+        ));
+    }
+    CoreEdit::parse(format, text).map(DocWrite::Edit).map_err(|error| {
+        let code = match format {
+            EditFormat::Document if error.kind == EditErrorKind::TooLarge => ErrorCode::InvalidDocument,
+            EditFormat::Document => ErrorCode::InvalidJson,
+            EditFormat::MergePatch | EditFormat::JsonPatch | EditFormat::Ops => ErrorCode::InvalidPatch,
+        };
+        edit_error(code, error)
+    })
+}
+
+fn edit_error(code: ErrorCode, error: EditError) -> Error {
+    let mut out = Error::new(code, error.reason.clone()).pointer(error.pointer.clone());
+    if let Some(hint) = error.hint {
+        out = out.hint(hint);
+    }
+    out
+}
+
+fn core_precondition(precondition: Precondition) -> CorePrecondition {
+    let lists = |heads: Vec<Heads>| heads.into_iter().map(|heads| heads.as_slice().to_vec()).collect();
+    match precondition {
+        Precondition::None => CorePrecondition::None,
+        Precondition::Exists => CorePrecondition::Exists,
+        Precondition::Absent => CorePrecondition::Absent,
+        Precondition::HeadsAre(heads) => CorePrecondition::HeadsAre(lists(heads)),
+        Precondition::HeadsAreNot(heads) => CorePrecondition::HeadsAreNot(lists(heads)),
+    }
+}
+
+/// Turns the failure of a write into the API's error. `creates` tells whether the document was to be new.
+pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
+    match error {
+        WriteError::NotAllowed(reason) => Error::new(ErrorCode::NotAllowed, reason),
+        WriteError::NotFound(doc) => not_found(&doc),
+        WriteError::Precondition { doc, heads } => {
+            let heads = heads.map(Heads::new);
+            if creates {
+                return Error::new(ErrorCode::AlreadyExists, format!("document {doc} exists already"))
+                    .hint("put replaces a document, patch changes it")
+                    .heads(heads);
+            }
+            let detail = match heads {
+                Some(_) => format!("document {doc} has another version than the precondition asks for"),
+                None => format!("document {doc} does not exist"),
+            };
+            Error::new(ErrorCode::PreconditionFailed, detail)
+                .hint("read the document again, or send the version you edited as Folkmoot-Base to merge")
+                .heads(heads)
+        }
+        WriteError::UnknownBase { doc, missing } => {
+            Error::new(ErrorCode::UnknownHeads, format!("document {doc} has no version with the change {missing}"))
+                .hint("read the document here and edit that version")
+        }
+        WriteError::Edit { doc, source } => {
+            let code = match source.kind {
+                EditErrorKind::TooLarge => ErrorCode::DocumentTooLarge,
+                EditErrorKind::UnknownBase => ErrorCode::UnknownHeads,
+                EditErrorKind::Engine => ErrorCode::Internal,
+                EditErrorKind::TypeMismatch if creates => ErrorCode::InvalidDocument,
+                _ => ErrorCode::PatchFailed,
+            };
+            let mut error = edit_error(code, source);
+            if code == ErrorCode::Internal {
+                error = error.hint(format!("document {doc}"));
+            }
+            error
+        }
+        WriteError::TooLarge { doc, bytes, max } => Error::new(
+            ErrorCode::DocumentTooLarge,
+            format!("document {doc} would have about {bytes} bytes, at most {max} are allowed"),
+        )
+        .hint("keep many small documents instead of one large one"),
+        WriteError::Invalid(what) if what.contains("dropped") => Error::new(ErrorCode::CollectionDropped, what),
+        WriteError::Invalid(what) => Error::new(ErrorCode::InvalidRequest, what),
+        WriteError::Busy => Error::new(ErrorCode::Busy, "too many writes are waiting")
+            .retry_after(std::time::Duration::from_millis(200)),
+        WriteError::NotReady(reason) => {
+            tracing::debug!(reason, "refused a write");
+            Error::new(ErrorCode::StoreFailed, "this node cannot persist and takes no writes")
+                .hint("write to another node; this one must be restarted")
+        }
+        WriteError::Unknown(reason) => {
+            tracing::debug!(reason, "a write has an unknown outcome");
+            Error::new(
+                ErrorCode::UnknownOutcome,
+                "the commit failed; whether the write is there is known after a restart",
+            )
+            .hint("retry with the same idempotency key, on any node")
+        }
+        WriteError::Damaged { doc, reason } => {
+            tracing::error!(%doc, reason, "a document cannot be loaded");
+            Error::new(ErrorCode::Damaged, format!("document {doc} cannot be loaded")).hint("run `folkmoot verify`")
+        }
+        other => Error::new(ErrorCode::Internal, "the write failed").with_source(other),
+    }
+}
+
+pub(super) fn not_found(doc: &DocId) -> Error {
+    Error::new(ErrorCode::DocumentNotFound, format!("document {doc} does not exist"))
+}
+
+pub(super) fn act_error(error: ActError) -> Error {
+    match error {
+        ActError::NotAllowed(reason) => Error::new(ErrorCode::NotAllowed, reason),
+        ActError::NoOwnerKey => Error::new(ErrorCode::NotAllowed, "the owner key is not on this node"),
+        ActError::Invalid(source) => Error::new(ErrorCode::InvalidSettings, format!("the act breaks a rule: {source}")),
+        ActError::NotReady(_) => Error::new(ErrorCode::NotReady, "this node takes no writes"),
+        ActError::Unknown(_) => Error::new(ErrorCode::UnknownOutcome, "the commit failed"),
+        other => Error::new(ErrorCode::Internal, "the act failed").with_source(other),
+    }
+}
+
+pub(super) fn read_error(error: ReadError) -> Error {
+    let code = match &error {
+        ReadError::Store(_) => ErrorCode::StoreFailed,
+        _ => ErrorCode::Damaged,
+    };
+    Error::new(code, "the store cannot be read").hint("run `folkmoot verify`").with_source(error)
+}
+
+pub(super) const fn status(status: ItemStatus) -> WriteStatus {
+    match status {
+        ItemStatus::Created => WriteStatus::Created,
+        ItemStatus::Updated => WriteStatus::Updated,
+        ItemStatus::Unchanged => WriteStatus::Unchanged,
+        ItemStatus::Deleted => WriteStatus::Deleted,
+    }
+}
+
+/// Turns settings into the act that sets them.
+pub(super) fn collection_act(
+    name: &CollectionName,
+    settings: &CollectionSettings,
+    dropped: bool,
+) -> folkmoot_core::op::Collection {
+    let kind = |field: FieldType| match field {
+        FieldType::Text => FieldKind::Text,
+        FieldType::Counter => FieldKind::Counter,
+        FieldType::Timestamp => FieldKind::Timestamp,
+        FieldType::Bytes => FieldKind::Bytes,
+    };
+    folkmoot_core::op::Collection {
+        name: name.clone(),
+        shards: settings.shards,
+        types: settings
+            .types
+            .iter()
+            .map(|(pointer, field)| FieldDeclaration { pointer: pointer.clone(), kind: kind(*field) })
+            .collect(),
+        dropped,
+    }
+}
+
+/// Turns a collection's act into its settings.
+pub(super) fn settings(config: &folkmoot_core::op::Collection) -> CollectionSettings {
+    let field = |kind: FieldKind| match kind {
+        FieldKind::Text => FieldType::Text,
+        FieldKind::Counter => FieldType::Counter,
+        FieldKind::Timestamp => FieldType::Timestamp,
+        FieldKind::Bytes => FieldType::Bytes,
+    };
+    CollectionSettings {
+        shards: config.shards,
+        types: config.types.iter().map(|declared| (declared.pointer.clone(), field(declared.kind))).collect(),
+    }
+}

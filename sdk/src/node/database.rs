@@ -1,0 +1,345 @@
+//! The node as a [`Database`].
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
+use folkmoot_core::op::request_id;
+use folkmoot_core::replica::{TxRef, WriteItem, WriteOutcome as CoreOutcome, WriteRequest};
+use futures_util::stream::BoxStream;
+use tokio::sync::oneshot;
+
+use super::convert::{status, write_error, write_item};
+use super::core_thread::{Command, wall_ms};
+use super::{Inner, Node, random};
+use crate::api::{
+    Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
+    Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, Invite,
+    InviteOptions, LinkRule, ListPage, ListQuery, PeerInfo, QuarantinePage, QuarantineQuery, ReadOptions, Readiness,
+    Result, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+};
+
+/// How long a write waits for its durability when the client does not say.
+const DURABILITY_WAIT: Duration = Duration::from_secs(5);
+/// The longest that it may wait.
+const DURABILITY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How often acknowledgements are looked at meanwhile.
+const DURABILITY_POLL: Duration = Duration::from_millis(5);
+
+/// A write ready for the replica.
+struct Prepared {
+    item: WriteItem,
+    creates: bool,
+    key: Option<IdempotencyKey>,
+}
+
+fn gone() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "the node is shutting down")
+}
+
+impl Inner {
+    /// Makes a time-ordered id; with an idempotency key the same one at every try, on every node.
+    fn new_id(&self, collection: &CollectionName, key: Option<&IdempotencyKey>) -> Result<DocId> {
+        let bytes: [u8; 16] = match key {
+            Some(key) => *request_id(collection, key.as_str()).as_bytes(),
+            None => {
+                let mut bytes: [u8; 16] =
+                    random().map_err(|error| Error::new(ErrorCode::Internal, format!("make an id: {error}")))?;
+                let time = wall_ms().to_be_bytes();
+                for (to, from) in bytes.iter_mut().zip(time.iter().skip(2)) {
+                    *to = *from;
+                }
+                bytes
+            }
+        };
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.parse().map_err(|_| Error::new(ErrorCode::Internal, "make an id"))
+    }
+
+    async fn prepare(&self, collection: &CollectionName, op: BulkOp) -> Result<Prepared> {
+        /// JSON beyond this is parsed on a thread for blocking calls.
+        const INLINE_BYTES_MAX: usize = 64 << 10;
+        let creates = matches!(op.edit, Edit::Create { .. });
+        let size = match &op.edit {
+            Edit::Create { json, .. } | Edit::Put { json, .. } => json.len(),
+            Edit::Patch { patch, .. } => patch.body.len(),
+            Edit::Delete { .. } => 0,
+        };
+        let BulkOp { mut edit, precondition, merge_onto, idempotency_key: key } = op;
+        if let Edit::Create { id: id @ None, .. } = &mut edit {
+            *id = Some(self.new_id(collection, key.as_ref())?);
+        }
+        let missing = || Err(Error::new(ErrorCode::Internal, "an edit without an id"));
+        let item = if size > INLINE_BYTES_MAX {
+            tokio::task::spawn_blocking(move || write_item(edit, precondition, merge_onto, missing))
+                .await
+                .map_err(|error| Error::new(ErrorCode::Internal, "parse the edit").with_source(error))??
+        } else {
+            write_item(edit, precondition, merge_onto, missing)?
+        };
+        Ok(Prepared { item, creates, key })
+    }
+
+    fn request(
+        &self,
+        collection: &CollectionName,
+        items: Vec<WriteItem>,
+        key: Option<&IdempotencyKey>,
+    ) -> WriteRequest {
+        let request = key.map(|key| request_id(collection, key.as_str()));
+        WriteRequest { collection: collection.clone(), principal: None, request, items }
+    }
+
+    async fn outcome(
+        &self,
+        outcome: CoreOutcome,
+        durability: Durability,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<WriteOutcome>> {
+        let reached = self.await_durability(outcome.tx, durability, timeout).await?;
+        let modified = Timestamp::from_millis(outcome.hlc.millis());
+        let items = outcome.items.into_iter().map(|item| WriteOutcome {
+            id: item.doc,
+            heads: Heads::new(item.heads),
+            status: status(item.status),
+            modified,
+            durability: reached,
+            session: None,
+        });
+        Ok(items.collect())
+    }
+
+    /// Waits until so many replicas hold a transaction durably, or the time is over.
+    async fn await_durability(
+        &self,
+        tx: Option<TxRef>,
+        durability: Durability,
+        timeout: Option<Duration>,
+    ) -> Result<DurabilityReached> {
+        let members = self.members().len().max(1);
+        let needed = match durability {
+            Durability::Local => return Ok(DurabilityReached::LOCAL),
+            Durability::Peers(n) => usize::from(n),
+            Durability::Majority => members / 2 + 1,
+            Durability::All => members,
+        };
+        let deadline = tokio::time::Instant::now() + timeout.unwrap_or(DURABILITY_WAIT).min(DURABILITY_WAIT_MAX);
+        loop {
+            let replicas = self
+                .core
+                .look(move |replica, _| tx.map_or(0, |tx| replica.acknowledged_by(&tx)))
+                .await
+                .map_err(|_| gone())?
+                + 1;
+            let late = tokio::time::Instant::now() >= deadline;
+            // What was there already is at least here; who else has it is not tracked any more.
+            if replicas >= needed || late || tx.is_none() {
+                let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+                return Ok(DurabilityReached {
+                    requested: durability,
+                    replicas: count(replicas),
+                    needed: count(needed),
+                });
+            }
+            tokio::time::sleep(DURABILITY_POLL).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Database for Node {
+    async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
+        Inner::check_session(options.session.as_ref())?;
+        self.inner.get(collection, id)
+    }
+
+    async fn write(&self, collection: &CollectionName, edit: Edit, options: &WriteOptions) -> Result<WriteOutcome> {
+        Inner::check_session(options.session.as_ref())?;
+        let inner = &self.inner;
+        let op = BulkOp {
+            edit,
+            precondition: options.precondition.clone(),
+            merge_onto: options.merge_onto.clone(),
+            idempotency_key: options.idempotency_key.clone(),
+        };
+        let Prepared { item, creates, key } = inner.prepare(collection, op).await?;
+        let request = inner.request(collection, vec![item], key.as_ref());
+        let (reply, answer) = oneshot::channel();
+        inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
+        let outcome = answer.await.map_err(|_| gone())?.map_err(|error| write_error(error, creates))?;
+        let outcomes = inner.outcome(outcome, options.durability, options.timeout).await?;
+        outcomes.into_iter().next().ok_or_else(|| Error::new(ErrorCode::Internal, "a write without an outcome"))
+    }
+
+    async fn bulk(
+        &self,
+        collection: &CollectionName,
+        edits: Vec<BulkOp>,
+        options: &BulkOptions,
+    ) -> Result<Vec<Result<WriteOutcome>>> {
+        Inner::check_session(options.session.as_ref())?;
+        if edits.len() > BulkOptions::EDITS_MAX {
+            return Err(Error::new(
+                ErrorCode::InvalidRequest,
+                format!("{} edits in one call, at most {} are allowed", edits.len(), BulkOptions::EDITS_MAX),
+            ));
+        }
+        match options.atomicity {
+            Atomicity::Each => self.bulk_each(collection, edits, options).await,
+            Atomicity::AllOrNothing => self.bulk_atomic(collection, edits, options).await,
+        }
+    }
+
+    async fn list(&self, collection: &CollectionName, query: &ListQuery) -> Result<ListPage> {
+        Inner::check_session(query.session.as_ref())?;
+        self.inner.list(collection, query).await
+    }
+
+    async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
+        self.inner.conflicts(collection, id).await
+    }
+
+    async fn collections(&self) -> Result<Vec<CollectionInfo>> {
+        self.inner.collections().await
+    }
+
+    async fn collection(&self, name: &CollectionName) -> Result<CollectionInfo> {
+        self.inner.collection(name).await
+    }
+
+    async fn configure(&self, name: &CollectionName, settings: CollectionSettings) -> Result<CollectionInfo> {
+        self.inner.configure(name, &settings, false).await?;
+        self.inner.collection(name).await
+    }
+
+    async fn drop_collection(&self, name: &CollectionName) -> Result<()> {
+        let info = self.inner.collection(name).await?;
+        self.inner.configure(name, &info.settings, true).await
+    }
+
+    async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {
+        self.changes_page(query).await
+    }
+
+    fn subscribe(&self, query: ChangesQuery) -> BoxStream<'static, Result<Change>> {
+        poll_changes(self.clone(), query)
+    }
+
+    async fn status(&self) -> Result<Status> {
+        self.inner.status().await
+    }
+
+    async fn readiness(&self) -> Result<Readiness> {
+        self.inner.readiness().await
+    }
+
+    async fn peers(&self) -> Result<Vec<PeerInfo>> {
+        self.inner.peers().await
+    }
+
+    async fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
+        self.inner.set_link(peer, rule)
+    }
+
+    async fn digests(&self) -> Result<Vec<ShardDigest>> {
+        self.inner.digests().await
+    }
+
+    async fn quarantine(&self, query: &QuarantineQuery) -> Result<QuarantinePage> {
+        self.inner.quarantine(query).await
+    }
+
+    async fn verify(&self) -> Result<VerifyReport> {
+        self.inner.verify().await
+    }
+
+    async fn invite(&self, options: &InviteOptions) -> Result<Invite> {
+        self.inner.invite(options)
+    }
+}
+
+impl Node {
+    async fn bulk_each(
+        &self,
+        collection: &CollectionName,
+        edits: Vec<BulkOp>,
+        options: &BulkOptions,
+    ) -> Result<Vec<Result<WriteOutcome>>> {
+        let inner = &self.inner;
+        let mut results: Vec<Option<Result<WriteOutcome>>> = Vec::with_capacity(edits.len());
+        let mut requests = Vec::new();
+        let mut places = Vec::new();
+        for (index, op) in edits.into_iter().enumerate() {
+            match inner.prepare(collection, op).await {
+                Ok(Prepared { item, creates, key }) => {
+                    requests.push(inner.request(collection, vec![item], key.as_ref()));
+                    places.push((index, creates));
+                    results.push(None);
+                }
+                Err(error) => results.push(Some(Err(error))),
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        inner.core.send(Command::WriteMany(requests, reply)).await.map_err(|_| gone())?;
+        let answers = answer.await.map_err(|_| gone())?;
+        for ((index, creates), answer) in places.into_iter().zip(answers) {
+            let result = match answer {
+                Ok(outcome) => inner
+                    .outcome(outcome, options.durability, options.timeout)
+                    .await
+                    .and_then(|list| list.into_iter().next().ok_or_else(gone)),
+                Err(error) => Err(write_error(error, creates)),
+            };
+            if let Some(slot) = results.get_mut(index) {
+                *slot = Some(result);
+            }
+        }
+        Ok(results.into_iter().map(|result| result.unwrap_or_else(|| Err(gone()))).collect())
+    }
+
+    async fn bulk_atomic(
+        &self,
+        collection: &CollectionName,
+        edits: Vec<BulkOp>,
+        options: &BulkOptions,
+    ) -> Result<Vec<Result<WriteOutcome>>> {
+        let inner = &self.inner;
+        if edits.len() > BulkOptions::ATOMIC_EDITS_MAX {
+            return Err(Error::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "{} edits in one atomic batch, at most {} are allowed",
+                    edits.len(),
+                    BulkOptions::ATOMIC_EDITS_MAX
+                ),
+            ));
+        }
+        if edits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut items = Vec::with_capacity(edits.len());
+        let mut request_key = None;
+        let mut creates = false;
+        for (index, op) in edits.into_iter().enumerate() {
+            let prepared = inner.prepare(collection, op).await.map_err(|error| {
+                Error::new(ErrorCode::AtomicFailed, format!("edit {index}: {}", error.detail()))
+                    .pointer(error.json_pointer().unwrap_or_default().to_owned())
+            })?;
+            creates |= prepared.creates;
+            // One transaction has one request: the first edit's key stands for all.
+            request_key = request_key.or(prepared.key);
+            items.push(prepared.item);
+        }
+        let request = inner.request(collection, items, request_key.as_ref());
+        let (reply, answer) = oneshot::channel();
+        inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
+        let outcome = answer.await.map_err(|_| gone())?.map_err(|error| {
+            let error = write_error(error, creates);
+            Error::new(ErrorCode::AtomicFailed, error.detail().to_owned())
+                .hint("nothing of the batch was written")
+                .heads(error.current_heads().cloned())
+        })?;
+        let outcomes = inner.outcome(outcome, options.durability, options.timeout).await?;
+        Ok(outcomes.into_iter().map(Ok).collect())
+    }
+}

@@ -1,0 +1,327 @@
+//! The embedded node: a replica, its store and its network in this process.
+
+mod config;
+mod convert;
+mod core_thread;
+mod database;
+mod directory;
+mod join;
+mod network;
+mod outbox;
+mod read;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use folkmoot_core::id::{AuthorKey, ClusterId};
+use folkmoot_core::keys::SecretKey;
+use folkmoot_core::replica::{Founding, Identity, Reader, Replica, ReplicaConfig, found_cluster};
+use folkmoot_core::store::watermark::{Mark, Recorded, Standing, WatermarkFile};
+use folkmoot_core::store::{Durability, FjallOptions, FjallStore};
+use folkmoot_net::{NetHandle, Network, NetworkConfig};
+use tokio::sync::watch;
+
+use config::random;
+pub use config::{DirectoryError, InitOptions, NodeConfig, OpenError, RecoveryKey};
+use core_thread::{Clock, Command, CoreHandle};
+use directory::{ClusterRecord, Directory, InviteRecord};
+use outbox::Outbox;
+
+/// An embedded node. Clones are handles to the same node, which runs until [`Node::shutdown`] or the end of its runtime.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    config: NodeConfig,
+    directory: Directory,
+    record: ClusterRecord,
+    node_key: SecretKey,
+    core: CoreHandle,
+    reader: Reader,
+    store: Arc<FjallStore>,
+    outbox: Arc<Outbox>,
+    net: OnceLock<NetHandle>,
+    member_keys: Mutex<BTreeSet<AuthorKey>>,
+    blocked: Mutex<BTreeSet<AuthorKey>>,
+    invites: Mutex<Vec<InviteRecord>>,
+    started: crate::api::Timestamp,
+    /// What the watermark said was missing at the start.
+    truncated: Vec<String>,
+    tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("data_dir", &self.inner.config.data_dir).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Returns whether the directory holds no cluster yet.
+    #[must_use]
+    pub fn is_new(data_dir: &Path) -> bool {
+        Directory::new(data_dir).is_empty()
+    }
+
+    /// Founds a cluster in a new data directory: owner key, node key, first bearer token, first ops. Returns the recovery
+    /// key, which is stored nowhere: show it once.
+    ///
+    /// # Errors
+    /// [`OpenError`], among others if there is a cluster in the directory already.
+    pub fn init(data_dir: &Path, options: &InitOptions) -> Result<RecoveryKey, OpenError> {
+        let directory = Directory::new(data_dir);
+        if !directory.is_empty() {
+            return Err(DirectoryError::Taken(data_dir.to_owned()).into());
+        }
+        directory.create()?;
+        let owner = SecretKey::from_seed(&random()?);
+        let node = SecretKey::from_seed(&random()?);
+        let recovery_seed: [u8; 32] = random()?;
+        let recovery = SecretKey::from_seed(&recovery_seed).author();
+        let recovery_hash = folkmoot_core::hash::hash(folkmoot_core::hash::Domain::RecoveryKey, &[recovery.as_bytes()]);
+        let founded = found_cluster(
+            Founding {
+                name: &options.cluster_name,
+                node_name: &options.node_name,
+                labels: options.labels.clone(),
+                owner: &owner,
+                node: &node,
+                recovery: vec![recovery_hash],
+            },
+            core_thread::wall_ms(),
+            &random()?,
+        )
+        .map_err(OpenError::Found)?;
+        directory.write_owner_key(&owner)?;
+        directory.write_node_key(&node)?;
+        directory.write_token(&random()?)?;
+        let identity = Identity {
+            node,
+            owner: Some(owner),
+            cluster: founded.cluster,
+            certificate: founded.certificate,
+            principal: founded.principal,
+        };
+        join::begin_store(&directory, identity, founded.ops)?;
+        directory.write_cluster(&ClusterRecord {
+            cluster: founded.cluster,
+            name: options.cluster_name.clone(),
+            node_name: options.node_name.clone(),
+            certificate: founded.certificate,
+            principal: founded.principal,
+            peers: Vec::new(),
+        })?;
+        Ok(RecoveryKey(format!("fmr_{}", folkmoot_core::id::OpId::new(recovery_seed))))
+    }
+
+    /// Joins a cluster with a ticket from `folkmoot invite`: makes a data directory with which a node can be opened.
+    ///
+    /// # Errors
+    /// [`OpenError`], among others if the inviter cannot be reached or refuses.
+    pub async fn join(
+        data_dir: &Path,
+        ticket: &str,
+        name: &str,
+        labels: Vec<(String, String)>,
+    ) -> Result<ClusterId, OpenError> {
+        join::join(data_dir, ticket, name, labels).await
+    }
+
+    /// Opens the node of a data directory and starts it: from here on it replicates. Must be called within a tokio
+    /// runtime, on which its tasks run.
+    ///
+    /// # Errors
+    /// [`OpenError`], by what is wrong.
+    pub async fn open(config: NodeConfig) -> Result<Self, OpenError> {
+        let directory = Directory::new(&config.data_dir);
+        let record = directory.cluster()?;
+        let node_key = directory.node_key()?;
+        let owner = directory.owner_key()?;
+        let options = FjallOptions { cache_bytes: config.block_cache_bytes, ..FjallOptions::default() };
+        let path = directory.store();
+        // Opening replays the journal: seconds at worst, not for a thread of the runtime.
+        let store = tokio::task::spawn_blocking(move || FjallStore::open(&path, options))
+            .await
+            .map_err(|error| OpenError::Thread(std::io::Error::other(error)))??;
+        let store = Arc::new(store);
+        let clock = Clock::start();
+        let identity = Identity {
+            node: node_key.clone(),
+            owner,
+            cluster: record.cluster,
+            certificate: record.certificate,
+            principal: record.principal,
+        };
+        let replica_config =
+            ReplicaConfig { document_cache_bytes: config.document_cache_bytes, ..ReplicaConfig::default() };
+        let replica = Replica::open(replica_config, identity, store.clone(), &random()?, clock.now())?;
+        let (watermark, truncated) = open_watermark(&directory, &replica)?;
+        let reader = Reader::new(store.clone());
+        let feed = reader.feed_end().unwrap_or(0);
+        let outbox = Arc::new(Outbox::default());
+        let start = core_thread::Start {
+            replica,
+            store: store.clone(),
+            watermark,
+            outbox: outbox.clone(),
+            clock,
+            seed: Vec::new(),
+            feed,
+        };
+        let (core, notices, thread) = core_thread::spawn(start).map_err(OpenError::Thread)?;
+        let mut net_config = NetworkConfig::new(node_key.clone(), record.cluster);
+        net_config.listen = config.p2p_listen.clone();
+        net_config.external = config.p2p_external.clone();
+        net_config.discovery = config.discovery;
+        net_config.bootstrap = config.bootstrap.iter().map(|address| (None, address.clone())).collect();
+        for peer in &record.peers {
+            if let Ok(address) = peer.address.parse() {
+                net_config.bootstrap.push((Some(peer.key), address));
+            }
+        }
+        let (net, events) = Network::start(net_config)?;
+        outbox.connect(net.clone());
+        let invites = directory.invites()?;
+        let inner = Arc::new(Inner {
+            config,
+            directory,
+            record,
+            node_key,
+            core,
+            reader,
+            store,
+            outbox,
+            net: OnceLock::from(net.clone()),
+            member_keys: Mutex::default(),
+            blocked: Mutex::default(),
+            invites: Mutex::new(invites),
+            started: crate::api::Timestamp::now(),
+            truncated,
+            tasks: Mutex::default(),
+            thread: Mutex::new(Some(thread)),
+        });
+        let tasks = vec![
+            tokio::spawn(inner.clone().pump_events(net.clone(), events)),
+            tokio::spawn(inner.clone().pump_notices(net, notices)),
+            tokio::spawn(inner.clone().watch_door()),
+            tokio::spawn(inner.clone().tell_metrics()),
+        ];
+        *lock(&inner.tasks) = tasks;
+        Ok(Self { inner })
+    }
+
+    /// Ends the node: what was acknowledged is on the disk already, what waits is committed, peers are told.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        if let Some(net) = inner.net.get() {
+            net.shutdown().await;
+        }
+        // An error means that the thread has ended already.
+        let _ = inner.core.send(Command::Stop).await;
+        let thread = lock(&inner.thread).take();
+        if let Some(thread) = thread {
+            // The thread's own panic was reported by its hook.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        for task in lock(&inner.tasks).drain(..) {
+            task.abort();
+        }
+    }
+
+    /// Returns once the node cannot persist any more, with the reason: the process should end and be started again.
+    pub async fn halted(&self) -> String {
+        let mut halted = self.inner.core.halted.clone();
+        match halted.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the node's thread has ended".to_owned(),
+        }
+    }
+
+    /// Returns the node's key.
+    #[must_use]
+    pub fn key(&self) -> AuthorKey {
+        self.inner.node_key.author()
+    }
+
+    /// Returns the addresses at which other nodes reach this one, each with the node's peer id at its end.
+    #[must_use]
+    pub fn p2p_addresses(&self) -> Vec<String> {
+        self.inner.p2p_addresses()
+    }
+
+    /// Looks for another member at an address, now and whenever none is known to be there.
+    ///
+    /// # Errors
+    /// The address in words, if there are too many already.
+    pub fn dial(&self, address: &folkmoot_net::Multiaddr) -> Result<(), String> {
+        let Some(net) = self.inner.net.get() else { return Err("the network is not up".to_owned()) };
+        net.dial(address).map_err(|error| error.to_string())
+    }
+
+    /// Returns a watch on the place that the feed of changes has reached.
+    pub(crate) fn feed(&self) -> watch::Receiver<u64> {
+        self.inner.core.feed.clone()
+    }
+}
+
+impl Inner {
+    fn invites(&self) -> Vec<InviteRecord> {
+        lock(&self.invites).clone()
+    }
+
+    fn p2p_addresses(&self) -> Vec<String> {
+        let Some(net) = self.net.get() else { return Vec::new() };
+        let peer = folkmoot_net::identity::peer_id(&self.node_key.author());
+        let addresses = self.config.p2p_external.iter().cloned().chain(net.listen_addrs());
+        addresses
+            .map(|address| match &peer {
+                Some(peer) => format!("{address}/p2p/{peer}"),
+                None => address.to_string(),
+            })
+            .collect()
+    }
+}
+
+/// What these mutexes guard is whole between any two statements, so a panic elsewhere does not damage it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the watermark and compares it with the store: what it has seen and the store lacks was acknowledged and is lost
+/// here. Peers give it back, and the new session of this start keeps the sequence numbers from being used twice.
+fn open_watermark(directory: &Directory, replica: &Replica) -> Result<(WatermarkFile, Vec<String>), OpenError> {
+    let (file, recorded) = WatermarkFile::open(&directory.watermark(), replica.epoch(), Durability::Synced)?;
+    let mut truncated = Vec::new();
+    match recorded {
+        Recorded::Nothing => {}
+        Recorded::Damaged => truncated.push("the watermark file is damaged".to_owned()),
+        Recorded::Marks { watermark, .. } => {
+            let head = |stream: &folkmoot_core::id::StreamId| {
+                Ok::<_, std::convert::Infallible>(replica.own_head(stream).map(|(seq, op)| Mark { seq, op }))
+            };
+            match watermark.compare(replica.epoch(), head) {
+                Ok(Standing::Whole { .. }) => {}
+                Ok(Standing::Lost(lost)) => truncated.extend(lost.iter().map(|lost| {
+                    let found = lost.found.map_or(0, |mark| mark.seq);
+                    format!("stream {} ends at {found}, {} was acknowledged", lost.stream, lost.expected.seq)
+                })),
+                Ok(Standing::OtherEpoch { recorded }) => {
+                    truncated.push(format!("the watermark belongs to another store ({recorded})"));
+                }
+                Err(never) => match never {},
+            }
+        }
+    }
+    if !truncated.is_empty() {
+        tracing::error!(?truncated, "acknowledged writes are missing from the store; they are fetched back from peers");
+        metrics::counter!("folkmoot_store_log_truncations_total").increment(1);
+    }
+    Ok((file, truncated))
+}

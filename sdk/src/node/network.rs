@@ -1,0 +1,189 @@
+//! Between the network and the replica: events in, members and links out, addresses told around.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use folkmoot_core::id::AuthorKey;
+use folkmoot_core::keys::{PublicKey, Signature};
+use folkmoot_core::op::codec;
+use folkmoot_core::replication::Input as NetInput;
+use folkmoot_net::limits::BEACON_BYTES_MAX;
+use folkmoot_net::{DisconnectReason, JoinDoor, Multiaddr, NetEvent, NetEvents, NetHandle};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::Inner;
+use super::core_thread::{Command, Notice, wall_ms};
+use super::directory::InviteRecord;
+
+/// How often a node tells where it is.
+const BEACON_INTERVAL: Duration = Duration::from_secs(15);
+/// Beacons older or newer than this are not believed: their addresses may be long gone.
+const BEACON_AGE_MAX_MS: u64 = 300_000;
+/// Addresses in a beacon.
+const BEACON_ADDRESSES_MAX: usize = 8;
+/// What precedes the signed content of a beacon.
+const BEACON_CONTEXT: &[u8] = b"folkmoot/1/beacon";
+/// How long a peer that broke the protocol stays out.
+const BAN: Duration = Duration::from_secs(600);
+
+/// Where a node is, signed by it.
+#[derive(Serialize, Deserialize)]
+struct Beacon {
+    key: AuthorKey,
+    #[serde(with = "serde_bytes")]
+    content: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    signature: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BeaconContent {
+    cluster: folkmoot_core::id::ClusterId,
+    time_ms: u64,
+    addresses: Vec<String>,
+}
+
+impl Inner {
+    /// Carries events of the network to the replica until the network ends.
+    pub(super) async fn pump_events(self: Arc<Self>, net: NetHandle, mut events: NetEvents) {
+        while let Some(event) = events.recv().await {
+            let input = match event {
+                NetEvent::PeerUp { peer, address, .. } => {
+                    tracing::info!(%peer, %address, "connected");
+                    NetInput::PeerUp { peer }
+                }
+                NetEvent::PeerDown { peer, reason } => {
+                    tracing::info!(%peer, ?reason, "disconnected");
+                    self.outbox.forget(peer);
+                    NetInput::PeerDown { peer }
+                }
+                NetEvent::Frame { peer, lane, bytes } => NetInput::Frame { peer, lane, bytes },
+                NetEvent::Writable { peer, lane } => {
+                    self.outbox.writable(peer, lane);
+                    continue;
+                }
+                NetEvent::Beacon { bytes, .. } => {
+                    self.read_beacon(&net, &bytes);
+                    continue;
+                }
+                NetEvent::Join(request) => {
+                    tokio::spawn(self.clone().answer_join(request));
+                    continue;
+                }
+                NetEvent::Listening(address) => {
+                    tracing::debug!(%address, "listening for peers");
+                    self.tell_where(&net);
+                    continue;
+                }
+                NetEvent::Restarted => {
+                    tracing::error!("the network was restarted after a panic");
+                    continue;
+                }
+                _ => continue,
+            };
+            let came_up = matches!(input, NetInput::PeerUp { .. });
+            if self.core.send(Command::Net(input)).await.is_err() {
+                return;
+            }
+            if came_up {
+                self.tell_where(&net);
+            }
+        }
+    }
+
+    /// Carries what the replica says about peers to the network, and tells where this node is from time to time.
+    pub(super) async fn pump_notices(self: Arc<Self>, net: NetHandle, mut notices: mpsc::UnboundedReceiver<Notice>) {
+        let mut beacon = tokio::time::interval(BEACON_INTERVAL);
+        loop {
+            tokio::select! {
+                notice = notices.recv() => match notice {
+                    None => return,
+                    Some(Notice::Members(members)) => {
+                        *super::lock(&self.member_keys) = members.clone();
+                        net.set_members(members);
+                    }
+                    Some(Notice::Disconnect(peer, reason)) => {
+                        tracing::warn!(%peer, reason, "disconnecting");
+                        if reason.contains("Misbehaved") {
+                            net.ban(peer, BAN);
+                        }
+                        // A network that is busy or gone cuts the session anyway.
+                        let _ = net.disconnect(peer, DisconnectReason::Requested);
+                    }
+                },
+                _ = beacon.tick() => self.tell_where(&net),
+            }
+        }
+    }
+
+    fn tell_where(&self, net: &NetHandle) {
+        let addresses: Vec<String> = self
+            .config
+            .p2p_external
+            .iter()
+            .cloned()
+            .chain(net.listen_addrs())
+            .map(|address| address.to_string())
+            .take(BEACON_ADDRESSES_MAX)
+            .collect();
+        if addresses.is_empty() {
+            return;
+        }
+        let content = BeaconContent { cluster: self.record.cluster, time_ms: wall_ms(), addresses };
+        let content = codec::encode(&content);
+        let signature = self.node_key.sign(BEACON_CONTEXT, &content);
+        let beacon = Beacon { key: self.node_key.author(), content, signature: signature.as_bytes().to_vec() };
+        // Best effort: the next one comes soon.
+        let _ = net.publish_beacon(Bytes::from(codec::encode(&beacon)));
+    }
+
+    /// Learns where a member is. A beacon of somebody else than its signer, or of no member, is nothing.
+    fn read_beacon(&self, net: &NetHandle, bytes: &[u8]) {
+        let Ok(beacon) = codec::decode::<Beacon>(bytes, BEACON_BYTES_MAX) else { return };
+        let Ok(signature) = <[u8; 64]>::try_from(&*beacon.signature) else { return };
+        let Some(key) = PublicKey::new(&beacon.key) else { return };
+        if beacon.key == self.node_key.author()
+            || !self.members().contains(&beacon.key)
+            || !key.verify(BEACON_CONTEXT, &beacon.content, &Signature::new(signature))
+        {
+            return;
+        }
+        let Ok(content) = codec::decode::<BeaconContent>(&beacon.content, BEACON_BYTES_MAX) else { return };
+        if content.cluster != self.record.cluster || content.time_ms.abs_diff(wall_ms()) > BEACON_AGE_MAX_MS {
+            return;
+        }
+        for address in content.addresses.iter().take(BEACON_ADDRESSES_MAX) {
+            if let Ok(address) = address.parse::<Multiaddr>() {
+                // No room means that enough addresses are known.
+                let _ = net.add_address(beacon.key, &address);
+            }
+        }
+    }
+
+    /// Opens the door to strangers while an invitation is good, and closes it after.
+    pub(super) fn refresh_door(&self, invites: &[InviteRecord]) {
+        let now = wall_ms();
+        let open = invites.iter().any(|invite| invite.expires_ms > now && invite.uses > 0);
+        if let Some(net) = self.net.get() {
+            net.set_join_door(if open { JoinDoor::Open } else { JoinDoor::Closed });
+        }
+    }
+
+    /// Closes the door when the last invitation has expired.
+    pub(super) async fn watch_door(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tick.tick().await;
+            let invites = self.invites();
+            self.refresh_door(&invites);
+        }
+    }
+
+    /// Returns the members as last told by the replica.
+    pub(super) fn members(&self) -> BTreeSet<AuthorKey> {
+        super::lock(&self.member_keys).clone()
+    }
+}

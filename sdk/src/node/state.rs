@@ -1,0 +1,414 @@
+//! What the node tells about itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use folkmoot_core::hlc::Hlc;
+use folkmoot_core::id::{AuthorKey, CollectionName};
+use folkmoot_core::replica::{ShardInfo, TxState};
+use folkmoot_core::store::Store as _;
+
+use super::convert::{act_error, collection_act, read_error, settings};
+use super::core_thread::wall_ms;
+use super::directory::InviteRecord;
+use super::{Inner, lock, random};
+use crate::api::{
+    CollectionInfo, CollectionSettings, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule, PeerInfo,
+    PeerState, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, ShardDigest, Status, StoreState,
+    Timestamp, VerifyReport,
+};
+use folkmoot_core::replica::{ActRequest, Signer};
+
+/// Ops that may wait to be applied in a node that calls itself ready.
+const READY_UNAPPLIED_MAX: u64 = 10_000;
+/// How often metrics of state are brought up to date.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+/// Tickets that are good at the same time.
+const INVITES_MAX: usize = 1_000;
+
+fn gone() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "the node is shutting down")
+}
+
+impl Inner {
+    async fn shards(&self) -> Result<Vec<ShardInfo>> {
+        self.read_on_thread(folkmoot_core::replica::Reader::shards).await?.map_err(read_error)
+    }
+
+    pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>> {
+        let configs = self
+            .core
+            .look(|replica, _| replica.authority().collections().into_iter().map(|c| c.config).collect::<Vec<_>>())
+            .await
+            .map_err(|_| gone())?;
+        let mut infos: BTreeMap<CollectionName, CollectionInfo> = BTreeMap::new();
+        let dropped: BTreeSet<CollectionName> =
+            configs.iter().filter(|config| config.dropped).map(|config| config.name.clone()).collect();
+        for config in &configs {
+            let info = CollectionInfo { name: config.name.clone(), settings: settings(config), documents: 0, bytes: 0 };
+            infos.insert(config.name.clone(), info);
+        }
+        for shard in self.shards().await? {
+            if shard.shard.is_control() {
+                continue;
+            }
+            let info = infos.entry(shard.shard.collection.clone()).or_insert_with(|| CollectionInfo {
+                name: shard.shard.collection.clone(),
+                settings: CollectionSettings::default(),
+                documents: 0,
+                bytes: 0,
+            });
+            info.documents += shard.documents;
+            info.bytes += shard.bytes;
+        }
+        infos.retain(|name, _| !dropped.contains(name));
+        Ok(infos.into_values().collect())
+    }
+
+    pub(super) async fn collection(&self, name: &CollectionName) -> Result<CollectionInfo> {
+        let found = self.collections().await?.into_iter().find(|info| info.name == *name);
+        found.ok_or_else(|| {
+            Error::new(ErrorCode::CollectionNotFound, format!("collection {name} does not exist"))
+                .hint("a first write makes it")
+        })
+    }
+
+    pub(super) async fn configure(
+        &self,
+        name: &CollectionName,
+        wanted: &CollectionSettings,
+        dropped: bool,
+    ) -> Result<()> {
+        if name.is_system() {
+            return Err(Error::new(ErrorCode::NotAllowed, "system collections cannot be configured"));
+        }
+        if let Ok(now) = self.collection(name).await
+            && now.settings.shards != wanted.shards
+            && !dropped
+        {
+            return Err(Error::new(
+                ErrorCode::InvalidSettings,
+                format!("collection {name} has {} shards, which is fixed at its creation", now.settings.shards),
+            )
+            .pointer("/shards"));
+        }
+        let act = folkmoot_core::op::Act::Collection(collection_act(name, wanted, dropped));
+        self.act(Signer::Node, ActRequest::One(act)).await.map(|_| ()).map_err(act_error)
+    }
+
+    pub(super) async fn readiness(&self) -> Result<Readiness> {
+        let mut reasons = Vec::new();
+        if let Some(reason) = self.core.halted.borrow().clone() {
+            reasons.push(format!("the store cannot persist: {reason}"));
+        }
+        let look = self.core.look(|replica, _| (replica.unapplied(), replica.authority().rules().can_judge())).await;
+        match look {
+            Err(_) => reasons.push("the node is shutting down".to_owned()),
+            Ok((unapplied, can_judge)) => {
+                if unapplied > READY_UNAPPLIED_MAX {
+                    reasons.push(format!("{unapplied} ops are stored and not yet applied"));
+                }
+                if !can_judge {
+                    reasons.push("the cluster's rules are newer than this program; upgrade it".to_owned());
+                }
+            }
+        }
+        Ok(Readiness { ready: reasons.is_empty(), reasons })
+    }
+
+    pub(super) async fn status(&self) -> Result<Status> {
+        let shards = self.shards().await?;
+        let looked = self
+            .core
+            .look(|replica, _| {
+                let now = Hlc::new(wall_ms(), 0);
+                let members = replica.authority().members(now).len();
+                (members, replica.unapplied(), replica.tx_states().clone())
+            })
+            .await
+            .map_err(|_| gone())?;
+        let (members, ops_unapplied, states) = looked;
+        let count = |wanted: &[TxState]| wanted.iter().filter_map(|state| states.get(state)).sum();
+        let usage = self.store.usage().map(|usage| usage.disk_bytes + usage.journal_bytes).unwrap_or_default();
+        let net = self.net.get();
+        let halted = self.core.halted.borrow().is_some();
+        Ok(Status {
+            node: self.node_key.author(),
+            peer_id: folkmoot_net::identity::peer_id(&self.node_key.author())
+                .map(|peer| peer.to_string())
+                .unwrap_or_default(),
+            cluster: self.record.cluster,
+            cluster_name: self.record.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            readiness: self.readiness().await?,
+            store: if halted { StoreState::Failed } else { StoreState::Healthy },
+            store_bytes: usage,
+            collections: self.collections().await?.len() as u64,
+            documents: shards.iter().map(|shard| shard.documents).sum(),
+            ops: shards.iter().map(|shard| shard.ops).sum(),
+            ops_unapplied,
+            ops_deferred: count(&[TxState::Waiting, TxState::Deferred]),
+            quarantined: count(&[
+                TxState::NotAllowed,
+                TxState::BadChange,
+                TxState::AfterRevocation,
+                TxState::Duplicate,
+                TxState::Forked,
+                TxState::Held,
+            ]),
+            members: u32::try_from(members).unwrap_or(u32::MAX),
+            peers_connected: net.map_or(0, |net| u32::try_from(net.peers().len()).unwrap_or(u32::MAX)),
+            p2p: self.p2p_addresses(),
+        })
+    }
+
+    pub(super) async fn peers(&self) -> Result<Vec<PeerInfo>> {
+        let (members, engine) = self
+            .core
+            .look(|replica, _| (replica.authority().members(Hlc::new(wall_ms(), 0)), replica.engine().peers()))
+            .await
+            .map_err(|_| gone())?;
+        let connected = self.net.get().map(folkmoot_net::NetHandle::peers).unwrap_or_default();
+        let blocked = lock(&self.blocked).clone();
+        let own = self.node_key.author();
+        let now = Timestamp::now();
+        let infos = members.into_iter().filter(|member| member.key != own).map(|member| {
+            let link = connected.iter().find(|peer| peer.peer == member.key);
+            let sync = engine.iter().find(|peer| peer.peer == member.key);
+            let state = match link {
+                _ if blocked.contains(&member.key) => PeerState::Blocked,
+                Some(_) => PeerState::Connected,
+                None => PeerState::Disconnected,
+            };
+            let mut labels = member.labels.clone();
+            if !member.name.is_empty() {
+                labels.insert("name".to_owned(), member.name.clone());
+            }
+            PeerInfo {
+                node: member.key,
+                peer_id: folkmoot_net::identity::peer_id(&member.key).map(|peer| peer.to_string()).unwrap_or_default(),
+                labels,
+                state,
+                addresses: link.map(|link| link.address.to_string()).into_iter().collect(),
+                ops_behind: sync.map(|sync| sync.ops_ahead),
+                ops_ahead: sync.map(|sync| sync.ops_behind),
+                in_sync: sync.filter(|sync| sync.is_equal).map(|_| now),
+                last_seen: link.map(|_| now),
+                rtt_ms: link.map(|link| link.rtt.as_secs_f64() * 1_000.0),
+            }
+        });
+        Ok(infos.collect())
+    }
+
+    pub(super) fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
+        if !self.members().contains(peer) || *peer == self.node_key.author() {
+            return Err(Error::new(ErrorCode::PeerNotFound, format!("{peer} is not another member of the cluster")));
+        }
+        let mut blocked = lock(&self.blocked);
+        match rule {
+            LinkRule::Blocked => blocked.insert(*peer),
+            LinkRule::Open => blocked.remove(peer),
+        };
+        if let Some(net) = self.net.get() {
+            net.set_blocked(blocked.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn digests(&self) -> Result<Vec<ShardDigest>> {
+        let ops: BTreeMap<_, _> = self
+            .core
+            .look(|replica, _| {
+                replica.engine().digests().map(|(shard, digest)| (shard.clone(), digest)).collect::<BTreeMap<_, _>>()
+            })
+            .await
+            .map_err(|_| gone())?;
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digests = self.shards().await?.into_iter().map(|info| ShardDigest {
+            ops_digest: ops.get(&info.shard).map(|digest| hex(&digest.to_bytes())).unwrap_or_default(),
+            state_digest: hex(&info.digest.to_bytes()),
+            ops: info.ops,
+            documents: info.documents,
+            ops_unapplied: info.unapplied,
+            shard: info.shard.index,
+            of: info.shard.of,
+            collection: info.shard.collection,
+        });
+        Ok(digests.collect())
+    }
+
+    pub(super) async fn quarantine(&self, query: &QuarantineQuery) -> Result<QuarantinePage> {
+        let after = match &query.after {
+            None => None,
+            Some(cursor) => Some(unhex(cursor.as_str()).ok_or_else(|| {
+                Error::new(ErrorCode::InvalidCursor, "`after` is not a cursor of this list")
+                    .hint("pass the `next` of the page before, as it is")
+            })?),
+        };
+        let limit = query.limit();
+        let cluster = self.record.cluster;
+        let (items, last, full) = self
+            .read_on_thread(move |reader| {
+                let records = reader.transactions(after.as_deref(), limit)?;
+                let full = records.len() == limit;
+                let last = records.last().map(|(key, _)| key.clone());
+                let items = records
+                    .into_iter()
+                    .map(|(_, record)| {
+                        let op = reader.op(&record.tx, cluster)?;
+                        let header = op.as_ref().map(|op| op.header());
+                        let transaction = header.and_then(|h| h.transactions().get(usize::from(record.tx.tx)));
+                        Ok(Quarantined {
+                            op: record.tx.op,
+                            transaction: u32::from(record.tx.tx),
+                            author: header.map_or(AuthorKey::ZERO, |header| header.author),
+                            collection: record.shard.collection.clone(),
+                            documents: transaction
+                                .map(|t| t.changes.iter().map(|change| change.doc.clone()).collect())
+                                .unwrap_or_default(),
+                            verdict: record.state.name().to_owned(),
+                            reason: record.reason,
+                            made: Timestamp::from_millis(record.hlc.millis()),
+                        })
+                    })
+                    .collect::<std::result::Result<Vec<_>, folkmoot_core::replica::ReadError>>()?;
+                Ok::<_, folkmoot_core::replica::ReadError>((items, last, full))
+            })
+            .await?
+            .map_err(read_error)?;
+        let next = last
+            .filter(|_| full)
+            .map(|key| Cursor::from_text(&key.iter().map(|byte| format!("{byte:02x}")).collect::<String>()));
+        Ok(QuarantinePage { items, next })
+    }
+
+    pub(super) async fn verify(&self) -> Result<VerifyReport> {
+        let cluster = self.record.cluster;
+        let started = std::time::Instant::now();
+        let found =
+            self.on_large_stack(move |reader| folkmoot_core::replica::verify(reader.store(), cluster, |_| {})).await?;
+        let mut report = VerifyReport {
+            streams: found.streams,
+            ops: found.ops,
+            documents: found.documents,
+            elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            damage: Vec::new(),
+            damage_total: 0,
+        };
+        for damage in found.damage {
+            report.push(Damage { what: damage.what.to_owned(), place: damage.place, detail: damage.detail });
+        }
+        report.damage_total = report.damage_total.max(found.damage_total);
+        for lost in &self.truncated {
+            report.push(Damage { what: "watermark".to_owned(), place: "own streams".to_owned(), detail: lost.clone() });
+        }
+        Ok(report)
+    }
+
+    pub(super) fn invite(&self, options: &InviteOptions) -> Result<Invite> {
+        let failed = |what: String| Error::new(ErrorCode::Internal, format!("make a ticket: {what}"));
+        let Some(net) = self.net.get() else { return Err(failed("the network is not up".to_owned())) };
+        let addresses: Vec<_> = self.config.p2p_external.iter().cloned().chain(net.listen_addrs()).collect();
+        if addresses.is_empty() {
+            return Err(Error::new(ErrorCode::NotReady, "this node listens on no address that a newcomer could reach")
+                .hint("start it with --p2p-listen"));
+        }
+        if options.uses == 0 || options.expires.is_zero() {
+            return Err(Error::new(ErrorCode::InvalidParameter, "a ticket needs at least one use and some time"));
+        }
+        let secret: [u8; 16] = random().map_err(|error| failed(error.to_string()))?;
+        let expires_ms = wall_ms().saturating_add(u64::try_from(options.expires.as_millis()).unwrap_or(u64::MAX));
+        let ticket = folkmoot_net::Ticket {
+            cluster: self.record.cluster,
+            inviter: self.node_key.author(),
+            addresses,
+            secret,
+            expires_ms,
+        };
+        let mut invites = lock(&self.invites);
+        invites.retain(|invite| invite.expires_ms > wall_ms());
+        if invites.len() >= INVITES_MAX {
+            return Err(Error::new(ErrorCode::Busy, "too many tickets are good already"));
+        }
+        invites.push(InviteRecord {
+            secret_hash: super::join::secret_hash(&secret),
+            expires_ms,
+            uses: options.uses,
+            role: options.role.clone(),
+        });
+        self.directory.write_invites(&invites).map_err(|error| failed(error.to_string()))?;
+        self.refresh_door(&invites);
+        Ok(Invite { ticket: ticket.to_string(), expires: Timestamp::from_millis(expires_ms), uses: options.uses })
+    }
+
+    /// Keeps the metrics of state up to date.
+    pub(super) async fn tell_metrics(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(METRICS_INTERVAL);
+        loop {
+            tick.tick().await;
+            let looked = self
+                .core
+                .look(|replica, committer| {
+                    (
+                        replica.counters(),
+                        replica.unapplied(),
+                        replica.tx_states().clone(),
+                        replica.loaded_documents(),
+                        replica.engine().peers(),
+                        replica.engine().counters(),
+                        committer.figures(),
+                    )
+                })
+                .await;
+            let Ok((counters, unapplied, states, loaded, peers, engine, figures)) = looked else { return };
+            metrics::counter!("folkmoot_ops_signed_total").absolute(counters.ops_signed);
+            metrics::counter!("folkmoot_ops_ingested_total").absolute(counters.ops_ingested);
+            metrics::counter!("folkmoot_transactions_applied_total").absolute(counters.transactions_applied);
+            metrics::counter!("folkmoot_documents_loaded_total").absolute(counters.documents_loaded);
+            metrics::counter!("folkmoot_documents_rebuilt_total").absolute(counters.documents_rebuilt);
+            metrics::counter!("folkmoot_views_written_total").absolute(counters.views_written);
+            metrics::counter!("folkmoot_forks_total").absolute(counters.forks);
+            metrics::counter!("folkmoot_replication_pulls_total").absolute(engine.pulls_sent);
+            metrics::counter!("folkmoot_replication_pulls_timed_out_total").absolute(engine.pulls_timed_out);
+            metrics::counter!("folkmoot_replication_pushes_total").absolute(engine.pushes_sent);
+            metrics::counter!("folkmoot_replication_pushes_dropped_total").absolute(engine.pushes_dropped);
+            gauge("folkmoot_ops_unapplied", unapplied);
+            gauge("folkmoot_documents_cached", loaded.0 as u64);
+            gauge("folkmoot_documents_cached_bytes", loaded.1 as u64);
+            for state in TxState::ALL {
+                let count = states.get(&state).copied().unwrap_or_default();
+                metrics::gauge!("folkmoot_transactions_pending", "state" => state.name()).set(to_f64(count));
+            }
+            gauge("folkmoot_peers_connected", peers.len() as u64);
+            gauge("folkmoot_peers_equal", peers.iter().filter(|peer| peer.is_equal).count() as u64);
+            gauge("folkmoot_replication_ops_behind", peers.iter().map(|peer| peer.ops_behind).max().unwrap_or(0));
+            gauge("folkmoot_replication_ops_ahead", peers.iter().map(|peer| peer.ops_ahead).max().unwrap_or(0));
+            gauge("folkmoot_store_commit_queue", figures.queued as u64);
+            gauge("folkmoot_store_commit_queue_bytes", figures.queued_bytes as u64);
+            metrics::counter!("folkmoot_store_committed_bytes_total").absolute(figures.bytes);
+            metrics::counter!("folkmoot_store_commit_failures_total").absolute(figures.failures);
+            let ready = self.readiness().await.is_ok_and(|readiness| readiness.ready);
+            gauge("folkmoot_ready", u64::from(ready));
+        }
+    }
+}
+
+fn gauge(name: &'static str, value: u64) {
+    metrics::gauge!(name).set(to_f64(value));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts beyond 2^53 need not be exact")]
+const fn to_f64(value: u64) -> f64 {
+    value as f64
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    /// A key of the quarantine has 34 bytes.
+    const CHARS_MAX: usize = 128;
+    if text.len() > CHARS_MAX || !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len() / 2).map(|at| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()).collect()
+}
