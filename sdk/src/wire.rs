@@ -299,6 +299,8 @@ pub struct InviteRequest {
     pub expires: Option<String>,
     /// How many nodes may join with it; one if not given.
     pub uses: Option<u32>,
+    /// What they may do: `admin`, `editor` or `reader`; `editor` if not given.
+    pub role: Option<String>,
 }
 
 /// What to let through to a peer.

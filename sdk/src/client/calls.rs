@@ -374,6 +374,7 @@ impl Database for Client {
         let request = wire::InviteRequest {
             expires: Some(humantime::format_duration(options.expires).to_string()),
             uses: Some(options.uses),
+            role: Some(options.role.clone()),
         };
         let call = Call::new(Method::POST, "/v1/invites".to_owned()).json(&request)?;
         self.transport.send(&call).await?.json()

@@ -322,6 +322,9 @@ pub(super) struct Invite {
     /// How many nodes may join with it
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) uses: u32,
+    /// What they may do: admin, editor or reader
+    #[arg(long, default_value = "editor", value_parser = ["admin", "editor", "reader"])]
+    pub(super) role: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -140,6 +140,13 @@ pub(super) async fn invites(request: Request) -> Result<Response> {
         }
         options.uses = uses;
     }
+    if let Some(role) = wanted.role {
+        if !["admin", "editor", "reader"].contains(&role.as_str()) {
+            let detail = "`role` is admin, editor or reader";
+            return Err(Error::new(ErrorCode::InvalidRequest, detail).pointer("/role"));
+        }
+        options.role = role;
+    }
     let mut response = json_answer(&context.database.invite(&options).await?)?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
