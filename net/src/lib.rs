@@ -40,6 +40,7 @@ pub use folkmoot_core::replication::Lane;
 pub use handle::{CommandError, NetHandle, PeerStatus};
 pub use join::{JoinError, join};
 pub use libp2p::Multiaddr;
+pub use libp2p::multiaddr::Protocol;
 pub use session::SendError;
 pub use supervisor::Network;
 pub use swarm::StartError;

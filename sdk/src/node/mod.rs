@@ -26,6 +26,8 @@ use folkmoot_net::{NetHandle, Network, NetworkConfig};
 use tokio::sync::watch;
 
 use config::random;
+pub use folkmoot_net::{Discovery, Multiaddr, Protocol};
+
 pub use config::{DirectoryError, InitOptions, NodeConfig, OpenError, RecoveryKey};
 use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, InviteRecord};
@@ -260,7 +262,7 @@ impl Node {
     ///
     /// # Errors
     /// The address in words, if there are too many already.
-    pub fn dial(&self, address: &folkmoot_net::Multiaddr) -> Result<(), String> {
+    pub fn dial(&self, address: &Multiaddr) -> Result<(), String> {
         let Some(net) = self.inner.net.get() else { return Err("the network is not up".to_owned()) };
         net.dial(address).map_err(|error| error.to_string())
     }

@@ -59,6 +59,12 @@ impl Find {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run a node; in a new data directory it founds a cluster first
+    Serve(Serve),
+    /// Found a cluster in a new data directory
+    Init(Init),
+    /// Join a cluster with a ticket from `folkmoot invite`
+    Join(Join),
     /// Print a document
     Get(Get),
     /// Make a document have this content
@@ -109,6 +115,52 @@ pub(super) enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    pub(super) config: ConfigFile,
+    /// Where the HTTP API listens; port 0 picks a free one [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) listen: Option<std::net::SocketAddr>,
+    /// Where other nodes reach this one; may be given several times [default: 127.0.0.1:7071]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) p2p_listen: Vec<std::net::SocketAddr>,
+    /// Let the HTTP API listen where other machines reach it in the clear: only behind something that speaks TLS
+    #[arg(long)]
+    pub(super) insecure_listen: bool,
+    /// Address (multiaddr) of a member to look for; may be given several times
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(super) bootstrap: Vec<String>,
+    /// The region that the node is in
+    #[arg(long)]
+    pub(super) region: Option<String>,
+    /// The zone within the region
+    #[arg(long)]
+    pub(super) zone: Option<String>,
+    /// A further label, NAME=VALUE; may be given several times
+    #[arg(long)]
+    pub(super) label: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Init {
+    /// Name of the cluster
+    #[arg(long, default_value = "folkmoot")]
+    pub(super) name: String,
+    /// Name of its first node
+    #[arg(long, default_value = "first")]
+    pub(super) node_name: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Join {
+    /// The ticket
+    pub(super) ticket: String,
+    /// Name of this node
+    #[arg(long, default_value = "node")]
+    pub(super) name: String,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,6 +4,7 @@ mod args;
 mod cluster;
 mod documents;
 mod failure;
+mod node;
 mod output;
 mod settings;
 mod transfer;
@@ -43,13 +44,12 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
     match command {
         Command::Config(command) => return settings::config(&find, command, output),
         Command::Completions { shell } => return settings::completions(shell, output),
+        Command::Init(args) => return node::init(&find, &args, output),
+        Command::Serve(args) => return runtime(Threads::Many)?.block_on(node::serve(&find, &args, output)),
+        Command::Join(args) => return runtime(Threads::Many)?.block_on(node::join(&find, &args, output)),
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::from(Error::new(ErrorCode::Internal, "start the runtime").with_source(e)))?;
-    runtime.block_on(async {
+    runtime(Threads::One)?.block_on(async {
         let client = connect(&find)?;
         match command {
             Command::Get(args) => documents::get(&client, args, output).await,
@@ -70,9 +70,30 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Verify => cluster::verify(&client, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,
             // Handled above, without a node.
-            Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::Done),
+            Command::Config(_)
+            | Command::Completions { .. }
+            | Command::Init(_)
+            | Command::Serve(_)
+            | Command::Join(_) => Ok(ExitCode::Done),
         }
     })
+}
+
+/// On how many threads a command runs.
+#[derive(Clone, Copy)]
+enum Threads {
+    /// A client needs no more.
+    One,
+    /// A node uses what the machine has.
+    Many,
+}
+
+fn runtime(threads: Threads) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+        Threads::Many => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build().map_err(|e| Error::new(ErrorCode::Internal, "start the runtime").with_source(e).into())
 }
 
 /// Finds the node: by address and token, else by the data directory of a node on this machine.

@@ -94,7 +94,7 @@ impl Default for Config {
             data: PathBuf::from("folkmoot-data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             insecure_listen: false,
-            p2p_listen: vec![SocketAddr::from(([0, 0, 0, 0], 7071))],
+            p2p_listen: vec![SocketAddr::from(([127, 0, 0, 1], 7071))],
             bootstrap: Vec::new(),
             mdns: true,
             region: String::new(),

@@ -1,0 +1,188 @@
+//! Commands that make or run a node: init, join, serve.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use folkmoot::api::ExitCode;
+use folkmoot::node::{DirectoryError, Discovery, InitOptions, Multiaddr, Node, NodeConfig, OpenError};
+use folkmoot::{Error, ErrorCode};
+
+use super::args::{Find, Init, Join, Serve};
+use super::failure::Failure;
+use super::output::Output;
+use crate::config::{Config, Flag, Layered, load};
+use crate::logging;
+use crate::serve::{Server, stop_signal};
+
+/// Founds a cluster in a new data directory.
+pub(super) fn init(find: &Find, args: &Init, output: &Output) -> Result<ExitCode, Failure> {
+    let data = find.data_directory();
+    let options =
+        InitOptions { cluster_name: args.name.clone(), node_name: args.node_name.clone(), labels: Vec::new() };
+    let recovery = Node::init(&data, &options).map_err(|error| open_failure(&error))?;
+    output.show(&serde_json::json!({ "data": data, "recovery_key": recovery.reveal() }), || {
+        format!(
+            "Founded the cluster {:?} in {}.\nRecovery key: {}\n\
+             Write it down and keep it elsewhere: with it the cluster is taken back when the owner key is lost or stolen. \
+             It is shown only now.",
+            args.name,
+            data.display(),
+            recovery.reveal()
+        )
+    })?;
+    output.note(&format!("start the node with: folkmoot serve --data {}", data.display()));
+    Ok(ExitCode::Done)
+}
+
+/// Joins a cluster with a ticket.
+pub(super) async fn join(find: &Find, args: &Join, output: &Output) -> Result<ExitCode, Failure> {
+    let data = find.data_directory();
+    let cluster =
+        Node::join(&data, &args.ticket, &args.name, Vec::new()).await.map_err(|error| open_failure(&error))?;
+    output.show(&serde_json::json!({ "data": data, "cluster": cluster.to_string() }), || {
+        format!("Joined cluster {cluster}; the data directory is {}.", data.display())
+    })?;
+    output.note(&format!("start the node with: folkmoot serve --data {}", data.display()));
+    Ok(ExitCode::Done)
+}
+
+/// Runs a node until it is told to stop. In a new data directory it founds a cluster first.
+pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<ExitCode, Failure> {
+    let config = configuration(find, args)?;
+    logging::begin(&config.log).map_err(|error| Failure::usage(error.to_string()))?;
+    let server = Server::bind(&config).await.map_err(|error| call_failure("serve the HTTP API", &error))?;
+    if Node::is_new(&config.data) {
+        let options = InitOptions { labels: labels(&config)?, ..InitOptions::default() };
+        let recovery = Node::init(&config.data, &options).map_err(|error| open_failure(&error))?;
+        output.note(&format!(
+            "Founded a new cluster. Recovery key, shown only now: {}\n  Keep it elsewhere: it takes the cluster back when the owner key is lost or stolen.",
+            recovery.reveal()
+        ));
+    }
+    let node = Node::open(node_config(&config)?).await.map_err(|error| open_failure(&error))?;
+    let halted = node.clone();
+    let reason = Arc::new(std::sync::OnceLock::new());
+    let seen = reason.clone();
+    let stop = async move {
+        tokio::select! {
+            () = stop_signal() => {}
+            why = halted.halted() => {
+                // Set once, here.
+                let _ = seen.set(why);
+            }
+        }
+    };
+    let served = server.run(&config, Arc::new(node.clone()), stop).await;
+    node.shutdown().await;
+    served.map_err(|error| call_failure("serve the HTTP API", &error))?;
+    match reason.get() {
+        None => Ok(ExitCode::Done),
+        Some(why) => Err(Error::new(ErrorCode::StoreFailed, format!("the node stopped: {why}"))
+            .hint("nothing acknowledged is lost; start the node again when the disk has room and is in order")
+            .into()),
+    }
+}
+
+fn configuration(find: &Find, args: &Serve) -> Result<Config, Failure> {
+    let mut flags = Vec::new();
+    let mut flag = |name, key, value: toml::Value| flags.push(Flag { name, key, value });
+    if let Some(data) = &find.data {
+        flag("--data", "data", data.display().to_string().into());
+    }
+    if let Some(listen) = args.listen {
+        flag("--listen", "listen", listen.to_string().into());
+    }
+    if !args.p2p_listen.is_empty() {
+        let list: Vec<toml::Value> = args.p2p_listen.iter().map(|address| address.to_string().into()).collect();
+        flag("--p2p-listen", "p2p_listen", list.into());
+    }
+    if args.insecure_listen {
+        flag("--insecure-listen", "insecure_listen", true.into());
+    }
+    if !args.bootstrap.is_empty() {
+        let list: Vec<toml::Value> = args.bootstrap.iter().map(|address| address.clone().into()).collect();
+        flag("--bootstrap", "bootstrap", list.into());
+    }
+    if let Some(region) = &args.region {
+        flag("--region", "region", region.clone().into());
+    }
+    if let Some(zone) = &args.zone {
+        flag("--zone", "zone", zone.clone().into());
+    }
+    if !args.label.is_empty() {
+        let list: Vec<toml::Value> = args.label.iter().map(|label| label.clone().into()).collect();
+        flag("--label", "labels", list.into());
+    }
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let Layered { config, .. } = load(args.config.config.as_deref(), environment, flags)?;
+    Ok(config)
+}
+
+/// The labels of a first node: region, zone and `name=value` pairs, by name.
+fn labels(config: &Config) -> Result<Vec<(String, String)>, Failure> {
+    let mut labels = std::collections::BTreeMap::new();
+    for label in &config.labels {
+        let (name, value) =
+            label.split_once('=').ok_or_else(|| Failure::usage(format!("label {label:?} is not NAME=VALUE")))?;
+        labels.insert(name.to_owned(), value.to_owned());
+    }
+    for (name, value) in [("region", &config.region), ("zone", &config.zone)] {
+        if !value.is_empty() {
+            labels.insert(name.to_owned(), value.clone());
+        }
+    }
+    Ok(labels.into_iter().collect())
+}
+
+fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
+    let mut node = NodeConfig::new(&config.data);
+    node.p2p_listen = config.p2p_listen.iter().map(multiaddr).collect();
+    node.bootstrap = config
+        .bootstrap
+        .iter()
+        .map(|address| {
+            address.parse().map_err(|error| Failure::usage(format!("bootstrap address {address:?}: {error}")))
+        })
+        .collect::<Result<_, _>>()?;
+    // Nobody else on the network can reach a node that listens on loopback only.
+    let reachable = config.p2p_listen.iter().any(|address| !address.ip().is_loopback());
+    node.discovery = if config.mdns && reachable { Discovery::Mdns } else { Discovery::Off };
+    Ok(node)
+}
+
+fn multiaddr(address: &SocketAddr) -> Multiaddr {
+    Multiaddr::from(address.ip()).with(folkmoot::node::Protocol::Tcp(address.port()))
+}
+
+/// The chain of causes in one line: a person at a terminal needs the last one most.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn call_failure(doing: &str, error: &dyn std::error::Error) -> Failure {
+    Error::new(ErrorCode::Internal, format!("{doing}: {}", chain(error))).into()
+}
+
+fn open_failure(error: &OpenError) -> Failure {
+    let text = chain(error);
+    match error {
+        OpenError::Ticket(_) | OpenError::TicketExpired => Failure::usage(text),
+        OpenError::Directory(DirectoryError::Taken(_) | DirectoryError::Empty(_)) => Failure::usage(text),
+        OpenError::Join { .. } => Error::new(ErrorCode::Unreachable, text)
+            .hint("is the inviting node running, and its ticket still good? ask for a new one with `folkmoot invite`")
+            .into(),
+        OpenError::JoinAnswer(_) => Error::new(ErrorCode::NotAllowed, text).into(),
+        _ => Error::new(ErrorCode::Internal, text).into(),
+    }
+}
