@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -185,6 +186,8 @@ impl Inner {
     /// Answers a request to join.
     pub(super) async fn answer_join(self: Arc<Self>, request: JoinRequest) {
         let from = request.from;
+        // The door stays open for whoever is being answered, even when that was the ticket's last use.
+        self.joins.fetch_add(1, Ordering::SeqCst);
         let answer = match self.admit(&request).await {
             Ok(answer) => {
                 tracing::info!(peer = %from, "a node joined");
@@ -199,6 +202,7 @@ impl Inner {
         if let Err(error) = request.reply(Bytes::from(codec::encode(&answer))) {
             tracing::warn!(peer = %from, %error, "could not answer a request to join");
         }
+        self.joins.fetch_sub(1, Ordering::SeqCst);
     }
 
     async fn admit(&self, request: &JoinRequest) -> Result<Answer, String> {
@@ -236,7 +240,7 @@ impl Inner {
     fn use_invite(&self, secret: &[u8]) -> Result<InviteRecord, String> {
         let wanted = secret_hash(secret);
         let now = wall_ms();
-        let mut invites = self.invites();
+        let mut invites = super::lock(&self.invites);
         invites.retain(|invite| invite.expires_ms > now && invite.uses > 0);
         // Comparing hashes of secrets tells nothing about the secrets by its timing.
         let found = invites.iter_mut().find(|invite| invite.secret_hash == wanted);
@@ -245,7 +249,6 @@ impl Inner {
         let invite = invite.clone();
         invites.retain(|invite| invite.uses > 0);
         self.directory.write_invites(&invites).map_err(|error| error.to_string())?;
-        self.refresh_door(&invites);
         Ok(invite)
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     member_keys: Mutex<BTreeSet<AuthorKey>>,
     blocked: Mutex<BTreeSet<AuthorKey>>,
     invites: Mutex<Vec<InviteRecord>>,
+    /// Requests to join that are being answered.
+    joins: std::sync::atomic::AtomicUsize,
     started: crate::api::Timestamp,
     /// What the watermark said was missing at the start.
     truncated: Vec<String>,
@@ -204,6 +206,7 @@ impl Node {
             member_keys: Mutex::default(),
             blocked: Mutex::default(),
             invites: Mutex::new(invites),
+            joins: std::sync::atomic::AtomicUsize::new(0),
             started: crate::api::Timestamp::now(),
             truncated,
             tasks: Mutex::default(),

@@ -166,7 +166,8 @@ impl Inner {
     /// Opens the door to strangers while an invitation is good, and closes it after.
     pub(super) fn refresh_door(&self, invites: &[InviteRecord]) {
         let now = wall_ms();
-        let open = invites.iter().any(|invite| invite.expires_ms > now && invite.uses > 0);
+        let joining = self.joins.load(std::sync::atomic::Ordering::SeqCst) > 0;
+        let open = joining || invites.iter().any(|invite| invite.expires_ms > now && invite.uses > 0);
         if let Some(net) = self.net.get() {
             net.set_join_door(if open { JoinDoor::Open } else { JoinDoor::Closed });
         }
