@@ -66,6 +66,12 @@ impl Work {
     }
 }
 
+/// Why a transaction's changes have no effect, where they have none.
+type Void = Option<(TxState, String)>;
+
+/// Transactions that are offered to a document's gate together.
+type Offered = Vec<(Work, Void)>;
+
 /// What the verdict means for the documents.
 enum Fate {
     /// Its changes count.
@@ -189,7 +195,7 @@ impl Replica {
     fn apply(&mut self, mut list: Vec<Work>) {
         // The order of streams, which the gate relies on; also makes one batch the same whatever order it came in.
         list.sort_by_key(|work| work.tx);
-        let mut singles: BTreeMap<DocKey, Vec<(Work, Option<(TxState, String)>)>> = BTreeMap::new();
+        let mut singles: BTreeMap<DocKey, Offered> = BTreeMap::new();
         let mut others = Vec::new();
         for work in list {
             match self.fate(&work) {
@@ -274,7 +280,7 @@ impl Replica {
     }
 
     /// Offers single-document transactions of one document to its gate.
-    fn apply_to_document(&mut self, key: &DocKey, works: Vec<(Work, Option<(TxState, String)>)>) {
+    fn apply_to_document(&mut self, key: &DocKey, works: Offered) {
         if let Err(error) = self.ensure_loaded(key) {
             let reason = error.to_string();
             for (work, _) in works {
@@ -380,7 +386,7 @@ impl Replica {
     }
 
     /// Applies a transaction over several documents: all of it or nothing.
-    fn apply_transaction(&mut self, work: &Work, void: Option<(TxState, String)>) {
+    fn apply_transaction(&mut self, work: &Work, void: Void) {
         let Some((transaction, bodies)) = work.transaction() else { return };
         let header = work.op.header();
         let collection = header.collection().clone();
@@ -459,7 +465,7 @@ impl Replica {
     }
 
     /// Writes down what became of a transaction.
-    fn conclude(&mut self, op: &Arc<Op>, tx: TxRef, void: Option<(TxState, String)>, gated: Gated) {
+    fn conclude(&mut self, op: &Arc<Op>, tx: TxRef, void: Void, gated: Gated) {
         if !matches!(gated, Gated::Passed) {
             // It may have been applied before what it builds on was taken out of one of its documents.
             self.take_out(op, tx);
@@ -682,12 +688,7 @@ impl Replica {
 }
 
 /// Sorts a transaction by whether it touches one document or several.
-fn sort_in(
-    work: Work,
-    void: Option<(TxState, String)>,
-    singles: &mut BTreeMap<DocKey, Vec<(Work, Option<(TxState, String)>)>>,
-    others: &mut Vec<(Work, Option<(TxState, String)>)>,
-) {
+fn sort_in(work: Work, void: Void, singles: &mut BTreeMap<DocKey, Offered>, others: &mut Offered) {
     let header = work.op.header();
     match header.transactions().get(usize::from(work.tx.tx)).map(|transaction| &*transaction.changes) {
         Some([change]) => {

@@ -184,7 +184,7 @@ impl Lab {
                 }
                 Effect::Alarm { kind, detail } => self.nodes[node].alarms.push(format!("{kind}: {detail}")),
                 Effect::Misbehaved { what, .. } => panic!("{what}"),
-                Effect::Disconnect { peer, reason } => {
+                Effect::Disconnect { peer, .. } => {
                     let to = self.nodes.iter().position(|n| n.replica.identity().node.author() == peer).unwrap();
                     self.links.remove(&(node.min(to), node.max(to)));
                 }

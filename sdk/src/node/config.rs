@@ -126,7 +126,7 @@ pub enum OpenError {
         inviter: folkmoot_core::id::AuthorKey,
         /// Why.
         #[source]
-        source: JoinError,
+        source: Box<JoinError>,
     },
     /// The inviter answered with something else than a control log of the ticket's cluster.
     #[error("the answer to the join request is not valid: {0}")]

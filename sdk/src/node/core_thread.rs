@@ -27,6 +27,9 @@ const COMMANDS_PER_ROUND: usize = 512;
 /// Transactions applied in one slice, so that a write never waits long for it.
 const WORK_SLICE: usize = 128;
 
+/// A look at the replica from outside.
+type Look = Box<dyn FnOnce(&Replica, &Committer) + Send>;
+
 /// What the thread is asked to do.
 pub(super) enum Command {
     /// Write documents.
@@ -40,7 +43,7 @@ pub(super) enum Command {
     /// A batch was committed, or not.
     Done(Completion),
     /// Look at the replica.
-    Look(Box<dyn FnOnce(&Replica, &Committer) + Send>),
+    Look(Look),
     /// Commit what has gathered and end.
     Stop,
 }

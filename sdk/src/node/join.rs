@@ -87,7 +87,7 @@ pub(super) async fn join(
     let answer =
         folkmoot_net::join(&key, ticket.inviter, &ticket.addresses, codec::encode(&request).into(), JOIN_TIME_MAX)
             .await
-            .map_err(|source| OpenError::Join { inviter: ticket.inviter, source })?;
+            .map_err(|source| OpenError::Join { inviter: ticket.inviter, source: Box::new(source) })?;
     let bad = |what: String| OpenError::JoinAnswer(what);
     let answer: Answer = codec::decode(&answer, ANSWER_BYTES_MAX).map_err(|error| bad(error.to_string()))?;
     let (cluster_name, certificate, control, peers) = match answer {
@@ -121,7 +121,7 @@ pub(super) async fn join(
 /// whole and ends in a signature, and our certificate is in it.
 fn check_control(ops: &[Op], cluster: ClusterId, certificate: OpId, key: &SecretKey) -> Result<(), String> {
     use folkmoot_core::authority::{Authority, check_against_previous};
-    if !ops.first().is_some_and(|op| op.id() == cluster.genesis()) {
+    if ops.first().is_none_or(|op| op.id() != cluster.genesis()) {
         return Err("the control log does not begin with the ticket's cluster".to_owned());
     }
     let mut last: std::collections::BTreeMap<_, &Op> = std::collections::BTreeMap::new();

@@ -10,8 +10,6 @@ mod network;
 mod outbox;
 mod read;
 mod state;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::path::Path;
