@@ -1,4 +1,4 @@
-//! The remote client: [`Database`] over HTTP/1.1.
+//! The remote client: [`Database`](crate::Database) over HTTP/1.1.
 //!
 //! It knows several nodes and asks the next one when one cannot answer. Each write gets an idempotency key, so that
 //! asking again is always safe, also at another node.
