@@ -56,7 +56,8 @@ pub struct Position {
 /// What the engine asks the store about data streams.
 pub trait Chains {
     /// Returns whether `op` lies on the chain that ends in `end`, or `None` while the ops of that chain, from `end` back
-    /// to the number of `op`, are not all here. `end.stream` is the stream of `op`, and `op.seq` at most `end.seq`.
+    /// to the number of `op` and with the one there, are not all here. `end.stream` is the stream of `op`, and `op.seq`
+    /// is at most `end.seq`. The engine also asks with an op that does not exist, to learn whether the chain is here.
     ///
     /// A store that keeps one branch of each stream answers from what it has at `end.seq`: `None` if that is not
     /// `end.head`, else whether it has `op.op` at `op.seq`.

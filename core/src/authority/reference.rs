@@ -472,7 +472,13 @@ impl<'a> World<'a> {
             at = here.prev;
             seq -= 1;
         }
-        if at == op { Within::Yes } else { Within::No }
+        if at == op {
+            Within::Yes
+        } else if self.ops.contains_key(&at) || bug(Mutant::MissingPinTrusted) {
+            Within::No
+        } else {
+            Within::Unknown(*pin)
+        }
     }
 
     fn within(&self, op: OpId, act: OpId) -> Within {

@@ -40,7 +40,7 @@ pub struct Rejudge {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Start {
     At(u64),
-    /// After this pin if its op is here and on the branch that is, else at the given number.
+    /// After this pin if its chain is here, else at the given number.
     AfterPin(Pin, u64),
 }
 
@@ -295,8 +295,9 @@ impl Start {
         match self {
             Self::At(seq) => *seq,
             Self::AfterPin(pin, known_from) => {
-                let end = Position { stream: pin.stream, seq: pin.seq, op: pin.head };
-                let here = chains.lies_on(&end, pin) == Some(true);
+                // Any answer about the first position says that the whole chain is here.
+                let first = Position { stream: pin.stream, seq: 1, op: pin.head };
+                let here = chains.lies_on(&first, pin).is_some();
                 // Before a fork all branches are one; from it on, the branch that is here may not be the pinned one.
                 let fork = log.forks.get(&pin.stream).copied().unwrap_or(u64::MAX);
                 if here { (*known_from).max(fork.min(pin.seq.saturating_add(1))) } else { *known_from }

@@ -295,3 +295,24 @@ fn an_op_continues_its_stream() {
     assert_eq!(broken(|h| h.prev = OpId::ZERO), Err(ChainError::Previous));
     assert_eq!(broken(|h| h.hlc = Hlc::ZERO), Err(ChainError::TimeWentBack));
 }
+
+#[test]
+fn a_pinned_op_without_its_chain_tells_nothing_about_another_branch() {
+    // The node holds a forged first op, and of the pinned chain the second op only: no fork is seen yet.
+    let mut w = small();
+    let first = w.write("u", "x");
+    let second = w.write("u", "x");
+    w.sync("a0", "u");
+    let header = w.sibling(first);
+    let forged = w.put(header);
+    let revocation = w.revoke("a0", "u");
+    let mut here = w.clone();
+    here.ops.remove(&first);
+    here.ops.remove(&revocation);
+    let mut node = node(&here);
+    assert!(node.verdict(forged).is_allowed());
+    assert!(node.received.ops.contains_key(&second));
+    node.authority.add_control(revocation, w.ops[&revocation].clone()).unwrap();
+    let stream = w.streams[&first];
+    assert_eq!(node.authority.take_rejudge(&node.received), vec![Rejudge { stream, from_seq: 1 }]);
+}

@@ -26,7 +26,7 @@ impl Chains for Received {
             seq -= 1;
         }
         let here = self.ops.contains_key(&at);
-        if at == op.op { here.then_some(true) } else { Some(false) }
+        here.then_some(at == op.op)
     }
 }
 
