@@ -171,6 +171,15 @@ impl Authority {
         }
     }
 
+    /// Notes that an op of a data stream is here which is not on the noted branch: it may complete a chain that a pin
+    /// names. Only for stores whose [`Chains`] answers for more than the noted branch.
+    pub fn note_aside(&mut self, at: &Position) {
+        let pinned = self.log.pinners.get(&at.stream).is_some_and(|pins| pins.iter().any(|(_, pin)| pin.seq >= at.seq));
+        if pinned {
+            self.streams.rejudge_from(at.stream, 1);
+        }
+    }
+
     /// Returns the ranges of data streams whose verdicts may have changed since the last call, and forgets them.
     pub fn take_rejudge(&mut self, chains: &dyn Chains) -> Vec<Rejudge> {
         self.streams.take_rejudge(&self.log, chains)

@@ -56,6 +56,8 @@ struct StreamRecord {
     runs: Vec<Run>,
     refused_from: Option<u64>,
     stalled_by: Option<OpId>,
+    /// The pinned ops among those that were to be noted.
+    pinned: BTreeSet<OpId>,
 }
 
 /// The data streams noted so far.
@@ -79,12 +81,19 @@ impl Streams {
             runs: Vec::new(),
             refused_from: None,
             stalled_by: None,
+            pinned: BTreeSet::new(),
         });
         if record.noted == 0 {
             self.by_certificate.entry(header.certificate).or_default().insert(at.stream);
         }
         if at.seq <= record.noted {
             return Noted::Same;
+        }
+        // A chain that a pin names is complete with this op: then what was deferred can be judged, even while this op
+        // itself waits. Once only, or judging again would go on for ever.
+        let pins = log.pinners.get(&at.stream).map_or(&[][..], |pins| pins);
+        if at.seq > 1 && pins.iter().any(|(_, pin)| pin.head == at.op) && record.pinned.insert(at.op) {
+            self.stale.entry(at.stream).or_default().insert(Start::At(1));
         }
         if at.seq != record.noted + 1 {
             return Noted::Gap;
@@ -96,11 +105,6 @@ impl Streams {
         }
         record.stalled_by = None;
         record.noted = at.seq;
-        // A chain that a pin names may be complete with this op: then what was deferred can be judged.
-        let pinned = log.pinners.get(&at.stream).is_some_and(|pins| pins.iter().any(|(_, pin)| pin.head == at.op));
-        if pinned && at.seq > 1 {
-            self.stale.entry(at.stream).or_default().insert(Start::At(1));
-        }
         if record.refused_from.is_some() {
             return Noted::Same;
         }

@@ -316,3 +316,22 @@ fn a_pinned_op_without_its_chain_tells_nothing_about_another_branch() {
     let stream = w.streams[&first];
     assert_eq!(node.authority.take_rejudge(&node.received), vec![Rejudge { stream, from_seq: 1 }]);
 }
+
+#[test]
+fn a_pinned_op_that_waits_for_an_act_still_lets_those_before_it_be_judged() {
+    let mut w = small();
+    let first = w.write("u", "x");
+    let mut header = w.draft_write("u", "x");
+    header.control_heads.push(OpId::new([255; 32]));
+    let pinned = w.sign("u", header);
+    w.sync("a0", "u");
+    w.revoke("a0", "u");
+    let mut here = w.clone();
+    here.ops.remove(&pinned);
+    let mut node = node(&here);
+    assert!(!node.verdict(first).is_allowed());
+    node.receive(pinned, &w.ops[&pinned]);
+    node.catch_up();
+    assert!(node.verdict(first).is_allowed());
+    node.check().unwrap();
+}

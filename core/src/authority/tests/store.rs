@@ -82,6 +82,10 @@ impl Node {
             self.authority.note_fork(stream, header.seq);
         }
         self.extend(stream);
+        let here: usize = self.by_stream[&stream].values().map(Vec::len).sum();
+        if here != self.chains[&stream].len() {
+            self.authority.note_aside(&Position { stream, seq: header.seq, op: id });
+        }
     }
 
     fn follows(&self, id: OpId, previous: Option<OpId>) -> bool {
