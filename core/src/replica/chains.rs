@@ -60,13 +60,13 @@ impl StoredChains<'_> {
         // Down the branch until it meets the main chain; from there on the main chain's ids are the answer.
         let (mut at, mut at_id) = (head_seq, head);
         loop {
-            if at == seq {
-                return Some(at_id == id);
-            }
             if self.main(stream, at) == Some(at_id) {
                 return Some(self.main(stream, seq)? == id);
             }
             let op = self.branch(stream, at, at_id)?;
+            if at == seq {
+                return Some(at_id == id);
+            }
             at_id = op.header().prev;
             at = at.checked_sub(1)?;
         }

@@ -318,6 +318,8 @@ impl Replica {
             self.put(Keyspace::Ops, key.encode(), &op.encode());
             if shard.is_control() {
                 let _ = self.authority.add_control(op.id(), op.header_arc());
+            } else {
+                self.authority.note_aside(&Position { stream, seq: op.header().seq, op: op.id() });
             }
         }
         if !shard.is_control() {
