@@ -1,4 +1,6 @@
-//! What the whole-system tests share: where the repository is and how its files are read.
+//! What the whole-system tests share: the files of the repository, and nodes as processes.
+
+pub mod processes;
 
 use std::path::{Path, PathBuf};
 

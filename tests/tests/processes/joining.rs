@@ -1,0 +1,153 @@
+//! Inviting, joining, and going on after either side was killed.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use folkmoot::ErrorCode;
+use folkmoot::api::{Database as _, LinkRule, PeerState};
+use folkmoot_tests::processes::{Node, converged, printed, run_join, until};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_replicate_both_ways_and_outlive_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut a = Node::found(folder.path(), "a").await;
+    // What was there before the other came, and what comes after.
+    a.put("notes", "early", json!({"from": "a"})).await;
+    let mut b = Node::join(folder.path(), "b", &a).await;
+    let met = converged(&[&a, &b]).await;
+    assert_eq!(b.get("notes", "early").await.unwrap(), json!({"from": "a"}));
+    b.put("notes", "late", json!({"from": "b"})).await;
+    let told = converged(&[&a, &b]).await;
+    assert_eq!(a.get("notes", "late").await.unwrap(), json!({"from": "b"}));
+    println!("joined and equal after {met:?}; a write was there after {told:?}");
+
+    for round in 0..2 {
+        a.kill();
+        b.put("notes", &format!("b-{round}"), json!({ "round": round })).await;
+        a.start().await;
+        let took = converged(&[&a, &b]).await;
+        println!("the inviter was killed: equal {took:?} after it was up");
+        b.kill();
+        a.put("notes", &format!("a-{round}"), json!({ "round": round })).await;
+        b.start().await;
+        let took = converged(&[&a, &b]).await;
+        println!("the newcomer was killed: equal {took:?} after it was up");
+    }
+    assert_eq!(a.all("notes").await.unwrap().len(), 6);
+    assert_eq!(a.all("notes").await.unwrap(), b.all("notes").await.unwrap());
+
+    // Both at once.
+    a.kill();
+    b.kill();
+    b.spawn();
+    a.start().await;
+    b.wait_until_up().await;
+    a.put("notes", "last-a", json!({})).await;
+    b.put("notes", "last-b", json!({})).await;
+    converged(&[&a, &b]).await;
+    assert_eq!(a.all("notes").await.unwrap().len(), 8);
+    for node in [&a, &b] {
+        node.assert_sound().await;
+        assert_eq!(node.client().status().await.unwrap().members, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_join_at_once_with_one_ticket() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = Node::found(folder.path(), "a").await;
+    a.put("notes", "one", json!({"n": 1})).await;
+    let ticket = a.ticket(&["--uses", "2"]).await;
+    let (b, c) =
+        tokio::join!(Node::join_with(folder.path(), "b", &ticket), Node::join_with(folder.path(), "c", &ticket));
+    b.put("notes", "two", json!({"n": 2})).await;
+    c.put("notes", "three", json!({"n": 3})).await;
+    println!("three nodes equal after {:?}", converged(&[&a, &b, &c]).await);
+    for node in [&a, &b, &c] {
+        assert_eq!(node.all("notes").await.unwrap().len(), 3);
+        assert_eq!(node.client().status().await.unwrap().members, 3);
+        node.assert_sound().await;
+    }
+    // The newcomers find each other, too: neither has the other's address from the ticket.
+    until("the newcomers meet", async || {
+        let peers = b.client().peers().await.map_err(|error| error.to_string())?;
+        let met = peers.iter().any(|peer| peer.node == c.key() && peer.state == PeerState::Connected);
+        if met { Ok(()) } else { Err(format!("{peers:?}")) }
+    })
+    .await;
+    let third = run_join(&folder.path().join("d"), "d", &ticket).await;
+    assert!(!third.status.success(), "the ticket was for two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_tickets_are_refused_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = Node::found(folder.path(), "a").await;
+    let refused = async |why: &str, ticket: &str, codes: &[i32]| {
+        let data = folder.path().join(why);
+        let output = run_join(&data, "late", ticket).await;
+        let said = printed(&output);
+        println!("{why}: {:?} {said}", output.status.code());
+        assert!(codes.contains(&output.status.code().unwrap()), "{why}: {:?}: {said}", output.status);
+        assert!(said.contains("ticket"), "{why}: {said}");
+        assert!(!said.contains("panicked"), "{why}: {said}");
+        // It can be tried again with a good one.
+        assert!(!data.join("cluster.json").exists());
+        said
+    };
+    refused("garbage", "hello", &[2]).await;
+    let good = a.ticket(&[]).await;
+    let flip = |c: char| if c == 'q' { 'p' } else { 'q' };
+    let damaged: String =
+        good.char_indices().map(|(at, c)| if at == good.len() / 2 { flip(c) } else { c }).collect();
+    refused("damaged", &damaged, &[2]).await;
+    refused("cut", &good[..good.len() - 4], &[2]).await;
+
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let short = a.ticket(&["--expires", "1s"]).await;
+    let end = now() + Duration::from_millis(1_100);
+    until("the ticket expires", async || if now() > end { Ok(()) } else { Err("it is good".to_owned()) }).await;
+    assert!(refused("expired", &short, &[2, 4]).await.contains("expired"));
+
+    // A ticket in use, and the same one again: once with the door open for another ticket, once with it closed.
+    let b = Node::join_with(folder.path(), "b", &good).await;
+    refused("used-up", &good, &[3, 4]).await;
+    let other = a.ticket(&[]).await;
+    let said = refused("used-up-while-another-is-good", &good, &[4]).await;
+    assert!(said.contains("used up"), "{said}");
+    let c = Node::join_with(folder.path(), "used-up", &other).await;
+    converged(&[&a, &b, &c]).await;
+
+    // A directory that has a cluster is left alone.
+    let another = a.ticket(&[]).await;
+    let taken = run_join(b.data(), "b", &another).await;
+    assert_eq!(taken.status.code(), Some(2), "{}", printed(&taken));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_read_and_strangers_cannot_be_blocked() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = Node::found(folder.path(), "a").await;
+    a.put("notes", "one", json!({"n": 1})).await;
+    let ticket = a.ticket(&["--role", "reader"]).await;
+    let reader = Node::join_with(folder.path(), "reader", &ticket).await;
+    converged(&[&a, &reader]).await;
+    assert_eq!(reader.get("notes", "one").await.unwrap(), json!({"n": 1}));
+    let body = [("content-type", "application/json")];
+    let refused = reader.http("PUT", "/v1/collections/notes/docs/two", &body, b"{}").await;
+    assert_eq!((refused.status, refused.json["code"].as_str()), (403, Some("not_allowed")), "{refused:?}");
+    let cli = reader.cli(&["put", "notes", "two", "{}"], "").await;
+    assert_eq!(cli.status.code(), Some(4), "{}", printed(&cli));
+    // Only who may admit others can invite them.
+    let ticket = reader.cli(&["--json", "invite"], "").await;
+    println!("a reader invites: {:?} {}", ticket.status.code(), printed(&ticket));
+
+    let unknown: folkmoot::AuthorKey = "11".repeat(32).parse().unwrap();
+    for nobody in [unknown, a.key()] {
+        let error = a.client().set_link(&nobody, LinkRule::Blocked).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::PeerNotFound);
+    }
+    a.put("notes", "two", json!({"n": 2})).await;
+    converged(&[&a, &reader]).await;
+    assert_eq!(a.all("notes").await.unwrap(), reader.all("notes").await.unwrap());
+}

@@ -1,0 +1,9 @@
+//! The whole program in earnest: real processes, real disks, real connections over loopback.
+
+mod bad_input;
+mod crash;
+mod disk_full;
+mod joining;
+mod one_node;
+mod partition;
+mod retries;
