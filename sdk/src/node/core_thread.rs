@@ -293,7 +293,7 @@ impl Core {
         let id = BatchId(completion.id.0);
         let input = match completion.outcome {
             Outcome::Durable => Input::Committed(id),
-            Outcome::Unknown(reason) => Input::CommitFailed(id, reason.to_string()),
+            Outcome::Unknown(reason) => Input::CommitFailed(id, chain(reason.as_ref())),
         };
         self.replica.step(self.clock.now(), input, effects);
         while let Some(submission) = self.backlog.pop_front() {
@@ -309,11 +309,14 @@ impl Core {
     }
 
     fn halt(&mut self, reason: String) {
-        tracing::error!(%reason, "the node cannot persist any more and takes no writes");
         self.halted.send_if_modified(|halted| {
-            let first = halted.is_none();
-            halted.get_or_insert(reason);
-            first
+            // The replica says it again at every step; people want to know the first reason, once.
+            if halted.is_some() {
+                return false;
+            }
+            tracing::error!(%reason, "the node cannot persist any more and takes no writes");
+            *halted = Some(reason);
+            true
         });
     }
 
@@ -376,6 +379,21 @@ impl Core {
         let members = self.replica.authority().members(now).into_iter().map(|member| member.key).collect();
         self.notice(Notice::Members(members));
     }
+}
+
+/// An error with its causes: the last one, as in "no space left on device", is what a person needs.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn answer_one(many: &std::sync::Mutex<Many>, index: usize, result: Result<WriteOutcome, WriteError>) {
