@@ -84,7 +84,7 @@ async fn each_bad_request_gets_its_code() {
         ("GET", "/v1/collections/notes/docs?after=%21", &[], b"", 400, "invalid_cursor"),
         ("GET", "/v1/changes?since=yesterday", &[], b"", 400, "invalid_cursor"),
         ("PATCH", "/v1/peers/nobody", JSON, br#"{"link":"blocked"}"#, 400, "invalid_parameter"),
-        ("POST", "/v1/invites", JSON, br#"{"uses":0}"#, 400, "invalid_parameter"),
+        ("POST", "/v1/invites", JSON, br#"{"uses":0}"#, 400, "invalid_request"),
         ("PUT", "/v1/collections/other", JSON, br#"{"shards":0}"#, 422, "invalid_settings"),
         ("PUT", "/v1/collections/other", JSON, br#"{"types":{"body":"text"}}"#, 422, "invalid_settings"),
         ("PUT", "/v1/collections/_control", JSON, b"{}", 403, "not_allowed"),
