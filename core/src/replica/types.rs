@@ -216,6 +216,9 @@ pub enum WriteError {
     /// The request itself makes no sense.
     #[error("invalid write: {0}")]
     Invalid(&'static str),
+    /// The idempotency key has been used for a write of other documents.
+    #[error("the idempotency key has been used for a write of other documents")]
+    RequestReused,
     /// Too much is waiting to be written.
     #[error("too many writes are waiting; retry in a moment")]
     Busy,

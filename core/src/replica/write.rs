@@ -368,6 +368,17 @@ impl Replica {
         }
         let tx = record.seen.first().map(|(_, _, _, tx)| *tx);
         let hlc = record.seen.first().map_or(Hlc::ZERO, |(hlc, _, _, _)| *hlc);
+        let mut written: Vec<DocId> = record.told.iter().map(|(doc, _, _)| doc.clone()).collect();
+        if let Some(tx) = &tx
+            && let Some(op) = self.load_op(tx)
+            && let Some(transaction) = op.header().transactions().get(usize::from(tx.tx))
+        {
+            written.extend(transaction.changes.iter().map(|change| change.doc.clone()));
+        }
+        // Answered as a retry, a request for other documents would be told that they were written.
+        if written.iter().any(|doc| write.items.iter().all(|item| item.doc != *doc)) {
+            return Err(WriteError::RequestReused);
+        }
         let mut items = Vec::new();
         for item in &write.items {
             let told = record.told.iter().find(|(doc, _, _)| *doc == item.doc);
@@ -389,6 +400,8 @@ impl Replica {
         let heads = self.cache.get(&key).map(|loaded| loaded.document.heads().to_vec()).unwrap_or_default();
         let status = match &item.write {
             DocWrite::Delete => ItemStatus::Deleted,
+            // It was made by the write that this one repeats.
+            DocWrite::Edit(_) if item.precondition == Precondition::Absent => ItemStatus::Created,
             DocWrite::Edit(_) => ItemStatus::Updated,
         };
         Ok(ItemOutcome { doc: item.doc.clone(), status, heads })

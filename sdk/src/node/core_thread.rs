@@ -223,10 +223,9 @@ impl Core {
             let more = self.replica.work(now, WORK_SLICE, &mut effects);
             self.replica.flush(now, &mut effects);
             self.carry_out(effects);
-            if stopping
-                && (self.replica.halted().is_some() || !self.replica.has_staged())
-                && self.replica.batches_in_flight() == 0
-            {
+            // A batch that failed stays on its way for ever: there is nothing to wait for any more.
+            let quiet = !self.replica.has_staged() && self.replica.batches_in_flight() == 0;
+            if stopping && (quiet || self.replica.halted().is_some()) {
                 break;
             }
             if idle && !more {

@@ -4,7 +4,7 @@ use folkmoot::api::{
     CollectionSettings, Database as _, FieldType, IdempotencyKey, LinkRule, Patch, PatchKind, WriteOptions,
     WriteOutcome,
 };
-use folkmoot::{Client, Error};
+use folkmoot::{Client, Error, ErrorCode};
 use folkmoot_tests::processes::{Node, converged, id, name, text};
 use serde_json::json;
 
@@ -48,6 +48,11 @@ async fn a_retry_has_no_second_effect_here_or_elsewhere() {
     converged(&[&a, &b]).await;
     let again = b.client().create(&name("sums"), None, text(&json!({})), &with_key("k2")).await.unwrap();
     assert_eq!((again.id, again.status), (made.id, made.status), "a retried create makes no second document");
+    // A key is for one request: for another it is refused, not answered as if that had been done.
+    for node in [&a, &b] {
+        let put = node.client().put(&name("sums"), id("other"), text(&json!({})), &with_key("k1")).await;
+        assert_eq!(put.unwrap_err().code(), ErrorCode::IdempotencyMismatch);
+    }
     a.kill();
     a.start().await;
     add(a.client(), "k1").await.unwrap();
