@@ -31,6 +31,11 @@ use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, InviteRecord};
 use outbox::Outbox;
 
+/// How long a bound socket may take to tell its address; usually it is some milliseconds.
+const LISTEN_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+/// How often it is asked meanwhile.
+const LISTEN_POLL: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// An embedded node. Clones are handles to the same node, which runs until [`Node::shutdown`] or the end of its runtime.
 #[derive(Clone)]
 pub struct Node {
@@ -217,6 +222,7 @@ impl Node {
             tokio::spawn(inner.clone().tell_metrics()),
         ];
         *lock(&inner.tasks) = tasks;
+        inner.wait_for_addresses().await;
         Ok(Self { inner })
     }
 
@@ -275,6 +281,20 @@ impl Node {
 }
 
 impl Inner {
+    /// Waits until the sockets for other nodes, which are bound, are known by their addresses: who asks an open node for
+    /// them must not be told that there are none.
+    async fn wait_for_addresses(&self) {
+        let Some(net) = self.net.get() else { return };
+        let known = async {
+            while net.listen_addrs().len() < self.config.p2p_listen.len() {
+                tokio::time::sleep(LISTEN_POLL).await;
+            }
+        };
+        if tokio::time::timeout(LISTEN_TIME_MAX, known).await.is_err() {
+            tracing::warn!("the addresses for other nodes are not known yet");
+        }
+    }
+
     fn invites(&self) -> Vec<InviteRecord> {
         lock(&self.invites).clone()
     }

@@ -96,9 +96,7 @@ async fn nothing_acknowledged_is_lost_by_twenty_kills_under_load() {
         let node = &mut nodes[kill % 2];
         let count = Arc::new(AtomicUsize::new(0));
         let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                tokio::spawn(write(node.impatient_client(), format!("k{kill:02}-w{writer}"), count.clone()))
-            })
+            .map(|writer| tokio::spawn(write(node.impatient_client(), format!("k{kill:02}-w{writer}"), count.clone())))
             .collect();
         until("the load gets going", async || {
             let done = count.load(Ordering::Relaxed);

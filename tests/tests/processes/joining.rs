@@ -98,8 +98,7 @@ async fn bad_tickets_are_refused_with_a_reason() {
     refused("garbage", "hello", &[2]).await;
     let good = a.ticket(&[]).await;
     let flip = |c: char| if c == 'q' { 'p' } else { 'q' };
-    let damaged: String =
-        good.char_indices().map(|(at, c)| if at == good.len() / 2 { flip(c) } else { c }).collect();
+    let damaged: String = good.char_indices().map(|(at, c)| if at == good.len() / 2 { flip(c) } else { c }).collect();
     refused("damaged", &damaged, &[2]).await;
     refused("cut", &good[..good.len() - 4], &[2]).await;
 

@@ -35,7 +35,8 @@ async fn documents_live_through_the_client() {
     let client = node.client();
     let merge = patch(PatchKind::Merge, &json!({"title": null, "name": "Uno"}));
     client.patch(&notes, id("one"), merge, &plain).await.unwrap();
-    let steps = json!([{"op": "test", "path": "/name", "value": "Uno"}, {"op": "add", "path": "/tags/-", "value": "y"}]);
+    let steps =
+        json!([{"op": "test", "path": "/name", "value": "Uno"}, {"op": "add", "path": "/tags/-", "value": "y"}]);
     client.patch(&notes, id("one"), patch(PatchKind::JsonPatch, &steps), &plain).await.unwrap();
     let edits = json!({"ops": [
         {"op": "increment", "path": "/votes", "by": 4},
