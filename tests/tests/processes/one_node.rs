@@ -64,7 +64,7 @@ async fn documents_live_through_the_client() {
     let feed = ChangesQuery { content: ChangeContent::Documents, limit: Some(1_000), ..ChangesQuery::default() };
     let page = client.changes(&feed).await.unwrap();
     assert!(!page.more);
-    let one = page.items.iter().filter(|change| change.id == id("one")).next_back().unwrap();
+    let one = page.items.iter().rfind(|change| change.id == id("one")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(one.json.as_ref().unwrap()).unwrap(), expected);
     assert_eq!(page.items.iter().filter(|change| change.kind == ChangeKind::Deleted).count(), 1);
     let since = ChangesQuery { since: Since::After(page.next.clone()), ..feed.clone() };
