@@ -107,6 +107,8 @@ pub(super) enum Command {
     Verify,
     /// Print a ticket with which a new node can join
     Invite(Invite),
+    /// Start a small cluster, cut it in two, edit both halves, heal it and check everything; exit 6 on damage, 7 if diverged
+    Demo(Demo),
     /// Check or show the configuration of a node
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -377,6 +379,36 @@ pub(super) struct Invite {
     /// What they may do: admin, editor or reader
     #[arg(long, default_value = "editor", value_parser = ["admin", "editor", "reader"])]
     pub(super) role: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Demo {
+    /// How many nodes, each a process of its own
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub(super) nodes: u8,
+    /// How many documents of the data set (6,204 cities) to import
+    #[arg(long, default_value = "6204", value_parser = at_least_the_cases)]
+    pub(super) documents: usize,
+    /// How many edits at random on each side of the cut
+    #[arg(long, default_value_t = 300)]
+    pub(super) edits: usize,
+    /// Where the edits at random begin, to make the same ones again [default: another each time]
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) seed: Option<u64>,
+    /// Keep data and logs of the nodes in this new folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) keep: Option<PathBuf>,
+}
+
+/// Fewer documents would lack some that the demo is about.
+const DEMO_DOCUMENTS_MIN: usize = 10;
+
+fn at_least_the_cases(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number >= DEMO_DOCUMENTS_MIN => Ok(number),
+        Ok(_) => Err(format!("at least {DEMO_DOCUMENTS_MIN} are needed")),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 #[derive(Debug, Subcommand)]

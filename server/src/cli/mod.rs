@@ -2,6 +2,7 @@
 
 mod args;
 mod cluster;
+mod demo;
 mod documents;
 mod failure;
 mod node;
@@ -47,6 +48,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
         Command::Init(args) => return node::init(&find, &args, output),
         Command::Serve(args) => return runtime(Threads::Many)?.block_on(node::serve(&find, &args, output)),
         Command::Join(args) => return runtime(Threads::Many)?.block_on(node::join(&find, &args, output)),
+        Command::Demo(args) => return runtime(Threads::One)?.block_on(demo::run(&args, output)),
         _ => {}
     }
     runtime(Threads::One)?.block_on(async {
@@ -74,7 +76,8 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             | Command::Completions { .. }
             | Command::Init(_)
             | Command::Serve(_)
-            | Command::Join(_) => Ok(ExitCode::Done),
+            | Command::Join(_)
+            | Command::Demo(_) => Ok(ExitCode::Done),
         }
     })
 }
