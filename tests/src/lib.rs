@@ -1,6 +1,7 @@
-//! What the whole-system tests share: the files of the repository, and nodes as processes.
+//! What the whole-system tests share: the files of the repository, nodes as processes, and the simulator.
 
 pub mod processes;
+pub mod simulator;
 
 use std::path::{Path, PathBuf};
 

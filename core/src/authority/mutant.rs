@@ -35,13 +35,15 @@ pub enum Mutant {
     CascadeIgnored,
     /// Any admin may certify keys for any principal.
     CertifyAnybody,
+    /// A revocation's pins are forgotten. Of the engine alone, for the simulator; not among [`Self::ALL`].
+    PinForgotten,
     /// Anybody may readmit its own ops.
     ReadmitOneself,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
 impl Mutant {
-    /// All of them.
+    /// Those that the two implementations can both have.
     pub const ALL: [Self; 16] = [
         Self::RankNotChecked,
         Self::CausalRevocation,

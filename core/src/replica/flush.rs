@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::load::Published;
+use super::mutant::{Mutant, planted};
 use super::records::{ChangeRecord, HeadRecord, ShardRecord, TxRef, ViewRecord};
 use super::types::{ActError, Admitted, BatchId, Effect, RequestTicket, WriteError, WriteOutcome};
 use super::write::OpenOp;
@@ -61,6 +62,16 @@ impl Shard {
 pub(super) enum Waiter {
     Write(RequestTicket, WriteOutcome),
     Act(RequestTicket, OpId),
+}
+
+impl Waiter {
+    /// Tells that the batch is durable.
+    fn answer(self) -> Effect {
+        match self {
+            Self::Write(ticket, outcome) => Effect::WriteDone { ticket, result: Ok(outcome) },
+            Self::Act(ticket, op) => Effect::ActDone { ticket, result: Ok(Admitted { op }) },
+        }
+    }
 }
 
 /// What gathers until the next batch.
@@ -200,6 +211,13 @@ impl Replica {
             .filter(|(keyspace, _, _)| Self::is_read_back(*keyspace))
             .map(|(keyspace, key, _)| (keyspace, key.to_vec()))
             .collect();
+        if planted(Mutant::AcknowledgedBeforeCommit) {
+            effects.extend(std::mem::take(&mut self.staged.waiters).into_iter().map(Waiter::answer));
+        }
+        if planted(Mutant::SentBeforeCommit) {
+            let ops = std::mem::take(&mut self.staged.ops);
+            self.on_ops_durable(now, ops, effects);
+        }
         self.in_flight.push_back(InFlight {
             id,
             ops: std::mem::take(&mut self.staged.ops),
@@ -325,14 +343,18 @@ impl Replica {
         self.cache.mark_busy(key, batch);
         let shard = self.shards.entry(shard_id).or_default();
         shard.dirty = true;
-        if let Some(before) = &before {
+        // A document without an accepted change counts for nothing: a replica that never took its void changes has no such
+        // document at all.
+        if let Some(before) = before.as_ref().filter(|before| !before.heads.is_empty()) {
             shard.digest.remove(&doc_entry(key, before));
             if !before.deleted {
                 shard.documents = shard.documents.saturating_sub(1);
                 shard.bytes = shard.bytes.saturating_sub(before.json_bytes);
             }
         }
-        shard.digest.add(&doc_entry(key, &now));
+        if !now.heads.is_empty() {
+            shard.digest.add(&doc_entry(key, &now));
+        }
         if !deleted {
             shard.documents += 1;
             shard.bytes += now.json_bytes;
@@ -370,12 +392,7 @@ impl Replica {
                 let shard = self.shards.entry(shard).or_default();
                 shard.durable = shard.durable.max(arrivals);
             }
-            for waiter in batch.waiters {
-                effects.push(match waiter {
-                    Waiter::Write(ticket, outcome) => Effect::WriteDone { ticket, result: Ok(outcome) },
-                    Waiter::Act(ticket, op) => Effect::ActDone { ticket, result: Ok(Admitted { op }) },
-                });
-            }
+            effects.extend(batch.waiters.into_iter().map(Waiter::answer));
             effects.push(Effect::FeedAdvanced(batch.feed));
             self.on_ops_durable(now, batch.ops, effects);
             for (shard, stream, seq, arrival) in batch.forks {

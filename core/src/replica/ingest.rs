@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::chains::StoredChains;
+use super::rejudge::closed_tip;
 use super::types::Effect;
 use super::{Now, Placed, Replica};
 use crate::authority::{Action, Authority, Decision, Noted, Position};
@@ -122,6 +123,18 @@ impl Replica {
         let next = self.heads.get(&stream).map_or(1, |head| head.seq + 1);
         if self.halted.is_some() || ops.first().is_none_or(|op| op.header().seq != next) {
             self.step_engine(now, NetInput::Refused { shard, stream }, effects);
+            return;
+        }
+        if next == 1
+            && !self.closed.contains_key(&stream)
+            && let Some(first) = ops.first()
+            && let Some(tip) = closed_tip(&self.authority, stream, first.header().certificate)
+        {
+            // The first of a stream whose certificate is void already. The engine did not know where it is closed, or it
+            // would have asked for no more than that; it comes again for what stands.
+            self.closed.insert(stream, tip);
+            self.step_engine(now, NetInput::Refused { shard: shard.clone(), stream }, effects);
+            self.step_engine(now, NetInput::PolicyChanged { streams: vec![(shard, stream)] }, effects);
             return;
         }
         for op in ops {

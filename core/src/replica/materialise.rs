@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::mutant::{Mutant, planted};
 use super::records::{ChangeRecord, DeleteRecord, TxRecord, TxRef, TxState};
 use super::{Now, Placed, Replica};
 use crate::authority::{Position, Verdict};
@@ -466,6 +467,8 @@ impl Replica {
 
     /// Writes down what became of a transaction.
     fn conclude(&mut self, op: &Arc<Op>, tx: TxRef, void: Void, gated: Gated) {
+        let forgotten = planted(Mutant::NotWaitedFor) && matches!(gated, Gated::Missing(_));
+        let gated = if forgotten { Gated::Passed } else { gated };
         if !matches!(gated, Gated::Passed) {
             // It may have been applied before what it builds on was taken out of one of its documents.
             self.take_out(op, tx);
@@ -608,7 +611,8 @@ impl Replica {
 
     fn note_state(&mut self, op: &Arc<Op>, tx: TxRef, state: TxState, reason: String, missing: Vec<ChangeHash>) {
         self.forget_waits(op, tx);
-        if let Some(before) = self.tx_state(&tx) {
+        let before = self.tx_state(&tx);
+        if let Some(before) = before {
             self.count_state(before, false);
         }
         self.count_state(state, true);
@@ -624,7 +628,11 @@ impl Replica {
         let record = TxRecord { tx, state, reason, shard: op.header().shard.clone(), missing, hlc: op.header().hlc };
         let key = QuarantineKey { op: tx.op, transaction: tx.tx }.encode();
         self.put(Keyspace::Quarantine, key, &record.encode());
-        self.unsettle_request(op, tx);
+        // A duplicate was not in question; and what is noted again changes nothing for the others, or two of them would
+        // call each other for ever.
+        if state != TxState::Duplicate && before != Some(state) {
+            self.unsettle_request(op, tx);
+        }
     }
 
     pub(super) fn clear_state(&mut self, tx: TxRef) {

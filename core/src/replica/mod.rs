@@ -18,6 +18,7 @@ mod flush;
 mod ingest;
 mod load;
 mod materialise;
+mod mutant;
 mod open;
 mod read;
 mod records;
@@ -34,6 +35,8 @@ use std::sync::Arc;
 pub use crate::store::keys::DocKey;
 pub use bootstrap::{Founded, Founding, found_cluster};
 pub use load::LoadError;
+#[cfg(feature = "planted-bugs")]
+pub use mutant::{Mutant, plant};
 pub use open::{OpenError, ReplicaConfig};
 pub use read::{FeedEntry, ReadError, Reader, ShardInfo, View};
 pub use records::{TxRecord, TxRef, TxState};

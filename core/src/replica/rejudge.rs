@@ -9,7 +9,7 @@ use super::types::Effect;
 use super::{Now, Replica};
 use crate::authority::{Authority, Closed, Position, Rejudge};
 use crate::document::{Document, gate};
-use crate::id::{ChangeHash, ShardId, StreamId};
+use crate::id::{ChangeHash, OpId, ShardId, StreamId};
 use crate::op::Op;
 use crate::replication::{Input as NetInput, Tip};
 use crate::store::keys::{ChangeKey, ChangePlace, DocKey, Key as _, OpKey, TailKey};
@@ -183,11 +183,18 @@ impl Replica {
 
 /// Returns where streams are closed because their certificate is void.
 pub(super) fn closed_streams(authority: &Authority, heads: &BTreeMap<StreamId, HeadRecord>) -> BTreeMap<StreamId, Tip> {
-    let tip = |(stream, head): (&StreamId, &HeadRecord)| match authority.closed_at(*stream, head.key.certificate)? {
-        Closed::Whole => Some((*stream, Tip::START)),
-        Closed::After(pin) => Some((*stream, Tip { seq: pin.seq, id: pin.head })),
+    let tip = |(stream, head): (&StreamId, &HeadRecord)| {
+        closed_tip(authority, *stream, head.key.certificate).map(|tip| (*stream, tip))
     };
     heads.iter().filter_map(tip).collect()
+}
+
+/// Returns where a stream is closed because its certificate is void.
+pub(super) fn closed_tip(authority: &Authority, stream: StreamId, certificate: OpId) -> Option<Tip> {
+    match authority.closed_at(stream, certificate)? {
+        Closed::Whole => Some(Tip::START),
+        Closed::After(pin) => Some(Tip { seq: pin.seq, id: pin.head }),
+    }
 }
 
 impl TxState {

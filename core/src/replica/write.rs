@@ -333,6 +333,10 @@ impl Replica {
             self.counters.transactions_applied += 1;
             for body in bodies {
                 let Some((key, hash)) = changes.next() else { break };
+                // The time under which every other replica notes it.
+                if let Some(loaded) = self.cache.get(&key) {
+                    loaded.modified = loaded.modified.max(header.hlc);
+                }
                 match (hash, body) {
                     (Some(hash), Some(body)) => {
                         let record = ChangeRecord { tx, bytes: body.bytes.to_vec() };

@@ -59,6 +59,9 @@ fn within_pin(subject: &Subject<'_>, pin: &Pin) -> Within {
 }
 
 fn within(subject: &Subject<'_>, pins: &[Pin]) -> Within {
+    if planted(Site::Engine, Mutant::PinForgotten) {
+        return Within::No;
+    }
     match pins.binary_search_by_key(&subject.position.stream, |pin| pin.stream) {
         Ok(at) => pins.get(at).map_or(Within::No, |pin| within_pin(subject, pin)),
         Err(_) => Within::No,

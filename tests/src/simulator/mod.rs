@@ -1,0 +1,124 @@
+//! The deterministic simulator: whole replicas over disks, clocks and a network that fail on purpose.
+//!
+//! Everything above the store and the transport is the product's own code: streams, verdicts, documents, replication.
+//! Time is virtual and all chance comes from one seed, so a run is a pure function of its seed and takes a fraction of a
+//! second for minutes of simulated time.
+//!
+//! A run has three phases: the cluster writes while faults come and go; everything is healed and the replicas are left
+//! alone; what they then hold is compared, with each other, with what was acknowledged, and with the reference model of
+//! the verdicts.
+//!
+//! Deliberately absent: lost or reordered frames within a lane. Lanes are reliable ordered streams; what gets lost is a
+//! connection with all that was on its way.
+
+mod checks;
+mod faults;
+mod node;
+mod random;
+mod workload;
+mod world;
+
+use std::fmt;
+
+pub use random::Random;
+
+use world::World;
+
+/// The collection with the hot documents, of one shard.
+const COLLECTION: &str = "hot";
+/// A collection of several shards.
+const SHARDED_COLLECTION: &str = "spread";
+/// Small, so that documents are evicted and loaded again.
+const DOCUMENT_CACHE_BYTES: usize = 64 << 10;
+
+/// What to simulate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Simulated minutes with faults.
+    pub minutes: u64,
+    /// Whether to print what happens, and when.
+    pub trace: Trace,
+}
+
+/// Whether to print what happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trace {
+    /// Nothing is printed.
+    Silent,
+    /// One line for each thing that a person may want to know.
+    Printed,
+}
+
+/// What a run was like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Replicas that took part.
+    pub replicas: u64,
+    /// Writes acknowledged.
+    pub acknowledged: u64,
+    /// Writes refused.
+    pub refused: u64,
+    /// Frames delivered.
+    pub frames: u64,
+    /// Faults done.
+    pub faults: u64,
+    /// Events handled.
+    pub events: u64,
+    /// Simulated milliseconds from the end of the faults until the replicas agreed.
+    pub converged_after_ms: u64,
+    /// Hash over all events: two runs of one seed have the same.
+    pub fingerprint: u64,
+}
+
+/// What was wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// Simulated minutes with faults.
+    pub minutes: u64,
+    /// Simulated milliseconds since the start.
+    pub at_ms: u64,
+    /// What.
+    pub what: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, minutes, at_ms, what } = self;
+        write!(f, "seed {seed} after {}.{:03} s: {what}\n", at_ms / 1_000, at_ms % 1_000)?;
+        write!(f, "replay: cargo run -p folkmoot-tests --bin folkmoot-sim -- --seed {seed} --minutes {minutes} --trace")
+    }
+}
+
+/// Runs one simulation. Needs a thread with [`folkmoot_core::document::gate::STACK_BYTES`] of stack.
+///
+/// # Errors
+/// [`Failure`]: an invariant was broken.
+pub fn run(options: Options) -> Result<Report, Failure> {
+    let mut world = World::new(options);
+    world.run().map_err(|what| Failure {
+        seed: options.seed,
+        minutes: options.minutes,
+        at_ms: world.elapsed_ms(),
+        what,
+    })
+}
+
+/// Runs `body` on a thread with the stack that documents need.
+///
+/// # Panics
+/// If `body` panics.
+pub fn with_stack<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(folkmoot_core::document::gate::STACK_BYTES)
+            .spawn_scoped(scope, body);
+        match thread.expect("a thread").join() {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}

@@ -1,0 +1,193 @@
+//! A node of the simulated world: a real replica, a disk, a clock of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId, StreamId};
+use folkmoot_core::keys::SecretKey;
+use folkmoot_core::op::{Act, BuiltInRole, Collection, Op};
+use folkmoot_core::replica::{
+    ActRequest, BatchId, Effect, Founding, Identity, Input, Now, Replica, ReplicaConfig, Signer, TxRef, found_cluster,
+};
+use folkmoot_core::store::keys::{Key as _, OpKey};
+use folkmoot_core::store::{Batch, Durability, Keyspace, MemoryStore, Order, Read, Span, Store as _, envelope};
+
+use super::random::Random;
+use super::{COLLECTION, DOCUMENT_CACHE_BYTES, SHARDED_COLLECTION};
+
+/// The true time at which every run begins, in milliseconds since 1970.
+pub const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// A node.
+pub struct Node {
+    pub(super) name: String,
+    pub(super) identity: Identity,
+    pub(super) store: Arc<MemoryStore>,
+    /// None while the process is down.
+    pub(super) replica: Option<Replica>,
+    /// Counts starts; what was scheduled for an earlier life is void.
+    pub(super) life: u64,
+    /// Batches given to the disk and not yet there, oldest first.
+    pub(super) disk: VecDeque<(BatchId, Batch)>,
+    /// How far the wall clock is off.
+    pub(super) skew_ms: i64,
+    /// Peers by index, with the session of the connection, as this node sees it.
+    pub(super) peers: BTreeMap<usize, u64>,
+    pub(super) pump_due: bool,
+    pub(super) tick_at: Option<u64>,
+    /// An old copy of the data directory.
+    pub(super) backup: Option<MemoryStore>,
+    /// The bytes that the current life was seeded with.
+    pub(super) seed: [u8; 32],
+    pub(super) fail_next_commit: bool,
+    /// The batch whose commit failed: the next start may find it on the disk.
+    pub(super) failed: Option<Batch>,
+    /// Writes that it acknowledged and whose loss nothing excuses.
+    pub(super) acknowledged: Vec<TxRef>,
+}
+
+impl Node {
+    pub(super) fn new(name: String, identity: Identity, store: Arc<MemoryStore>) -> Self {
+        Self {
+            name,
+            identity,
+            store,
+            replica: None,
+            life: 0,
+            disk: VecDeque::new(),
+            skew_ms: 0,
+            peers: BTreeMap::new(),
+            pump_due: false,
+            tick_at: None,
+            backup: None,
+            seed: [0; 32],
+            fail_next_commit: false,
+            failed: None,
+            acknowledged: Vec::new(),
+        }
+    }
+
+    /// Returns the node's key.
+    pub(super) fn author(&self) -> AuthorKey {
+        self.identity.node.author()
+    }
+
+    /// Returns the time as this node measures it.
+    pub(super) fn now(&self, elapsed_ms: u64) -> Now {
+        let wall_ms = (EPOCH_MS + elapsed_ms).saturating_add_signed(self.skew_ms);
+        // Each machine booted at another time by another clock; only differences count.
+        Now { monotonic_ms: EPOCH_MS + elapsed_ms, wall_ms }
+    }
+
+    /// Returns whether an op is on the disk, on whichever branch.
+    pub(super) fn holds(&self, tx: &TxRef) -> bool {
+        holds(&*self.store, tx.stream, tx.seq, tx.op, self.identity.cluster)
+    }
+}
+
+/// Returns whether a store has an op.
+pub(super) fn holds(store: &dyn Read, stream: StreamId, seq: u64, op: OpId, cluster: ClusterId) -> bool {
+    let main = OpKey::new(stream, seq);
+    let branch = OpKey { branch: Some(op), ..main };
+    [main, branch].iter().any(|key| {
+        let value = store.get(Keyspace::Ops, &key.encode()).ok().flatten();
+        value.and_then(|value| decode(value, cluster)).is_some_and(|found| found.id() == op)
+    })
+}
+
+/// Decodes a stored op.
+pub(super) fn decode(value: bytes::Bytes, cluster: ClusterId) -> Option<Op> {
+    Op::decode(&envelope::open(value).ok()?, cluster).ok()
+}
+
+/// Returns every op of a store, branches included, with whether it lies on the main chain.
+pub(super) fn all_ops(store: &dyn Read, cluster: ClusterId) -> Vec<(bool, Op)> {
+    let entries = store.scan(Keyspace::Ops, &Span::all(), Order::Ascending).filter_map(Result::ok);
+    entries
+        .filter_map(|(key, value)| Some((OpKey::decode(&key).ok()?.branch.is_none(), decode(value, cluster)?)))
+        .collect()
+}
+
+pub(super) fn config() -> ReplicaConfig {
+    ReplicaConfig { document_cache_bytes: DOCUMENT_CACHE_BYTES, ..ReplicaConfig::default() }
+}
+
+/// Opens a replica and commits all that it wants to at once; returns what its acts made.
+pub(super) fn settle(replica: &mut Replica, store: &MemoryStore, now: Now, input: Option<Input>) -> Vec<OpId> {
+    let mut effects = Vec::new();
+    let mut made = Vec::new();
+    if let Some(input) = input {
+        replica.step(now, input, &mut effects);
+    }
+    loop {
+        let more = replica.work(now, 64, &mut effects);
+        replica.flush(now, &mut effects);
+        if effects.is_empty() && !more {
+            return made;
+        }
+        for effect in std::mem::take(&mut effects) {
+            match effect {
+                Effect::Commit { id, batch, .. } => {
+                    store.commit(&batch, Durability::Synced).expect("memory");
+                    replica.step(now, Input::Committed(id), &mut effects);
+                }
+                Effect::ActDone { result, .. } => made.push(result.expect("an admin may do this").op),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Founds a cluster of `count` nodes, none of them running yet; the second one is an admin too.
+pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
+    let now = Now { monotonic_ms: EPOCH_MS, wall_ms: EPOCH_MS };
+    let owner = SecretKey::from_seed(&random.seed());
+    let key = SecretKey::from_seed(&random.seed());
+    let founding =
+        Founding { name: "sim", node_name: "n0", labels: Vec::new(), owner: &owner, node: &key, recovery: Vec::new() };
+    let founded = found_cluster(founding, now.wall_ms, &random.seed()).expect("a small cluster");
+    let identity = Identity {
+        node: key,
+        owner: Some(owner),
+        cluster: founded.cluster,
+        certificate: founded.certificate,
+        principal: founded.principal,
+    };
+    let store = Arc::new(MemoryStore::new());
+    let mut first =
+        Replica::open(config(), identity.clone(), store.clone(), &random.seed(), now).expect("an empty store");
+    first.seed_control(founded.ops);
+    settle(&mut first, &store, now, None);
+    for (name, shards) in [(COLLECTION, 1), (SHARDED_COLLECTION, 4)] {
+        let name = name.parse().expect("a good name");
+        let act = Act::Collection(Collection { name, shards, types: Vec::new(), dropped: false });
+        let input = Input::Act { ticket: 0, signer: Signer::Node, request: ActRequest::One(act) };
+        settle(&mut first, &store, now, Some(input));
+    }
+    let mut nodes = vec![Node::new("n0".to_owned(), identity.clone(), store.clone())];
+    for index in 1..count {
+        let key = SecretKey::from_seed(&random.seed());
+        let role = if index == 1 { BuiltInRole::Admin } else { BuiltInRole::Editor };
+        let name = format!("n{index}");
+        let request = ActRequest::Admit { key: key.author(), name: name.clone(), labels: Vec::new(), role };
+        let input = Input::Act { ticket: 0, signer: Signer::Owner, request };
+        let certificate = *settle(&mut first, &store, now, Some(input)).first().expect("one act");
+        let identity = Identity {
+            node: key,
+            owner: None,
+            cluster: identity.cluster,
+            certificate,
+            principal: PrincipalId::from(certificate),
+        };
+        nodes.push(Node::new(name, identity, Arc::new(MemoryStore::new())));
+    }
+    let mut control: Vec<Op> = all_ops(&*store, identity.cluster).into_iter().map(|(_, op)| op).collect();
+    control.sort_by_key(|op| (op.header().hlc, op.header().seq));
+    for node in nodes.iter_mut().skip(1) {
+        let mut replica = Replica::open(config(), node.identity.clone(), node.store.clone(), &random.seed(), now)
+            .expect("an empty store");
+        replica.seed_control(control.clone());
+        settle(&mut replica, &node.store, now, None);
+    }
+    nodes
+}

@@ -1,0 +1,147 @@
+//! What clients do: small edits of few hot documents, so that nearly everything is concurrent with something.
+
+use std::collections::VecDeque;
+
+use folkmoot_core::document::edit::{Edit, EditFormat};
+use folkmoot_core::id::ChangeHash;
+use folkmoot_core::op::RequestId;
+use folkmoot_core::replica::{
+    DocKey, DocWrite, Input, Precondition, Reader, RequestTicket, TxRef, WriteError, WriteItem, WriteOutcome,
+    WriteRequest,
+};
+
+use super::world::{Event, World};
+use super::{COLLECTION, SHARDED_COLLECTION};
+
+/// Documents of a collection.
+const DOCUMENTS: u64 = 6;
+/// Requests remembered, to be sent again elsewhere.
+const RECENT: usize = 8;
+
+/// What the clients know.
+#[derive(Default)]
+pub(super) struct Workload {
+    ticket: RequestTicket,
+    recent: VecDeque<WriteRequest>,
+    /// Who acknowledged what.
+    pub(super) acknowledged: Vec<(usize, TxRef)>,
+}
+
+impl World {
+    /// One client does one thing.
+    pub(super) fn client(&mut self) {
+        if self.plan.healed {
+            return;
+        }
+        let delay = if self.random.chance(10) { 0 } else { self.random.within(50, 900) };
+        self.at(delay, Event::Write);
+        let node = self.random.index(self.nodes.len());
+        if self.nodes[node].replica.is_none() {
+            return;
+        }
+        let again = self.random.chance(8).then(|| self.workload.recent.front().cloned()).flatten();
+        let request = again.unwrap_or_else(|| {
+            let mut request = self.draw_request();
+            self.draw_base(node, &mut request);
+            request
+        });
+        if request.request.is_some() {
+            self.workload.recent.push_back(request.clone());
+            if self.workload.recent.len() > RECENT {
+                self.workload.recent.pop_front();
+            }
+        }
+        self.workload.ticket += 1;
+        let ticket = self.workload.ticket;
+        self.note(|| {
+            let writes: Vec<String> =
+                request.items.iter().map(|item| format!("{} {:?}", item.doc, item.write)).collect();
+            format!("{} write {ticket}: {}", self.nodes[node].name, writes.join("; "))
+        });
+        self.step(node, Input::Write { ticket, request });
+    }
+
+    /// Draws a request.
+    pub(super) fn draw_request(&mut self) -> WriteRequest {
+        let sharded = self.random.chance(25);
+        let collection = if sharded { SHARDED_COLLECTION } else { COLLECTION };
+        let count = if !sharded && self.random.chance(20) { 2 + self.random.within(0, 2) } else { 1 };
+        let first = self.random.within(0, DOCUMENTS);
+        let items = (0..count).map(|index| {
+            let id = format!("d{}", (first + index) % DOCUMENTS);
+            let (write, bytes) = self.draw_write();
+            let precondition = match self.random.index(20) {
+                0 => Precondition::Exists,
+                1 => Precondition::Absent,
+                _ => Precondition::None,
+            };
+            WriteItem { doc: id.parse().expect("a good id"), write, precondition, base: None, bytes }
+        });
+        let items = items.collect();
+        let request = self.random.chance(15).then(|| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&self.random.bits().to_le_bytes());
+            RequestId::new(id)
+        });
+        let collection = collection.parse().expect("a good name");
+        WriteRequest { collection, principal: None, request, items }
+    }
+
+    fn draw_write(&mut self) -> (DocWrite, usize) {
+        let n = self.random.within(0, 1_000);
+        let (format, text) = match self.random.index(16) {
+            0..=2 => (EditFormat::Document, format!(r#"{{"a":{n},"b":"b{n}","list":[1,{n}]}}"#)),
+            3 => (EditFormat::Document, "{}".to_owned()),
+            4 | 5 => (EditFormat::MergePatch, format!(r#"{{"a":{n},"o":{{"k{}":{n}}}}}"#, n % 3)),
+            6 => (EditFormat::MergePatch, r#"{"b":null,"o":null}"#.to_owned()),
+            7 => (EditFormat::Ops, r#"{"ops":[{"op":"counter","path":"/n","value":0}]}"#.to_owned()),
+            8..=10 => (EditFormat::Ops, r#"{"ops":[{"op":"increment","path":"/n","by":1}]}"#.to_owned()),
+            11 => (EditFormat::Ops, r#"{"ops":[{"op":"text","path":"/t","value":"hello"}]}"#.to_owned()),
+            12 | 13 => {
+                let splice = format!(r#"{{"op":"splice","path":"/t","index":{},"delete":1,"insert":"x{n}"}}"#, n % 4);
+                (EditFormat::Ops, format!(r#"{{"ops":[{splice}]}}"#))
+            }
+            14 => (EditFormat::JsonPatch, format!(r#"[{{"op":"add","path":"/p","value":{n}}}]"#)),
+            _ => return (DocWrite::Delete, 0),
+        };
+        let edit = Edit::parse(format, text.as_bytes()).expect("a good edit");
+        (DocWrite::Edit(edit), text.len())
+    }
+
+    /// Some clients edit what they read a moment ago, perhaps on another node.
+    fn draw_base(&mut self, node: usize, request: &mut WriteRequest) {
+        if !self.random.chance(10) {
+            return;
+        }
+        let seen_on = if self.random.chance(70) { node } else { self.random.index(self.nodes.len()) };
+        let reader = Reader::new(self.nodes[seen_on].store.clone());
+        for item in &mut request.items {
+            let key = DocKey { collection: request.collection.clone(), doc: item.doc.clone() };
+            let view = reader.get(&key).ok().flatten();
+            let heads: Vec<ChangeHash> = view.map(|view| view.heads).unwrap_or_default();
+            item.base = (!heads.is_empty()).then_some(heads);
+        }
+    }
+
+    pub(super) fn write_done(&mut self, node: usize, ticket: RequestTicket, result: Result<WriteOutcome, WriteError>) {
+        self.note(|| match &result {
+            Ok(outcome) => format!("{} wrote {ticket}: {:?}", self.nodes[node].name, outcome.tx),
+            Err(error) => format!("{} refused {ticket}: {error}", self.nodes[node].name),
+        });
+        match result {
+            Ok(outcome) => {
+                self.report.acknowledged += 1;
+                if let Some(tx) = outcome.tx
+                    && !self.plan.is_equivocator(node)
+                {
+                    self.nodes[node].acknowledged.push(tx);
+                    self.workload.acknowledged.push((node, tx));
+                }
+            }
+            Err(error @ WriteError::Damaged { .. }) => {
+                self.fail(format!("{} refuses a write: {error}", self.nodes[node].name));
+            }
+            Err(_) => self.report.refused += 1,
+        }
+    }
+}

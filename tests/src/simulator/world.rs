@@ -1,0 +1,511 @@
+//! Events, the network, and what carries out the effects of replicas.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use bytes::Bytes;
+use folkmoot_core::id::{ClusterId, OpId, StreamId};
+use folkmoot_core::keys::SecretKey;
+use folkmoot_core::replica::{BatchId, Effect, Input, RequestTicket};
+use folkmoot_core::replication::{Input as NetInput, Lane};
+use folkmoot_core::store::keys::{Key as _, OpKey};
+use folkmoot_core::store::{Batch, Durability, Keyspace, Store as _};
+
+use super::faults::{Fault, Plan};
+use super::node::{self, Node};
+use super::random::Random;
+use super::workload::Workload;
+use super::{Options, Report, Trace};
+
+/// How often broken connections are tried again.
+const RECONNECT_MS: u64 = 700;
+/// How long the healed world may take to agree: searches are repeated after at most a minute.
+const CONVERGENCE_MS_MAX: u64 = 300_000;
+/// How often it is looked whether the replicas agree.
+const LOOK_MS: u64 = 1_000;
+/// Looks in a row that must find agreement: what is on its way may still change it.
+const LOOKS: u32 = 3;
+
+/// Something that happens.
+pub(super) enum Event {
+    /// A frame reaches its receiver.
+    Frame { to: usize, from: usize, session: u64, lane: Lane, bytes: Bytes },
+    /// A node notices that a connection is gone.
+    Down { node: usize, life: u64, peer: usize, session: u64 },
+    /// The disk has done the oldest batch.
+    Disk { node: usize, life: u64 },
+    /// A node hears of it.
+    Committed { node: usize, life: u64, batch: BatchId },
+    /// A node does some work and flushes.
+    Pump { node: usize, life: u64 },
+    /// A node's engine is due.
+    Tick { node: usize, life: u64 },
+    /// Connections are tried again.
+    Reconnect,
+    /// A client writes.
+    Write,
+    /// Something breaks or is mended.
+    Fault(Fault),
+}
+
+struct Entry {
+    at: u64,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// A connection between two nodes.
+#[derive(Default)]
+pub(super) struct Link {
+    pub(super) session: u64,
+    pub(super) up: bool,
+    pub(super) blocked: bool,
+    pub(super) stalled_until: u64,
+    /// Slowness of this link.
+    pub(super) delay_ms: u64,
+    /// When the last frame of a lane arrives.
+    pub(super) last: BTreeMap<(usize, Lane), u64>,
+}
+
+/// The simulated world.
+pub(super) struct World {
+    pub(super) options: Options,
+    pub(super) random: Random,
+    pub(super) elapsed: u64,
+    order: u64,
+    heap: BinaryHeap<Reverse<Entry>>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) links: BTreeMap<(usize, usize), Link>,
+    pub(super) cluster: ClusterId,
+    pub(super) plan: Plan,
+    pub(super) workload: Workload,
+    pub(super) report: Report,
+    /// Places of every op that was ever on a disk.
+    pub(super) durable: BTreeSet<(StreamId, u64, OpId)>,
+    /// What each author signed at each place.
+    pub(super) signed: BTreeMap<(StreamId, u64), OpId>,
+    pub(super) failure: Option<String>,
+}
+
+pub(super) const fn pair(a: usize, b: usize) -> (usize, usize) {
+    if a < b { (a, b) } else { (b, a) }
+}
+
+impl World {
+    pub(super) fn new(options: Options) -> Self {
+        let mut random = Random::new(options.seed);
+        let count = 3 + random.index(3);
+        let nodes = node::found(count, &mut random);
+        let cluster = nodes[0].identity.cluster;
+        let mut durable = BTreeSet::new();
+        for (_, op) in node::all_ops(&*nodes[0].store, cluster) {
+            durable.insert((op.stream(), op.header().seq, op.id()));
+        }
+        let mut links = BTreeMap::new();
+        for b in 0..count {
+            for a in 0..b {
+                links.insert((a, b), Link { delay_ms: random.within(1, 60), ..Link::default() });
+            }
+        }
+        let plan = Plan::new(count, options.minutes, &mut random);
+        Self {
+            options,
+            random,
+            elapsed: 0,
+            order: 0,
+            heap: BinaryHeap::new(),
+            nodes,
+            links,
+            cluster,
+            plan,
+            workload: Workload::default(),
+            report: Report { replicas: count as u64, ..Report::default() },
+            durable,
+            signed: BTreeMap::new(),
+            failure: None,
+        }
+    }
+
+    pub(super) const fn elapsed_ms(&self) -> u64 {
+        self.elapsed
+    }
+
+    pub(super) fn run(&mut self) -> Result<Report, String> {
+        for node in 0..self.nodes.len() {
+            self.start(node, None);
+        }
+        self.at(0, Event::Reconnect);
+        self.at(100, Event::Write);
+        for (at, fault) in std::mem::take(&mut self.plan.faults) {
+            self.at(at, Event::Fault(fault));
+        }
+        let end = self.options.minutes * 60_000;
+        self.run_until(end)?;
+        self.heal();
+        let healed = self.elapsed;
+        let mut looks = 0;
+        while looks < LOOKS {
+            self.run_until(self.elapsed + LOOK_MS)?;
+            match self.disagreement() {
+                None => looks += 1,
+                Some(_) if self.elapsed - healed < CONVERGENCE_MS_MAX => looks = 0,
+                Some(what) => {
+                    return Err(format!("no agreement {} s after healing: {what}", CONVERGENCE_MS_MAX / 1_000));
+                }
+            }
+        }
+        self.report.converged_after_ms = self.elapsed - healed - u64::from(LOOKS - 1) * LOOK_MS;
+        self.check_end()?;
+        Ok(self.report)
+    }
+
+    fn run_until(&mut self, end: u64) -> Result<(), String> {
+        while let Some(Reverse(entry)) = self.heap.peek() {
+            if entry.at > end {
+                break;
+            }
+            let Some(Reverse(Entry { at, event, .. })) = self.heap.pop() else { break };
+            self.elapsed = at;
+            self.report.events += 1;
+            self.handle(event);
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+        }
+        self.elapsed = end;
+        Ok(())
+    }
+
+    /// Schedules an event so many milliseconds from now.
+    pub(super) fn at(&mut self, delay: u64, event: Event) {
+        self.order += 1;
+        self.heap.push(Reverse(Entry { at: self.elapsed + delay, order: self.order, event }));
+    }
+
+    /// Prints a line, if that is wanted.
+    pub(super) fn note(&self, line: impl FnOnce() -> String) {
+        if self.options.trace == Trace::Printed {
+            println!("{:>7}.{:03}  {}", self.elapsed / 1_000, self.elapsed % 1_000, line());
+        }
+    }
+
+    pub(super) fn fail(&mut self, what: String) {
+        self.failure.get_or_insert(what);
+    }
+
+    fn mix(&mut self, value: u64) {
+        let mixed = (self.report.fingerprint.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
+        self.report.fingerprint = mixed;
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.mix(self.elapsed);
+        let alive = |world: &Self, node: usize, life: u64| {
+            world.nodes[node].replica.is_some() && world.nodes[node].life == life
+        };
+        match event {
+            Event::Frame { to, from, session, lane, bytes } => {
+                if self.nodes[to].replica.is_some() && self.nodes[to].peers.get(&from) == Some(&session) {
+                    self.report.frames += 1;
+                    self.mix(bytes.iter().fold(to as u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte)));
+                    let peer = self.nodes[from].author();
+                    self.step(to, Input::Net(NetInput::Frame { peer, lane, bytes }));
+                }
+            }
+            Event::Down { node, life, peer, session } => {
+                if alive(self, node, life) && self.nodes[node].peers.get(&peer) == Some(&session) {
+                    self.peer_down(node, peer);
+                }
+            }
+            Event::Disk { node, life } => {
+                if alive(self, node, life) {
+                    self.disk_done(node);
+                }
+            }
+            Event::Committed { node, life, batch } => {
+                if alive(self, node, life) {
+                    self.step(node, Input::Committed(batch));
+                }
+            }
+            Event::Pump { node, life } => {
+                if alive(self, node, life) {
+                    self.pump(node);
+                }
+            }
+            Event::Tick { node, life } => {
+                if alive(self, node, life) {
+                    self.nodes[node].tick_at = None;
+                    self.step(node, Input::Net(NetInput::Tick));
+                }
+            }
+            Event::Reconnect => self.reconnect(),
+            Event::Write => self.client(),
+            Event::Fault(fault) => {
+                self.report.faults += 1;
+                self.do_fault(fault);
+            }
+        }
+    }
+
+    // ---- nodes ----
+
+    pub(super) fn step(&mut self, node: usize, input: Input) {
+        let now = self.nodes[node].now(self.elapsed);
+        let mut effects = Vec::new();
+        let Some(replica) = self.nodes[node].replica.as_mut() else { return };
+        replica.step(now, input, &mut effects);
+        self.carry_out(node, effects);
+        self.schedule(node);
+    }
+
+    /// Lets a node work, as its thread does when nothing else is to do.
+    fn pump(&mut self, node: usize) {
+        self.nodes[node].pump_due = false;
+        let now = self.nodes[node].now(self.elapsed);
+        let slice = 1 + self.random.index(64);
+        let mut effects = Vec::new();
+        let Some(replica) = self.nodes[node].replica.as_mut() else { return };
+        replica.work(now, slice, &mut effects);
+        replica.flush(now, &mut effects);
+        self.carry_out(node, effects);
+        self.schedule(node);
+    }
+
+    /// Sees to it that the node is called when it wants to be.
+    fn schedule(&mut self, node: usize) {
+        let elapsed = self.elapsed;
+        let state = &mut self.nodes[node];
+        let Some(replica) = &state.replica else { return };
+        let life = state.life;
+        let wakeup = replica.next_wakeup_ms().saturating_sub(node::EPOCH_MS).max(elapsed + 1);
+        let busy = replica.unapplied() > 0 || (replica.has_staged() && replica.batches_in_flight() < 2);
+        if busy && !state.pump_due {
+            state.pump_due = true;
+            let delay = self.random.within(0, 4);
+            self.at(delay, Event::Pump { node, life });
+        }
+        let state = &mut self.nodes[node];
+        if state.tick_at.is_none_or(|at| wakeup < at) {
+            state.tick_at = Some(wakeup);
+            self.at(wakeup - elapsed, Event::Tick { node, life });
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Commit { id, batch, .. } => self.commit(node, id, batch),
+                Effect::Send { peer, lane, bytes } => {
+                    let to = self.peer_index(node, peer);
+                    if let Some((to, session)) = to {
+                        self.send(node, to, session, lane, bytes);
+                    }
+                }
+                Effect::Disconnect { peer, reason } => {
+                    if let Some((to, _)) = self.peer_index(node, peer) {
+                        self.note(|| format!("{} cuts {}: {reason}", self.nodes[node].name, self.nodes[to].name));
+                        self.nodes[node].peers.remove(&to);
+                        self.break_link(node, to);
+                    }
+                }
+                Effect::Misbehaved { peer, what } => {
+                    let name = self.nodes.iter().find(|other| other.author() == peer).map(|other| other.name.clone());
+                    self.fail(format!("{} accuses {name:?} of {what}", self.nodes[node].name));
+                }
+                Effect::WriteDone { ticket, result } => self.write_done(node, ticket, result),
+                Effect::ActDone { ticket, result } => self.act_done(node, ticket, result.map(|done| done.op)),
+                Effect::Alarm { kind, detail } => {
+                    self.note(|| format!("{} alarm {kind}: {detail}", self.nodes[node].name));
+                }
+                Effect::Halt(reason) => {
+                    if self.nodes[node].fail_next_commit {
+                        self.note(|| format!("{} halts: {reason}", self.nodes[node].name));
+                        self.crash(node);
+                        return;
+                    }
+                    self.fail(format!("{} halts: {reason}", self.nodes[node].name));
+                }
+                Effect::FeedAdvanced(_) | Effect::MembersChanged => {}
+                other => self.fail(format!("an effect that the simulator does not know: {other:?}")),
+            }
+        }
+    }
+
+    fn act_done(&mut self, node: usize, ticket: RequestTicket, result: Result<OpId, folkmoot_core::replica::ActError>) {
+        self.note(|| format!("{} act {ticket}: {result:?}", self.nodes[node].name));
+        if result.is_ok() {
+            self.plan.removal_done = true;
+        }
+    }
+
+    // ---- disk ----
+
+    fn commit(&mut self, node: usize, id: BatchId, batch: Batch) {
+        let cluster = self.cluster;
+        let author = self.nodes[node].author();
+        let owner = self.nodes[node].identity.owner.as_ref().map(SecretKey::author);
+        let mut wrong = None;
+        for (keyspace, key, value) in batch.writes() {
+            if keyspace != Keyspace::Ops {
+                continue;
+            }
+            let op = value.cloned().and_then(|value| node::decode(value, cluster));
+            let (Ok(place), Some(op)) = (OpKey::decode(key), op) else {
+                wrong.get_or_insert_with(|| "writes an op that does not decode".to_owned());
+                continue;
+            };
+            let at = (place.stream, place.seq);
+            let own = op.header().author == author || Some(op.header().author) == owner;
+            if own && !self.plan.is_equivocator(node) {
+                let known = *self.signed.entry(at).or_insert(op.id());
+                if known != op.id() {
+                    wrong.get_or_insert_with(|| format!("has two ops of its own at {}#{}", at.0, at.1));
+                }
+            } else if !own && !self.durable.contains(&(at.0, at.1, op.id())) {
+                wrong.get_or_insert_with(|| format!("was sent {}#{}, which is on no disk", place.stream, place.seq));
+            }
+        }
+        if let Some(wrong) = wrong {
+            self.fail(format!("{} {wrong}", self.nodes[node].name));
+        }
+        self.nodes[node].disk.push_back((id, batch));
+        if self.nodes[node].disk.len() == 1 {
+            self.start_disk(node);
+        }
+    }
+
+    fn start_disk(&mut self, node: usize) {
+        let delay = if self.random.chance(3) { self.random.within(50, 1_500) } else { self.random.within(1, 20) };
+        let life = self.nodes[node].life;
+        self.at(delay, Event::Disk { node, life });
+    }
+
+    fn disk_done(&mut self, node: usize) {
+        let Some((id, batch)) = self.nodes[node].disk.pop_front() else { return };
+        if self.nodes[node].fail_next_commit {
+            self.nodes[node].store.fail_next_sync();
+        }
+        match self.nodes[node].store.commit(&batch, Durability::Synced) {
+            Ok(()) => {
+                self.on_disk(&batch);
+                let delay = self.random.within(0, 5);
+                let life = self.nodes[node].life;
+                self.at(delay, Event::Committed { node, life, batch: id });
+                if !self.nodes[node].disk.is_empty() {
+                    self.start_disk(node);
+                }
+            }
+            Err(error) => {
+                self.nodes[node].failed = Some(batch);
+                self.step(node, Input::CommitFailed(id, error.to_string()));
+            }
+        }
+    }
+
+    /// Remembers which ops a batch brought to a disk.
+    pub(super) fn on_disk(&mut self, batch: &Batch) {
+        for (keyspace, _, value) in batch.writes() {
+            if keyspace == Keyspace::Ops
+                && let Some(op) = value.cloned().and_then(|value| node::decode(value, self.cluster))
+            {
+                self.durable.insert((op.stream(), op.header().seq, op.id()));
+            }
+        }
+    }
+
+    // ---- network ----
+
+    fn peer_index(&self, node: usize, peer: folkmoot_core::id::AuthorKey) -> Option<(usize, u64)> {
+        let mut peers = self.nodes[node].peers.iter();
+        peers.find(|(index, _)| self.nodes[**index].author() == peer).map(|(index, session)| (*index, *session))
+    }
+
+    fn send(&mut self, from: usize, to: usize, session: u64, lane: Lane, bytes: Bytes) {
+        let elapsed = self.elapsed;
+        let jitter = if self.random.chance(2) { self.random.within(0, 800) } else { self.random.within(0, 10) };
+        let Some(link) = self.links.get_mut(&pair(from, to)) else { return };
+        if !link.up || link.session != session {
+            return;
+        }
+        // A lane is a stream: nothing overtakes within it.
+        let last = link.last.entry((from, lane)).or_default();
+        let at = (elapsed + link.delay_ms + jitter).max(link.stalled_until).max(*last);
+        *last = at;
+        self.at(at - elapsed, Event::Frame { to, from, session, lane, bytes });
+    }
+
+    fn peer_down(&mut self, node: usize, peer: usize) {
+        self.nodes[node].peers.remove(&peer);
+        let peer = self.nodes[peer].author();
+        self.step(node, Input::Net(NetInput::PeerDown { peer }));
+    }
+
+    /// Breaks a connection; each side notices in its own time.
+    pub(super) fn break_link(&mut self, a: usize, b: usize) {
+        let Some(link) = self.links.get_mut(&pair(a, b)) else { return };
+        if !std::mem::take(&mut link.up) {
+            return;
+        }
+        let session = link.session;
+        for (node, peer) in [(a, b), (b, a)] {
+            let delay = self.random.within(0, 1_500);
+            let life = self.nodes[node].life;
+            self.at(delay, Event::Down { node, life, peer, session });
+        }
+    }
+
+    fn reconnect(&mut self) {
+        let delay = self.random.within(RECONNECT_MS / 2, RECONNECT_MS * 2);
+        self.at(delay, Event::Reconnect);
+        let down: Vec<(usize, usize)> =
+            self.links.iter().filter(|(_, link)| !link.up && !link.blocked).map(|(pair, _)| *pair).collect();
+        for (a, b) in down {
+            if self.random.chance(70) {
+                self.connect(a, b);
+            }
+        }
+    }
+
+    fn connect(&mut self, a: usize, b: usize) {
+        if self.nodes[a].replica.is_none() || self.nodes[b].replica.is_none() || !self.plan.may_connect(a, b) {
+            return;
+        }
+        // Usually both have noticed the end of the last session. If not, the new one takes its place.
+        let stale = self.nodes[a].peers.contains_key(&b) || self.nodes[b].peers.contains_key(&a);
+        if stale && self.random.chance(90) {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&pair(a, b)) else { return };
+        link.session += 1;
+        link.up = true;
+        link.last.clear();
+        let session = link.session;
+        for (node, peer) in [(a, b), (b, a)] {
+            self.nodes[node].peers.insert(peer, session);
+        }
+        for (node, peer) in [(a, b), (b, a)] {
+            let peer = self.nodes[peer].author();
+            self.step(node, Input::Net(NetInput::PeerUp { peer }));
+        }
+    }
+}
