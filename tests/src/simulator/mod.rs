@@ -88,7 +88,7 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, minutes, at_ms, what } = self;
-        write!(f, "seed {seed} after {}.{:03} s: {what}\n", at_ms / 1_000, at_ms % 1_000)?;
+        writeln!(f, "seed {seed} after {}.{:03} s: {what}", at_ms / 1_000, at_ms % 1_000)?;
         write!(f, "replay: cargo run -p folkmoot-tests --bin folkmoot-sim -- --seed {seed} --minutes {minutes} --trace")
     }
 }
