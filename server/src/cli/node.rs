@@ -1,5 +1,6 @@
 //! Commands that make or run a node: init, join, serve.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -54,10 +55,17 @@ pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<
     if Node::is_new(&config.data) {
         let options = InitOptions { labels: labels(&config)?, ..InitOptions::default() };
         let recovery = Node::init(&config.data, &options).map_err(|error| open_failure(&error))?;
-        output.note(&format!(
-            "Founded a new cluster. Recovery key, shown only now: {}\n  Keep it elsewhere: it takes the cluster back when the owner key is lost or stolen.",
-            recovery.reveal()
-        ));
+        // A secret goes to a person at a terminal, never into a log.
+        if std::io::stderr().is_terminal() {
+            output.note(&format!(
+                "Founded a new cluster. Recovery key, shown only now: {}\n  Keep it elsewhere: it takes the cluster back when the owner key is lost or stolen.",
+                recovery.reveal()
+            ));
+        } else {
+            output.note(
+                "Founded a new cluster. Its recovery key is not shown here, since this is no terminal: to have one, found the cluster with `folkmoot init`.",
+            );
+        }
     }
     let node = Node::open(node_config(&config)?).await.map_err(|error| open_failure(&error))?;
     let halted = node.clone();
