@@ -108,6 +108,22 @@ pub struct Node {
     running: Option<Running>,
 }
 
+/// Returns a port that is free now and lies below those that the system gives to outgoing connections: a node that is
+/// killed and started again finds it free again, whatever other tests do meanwhile.
+fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u16> = 10_000..30_000;
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    // Tests that run as processes of their own begin at different places.
+    let spread = u16::try_from(std::process::id() % 1_000).expect("below a thousand") * 20;
+    loop {
+        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let port = PORTS.start + spread.wrapping_add(next) % (PORTS.end - PORTS.start);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 struct Running {
     url: String,
     token: String,
@@ -133,7 +149,7 @@ impl Node {
             data: folder.join(name),
             log: folder.join(format!("{name}.log")),
             child: None,
-            p2p_port: 0,
+            p2p_port: free_port(),
             running: None,
         }
     }
