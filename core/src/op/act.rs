@@ -358,6 +358,22 @@ impl Act {
         Some(Statement { to, rank, not_after, act: self })
     }
 
+    /// Returns whether the act gives this key to somebody.
+    #[must_use]
+    pub fn certifies(&self, key: AuthorKey) -> bool {
+        match self {
+            Self::Genesis(genesis) => genesis.owners.contains(&key),
+            Self::Certify(certify) => certify.key == key,
+            Self::Member(_)
+            | Self::Grant(_)
+            | Self::Revoke(_)
+            | Self::Readmit(_)
+            | Self::Collection(_)
+            | Self::Rules(_)
+            | Self::Approve(_) => false,
+        }
+    }
+
     /// Returns the pins that a revocation or readmission sets.
     #[must_use]
     pub fn pins(&self) -> &[Pin] {

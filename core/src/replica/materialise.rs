@@ -503,20 +503,13 @@ impl Replica {
     /// Returns a change among these that is never accepted.
     fn out_of_question(&mut self, changes: &[ChangeHash]) -> Option<ChangeHash> {
         for change in changes {
-            let Some(value) = self.read_back(Keyspace::Index, &ChangeKey(*change).encode()) else { continue };
-            let Ok(place) = ChangePlace::decode(&value) else { continue };
-            if let Some(tx) = self.tx_at(&place)
+            if let Some(tx) = self.place_of(change)
                 && self.tx_state(&tx).is_some_and(TxState::is_final)
             {
                 return Some(*change);
             }
         }
         None
-    }
-
-    fn tx_at(&self, place: &ChangePlace) -> Option<TxRef> {
-        let op = self.chains().main(&place.stream, place.seq)?;
-        Some(TxRef { stream: place.stream, seq: place.seq, op, tx: place.transaction })
     }
 
     /// Keeps a transaction out of the documents, and remembers why and what it waits for.

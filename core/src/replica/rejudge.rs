@@ -173,7 +173,8 @@ impl Replica {
         }
     }
 
-    fn place_of(&mut self, hash: &ChangeHash) -> Option<TxRef> {
+    /// Returns the transaction that brought a change.
+    pub(super) fn place_of(&mut self, hash: &ChangeHash) -> Option<TxRef> {
         let value = self.read_back(Keyspace::Index, &ChangeKey(*hash).encode())?;
         let place = ChangePlace::decode(&value).ok()?;
         let op = self.chains().main(&place.stream, place.seq)?;

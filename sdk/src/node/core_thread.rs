@@ -112,8 +112,6 @@ struct Core {
     halted: watch::Sender<Option<String>>,
     askers: BTreeMap<RequestTicket, Asker>,
     next_ticket: RequestTicket,
-    /// Batches that the committer had no room for.
-    backlog: std::collections::VecDeque<Submission>,
     clock: Clock,
 }
 
@@ -185,7 +183,6 @@ pub(super) fn spawn(
         halted,
         askers: BTreeMap::new(),
         next_ticket: 0,
-        backlog: std::collections::VecDeque::new(),
         clock,
     };
     let thread = std::thread::Builder::new()
@@ -295,9 +292,6 @@ impl Core {
             Outcome::Unknown(reason) => Input::CommitFailed(id, chain(reason.as_ref())),
         };
         self.replica.step(self.clock.now(), input, effects);
-        while let Some(submission) = self.backlog.pop_front() {
-            self.submit(submission);
-        }
     }
 
     fn submit(&mut self, submission: Submission) {

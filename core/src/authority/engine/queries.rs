@@ -198,17 +198,7 @@ impl Authority {
     #[must_use]
     pub fn is_certified(&self, certificate: OpId, key: AuthorKey) -> Option<bool> {
         let record = self.log.act(self.log.find(certificate)?);
-        Some(match record.act()? {
-            Act::Genesis(genesis) => genesis.owners.contains(&key),
-            Act::Certify(certify) => certify.key == key,
-            Act::Member(_)
-            | Act::Grant(_)
-            | Act::Revoke(_)
-            | Act::Readmit(_)
-            | Act::Collection(_)
-            | Act::Rules(_)
-            | Act::Approve(_) => false,
-        })
+        record.act().map(|act| act.certifies(key))
     }
 
     /// Returns the certificates of a key that are in force, strongest first.

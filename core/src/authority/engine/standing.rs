@@ -105,18 +105,7 @@ impl Log {
     /// Returns for whom a potential certificate lets a key speak.
     pub(super) fn certified(&self, certificate: ActIx, key: AuthorKey) -> Option<PrincipalId> {
         let record = self.act(certificate);
-        let holds = record.is_potential()
-            && match record.act()? {
-                Act::Genesis(genesis) => genesis.owners.contains(&key),
-                Act::Certify(certify) => certify.key == key,
-                Act::Member(_)
-                | Act::Grant(_)
-                | Act::Revoke(_)
-                | Act::Readmit(_)
-                | Act::Collection(_)
-                | Act::Rules(_)
-                | Act::Approve(_) => false,
-            };
+        let holds = record.is_potential() && record.act()?.certifies(key);
         holds.then(|| record.statement().map(|statement| statement.to)).flatten()
     }
 
