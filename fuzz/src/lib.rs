@@ -3,22 +3,33 @@
 //!
 //! A new target is a function here, its line in [`TARGETS`], a binary in `fuzz_targets/` and some seeds in `corpus/`.
 
-use bytes::Bytes;
-use folkmoot_core::document::Document;
+use data_encoding::BASE32_NOPAD;
+use folkmoot_core::document::edit::{self, Edit, EditFormat, FieldTypes};
+use folkmoot_core::document::fuzzing::fuzz_admit;
 use folkmoot_core::document::gate::{self, Admission, Candidate, prescan};
-use folkmoot_core::id::{AuthorKey, ClusterId, CollectionName, OpId, StoreEpoch, StreamId};
-use folkmoot_core::keys::SecretKey;
+use folkmoot_core::document::{Document, LocalChange, json, native_hash};
+use folkmoot_core::id::{ActorId, ChangeHash, ClusterId};
 use folkmoot_core::op::{Delete, Op, WriteAction};
-use folkmoot_core::replication::{
-    CertificateState, Config, Effect, Engine, Input, Lane, Peer, Policy, Subscription, Timestamp, Tip,
-};
+use folkmoot_core::replica::fuzz_record;
+use folkmoot_core::replication::fuzz::fuzz_frames;
+use folkmoot_net::Ticket;
 use sha2::{Digest as _, Sha256};
 
 /// A target: the name of its binary and corpus, and its function, which panics where a promise is broken.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] = &[("op", op), ("delete", delete), ("gate", gate), ("engine", engine)];
+pub const TARGETS: &[Target] = &[
+    ("op", op),
+    ("delete", delete),
+    ("gate", gate),
+    ("change", change),
+    ("engine", engine),
+    ("json", json),
+    ("edit", edit),
+    ("record", record),
+    ("ticket", ticket),
+];
 
 /// The first 32 bytes are the cluster, the rest is an op as it comes from a peer.
 pub fn op(bytes: &[u8]) {
@@ -52,19 +63,22 @@ fn parts(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// past them.
 pub fn gate(bytes: &[u8]) {
     let changes: Vec<_> = parts(bytes).take(16).map(with_checksum).collect();
-    // Automerge recurses; the caller of the gate owes it this stack.
-    let work = move || {
+    on_large_stack(move || {
         let mut document = Document::new();
         for change in &changes {
             offer(&mut document, change);
         }
-    };
+    });
+}
+
+/// Automerge recurses; who calls the gate owes it this stack.
+fn on_large_stack(work: impl FnOnce() + Send + 'static) {
     std::thread::Builder::new()
         .stack_size(gate::STACK_BYTES)
         .spawn(work)
         .expect("a thread starts")
         .join()
-        .expect("the gate does not panic");
+        .expect("no panic");
 }
 
 fn offer(document: &mut Document, bytes: &[u8]) {
@@ -97,61 +111,89 @@ fn with_checksum(chunk: &[u8]) -> Vec<u8> {
     chunk
 }
 
-/// The cluster of the golden files, so that their ops are of use as seeds.
-const CLUSTER: &str = "4ff802d5c789ce2dcf24e480f1d815a1b9394bfa8a9b9c7dbd54b758d2984d9a";
-
-/// Everything is allowed: what the engine takes from bytes alone is what is tried here.
-struct Trusting;
-
-impl Policy for Trusting {
-    fn certificate(&self, _: &OpId, _: &AuthorKey) -> CertificateState {
-        CertificateState::Known
-    }
-
-    fn closed_at(&self, _: &StreamId) -> Option<Tip> {
-        None
-    }
-
-    fn is_member(&self, _: &Peer) -> bool {
-        true
-    }
-
-    fn may_sync(&self, _: &Peer, _: &CollectionName) -> bool {
-        true
-    }
+/// A change built by damaging one of a history of valid ones, which comes further than random bytes; see
+/// [`fuzz_admit`].
+pub fn change(bytes: &[u8]) {
+    let bytes = bytes.to_vec();
+    on_large_stack(move || {
+        fuzz_admit(&bytes);
+    });
 }
 
-/// Frames from a member that has said hello, on the lane that the first byte of each names.
+/// Frames from a member that has said hello, on the lane that the first byte of each names; see [`fuzz_frames`].
 pub fn engine(bytes: &[u8]) {
-    let (me, peer) = (SecretKey::from_seed(&[0x51; 32]).author(), SecretKey::from_seed(&[0x52; 32]).author());
-    let cluster: ClusterId = CLUSTER.parse().expect("hexadecimal");
-    let now = Timestamp::from_micros(1_767_323_045_678_000);
-    let config = Config { me, cluster, epoch: StoreEpoch::new([1; 8]), subscription: Subscription::All, seed: 7, now };
-    let mut engine = Engine::new(config, [], [], &Trusting);
-    let mut effects = Vec::new();
-    engine.step(now, Input::PeerUp { peer }, &Trusting, &mut effects);
-    let nobody: Option<Vec<CollectionName>> = None;
-    let hello = folkmoot_core::op::codec::encode(&(0_u8, (1_u16, cluster, peer, StoreEpoch::new([2; 8]), nobody)));
-    engine.step(now, Input::Frame { peer, lane: Lane::Control, bytes: hello.into() }, &Trusting, &mut effects);
-    for part in parts(bytes).take(64) {
-        let Some((lane, frame)) = part.split_first() else { continue };
-        let lane = Lane::ALL[usize::from(*lane) % Lane::ALL.len()];
-        let frame = Bytes::copy_from_slice(frame);
-        engine.step(now, Input::Frame { peer, lane, bytes: frame }, &Trusting, &mut effects);
-        // The store of this replica is empty and takes nothing.
-        let mut answers = 0;
-        while let Some(effect) = effects.pop() {
-            let input = match effect {
-                Effect::Ingest { shard, stream, .. } => Input::Refused { shard, stream },
-                Effect::ReadOps { ticket, .. } => Input::OpsRead { ticket, ops: Vec::new() },
-                Effect::ReadIds { ticket, seqs, .. } => Input::IdsRead { ticket, ids: vec![None; seqs.len()] },
-                Effect::ReadBranches { ticket, .. } => Input::BranchesRead { ticket, branches: Vec::new() },
-                Effect::LocateChanges { ticket, .. } => Input::ChangesLocated { ticket, found: Vec::new() },
-                _ => continue,
-            };
-            engine.step(now, input, &Trusting, &mut effects);
-            answers += 1;
-            assert!(answers < 10_000, "one frame keeps the engine busy for ever");
+    fuzz_frames(bytes);
+}
+
+/// JSON from a client.
+pub fn json(bytes: &[u8]) {
+    let Ok(value) = json::parse(bytes) else { return };
+    let text = json::render_value(&value);
+    // What is written for others may be longer than what a client may send: bytes and dates in a longer form.
+    let again = json::parse_within(text.as_bytes(), json::Bounds { bytes: usize::MAX, ..json::Bounds::CLIENT })
+        .expect("rendered text is JSON");
+    assert_eq!(json::render_value(&again), text, "rendered otherwise the second time");
+}
+
+/// A document, then two edits of it by two writers who had both seen it, of the format that the first byte of each
+/// names. Whatever is accepted passes the gate of a peer.
+pub fn edit(bytes: &[u8]) {
+    let parts: Vec<Vec<u8>> = parts(bytes).take(3).map(<[u8]>::to_vec).collect();
+    on_large_stack(move || edits(&parts));
+}
+
+fn edits(parts: &[Vec<u8>]) {
+    let [base, edits @ ..] = parts else { return };
+    let Ok(base) = Edit::parse(EditFormat::Document, base) else { return };
+    let mut document = Document::new();
+    if apply(&mut document, 1, None, &base).is_none() {
+        return;
+    }
+    let seen = document.heads().to_vec();
+    let mut peer = document.clone();
+    for (writer, text) in (2..).zip(edits) {
+        let Some((format, text)) = text.split_first() else { continue };
+        let format = EditFormat::ALL[usize::from(*format) % EditFormat::ALL.len()];
+        let Ok(edit) = Edit::parse(format, text) else { continue };
+        let before = document.heads().to_vec();
+        let Some(change) = apply(&mut document, writer, Some(&seen), &edit) else {
+            assert_eq!(document.heads(), before, "refused, and yet something changed");
+            continue;
+        };
+        let candidate =
+            Candidate { bytes: &change.bytes, actor: ActorId::new([writer; 16]), action: WriteAction::Update };
+        match peer.admit(&[candidate]).as_slice() {
+            [Admission::Admitted(hash)] => assert_eq!(*hash, change.hash),
+            other => panic!("a peer refuses what an edit made: {other:?}"),
         }
     }
+    assert_eq!(peer.heads(), document.heads());
+    assert_eq!(json::render(peer.view()), json::render(document.view()), "the peer reads otherwise");
+}
+
+/// Applies an edit as a writer; none if it is refused or changes nothing.
+fn apply(document: &mut Document, writer: u8, base: Option<&[ChangeHash]>, edit: &Edit) -> Option<LocalChange> {
+    let base: Option<Vec<_>> = base.map(|heads| heads.iter().map(native_hash).collect());
+    document
+        .local_edit(&ActorId::new([writer; 16]), |tx| edit::apply(tx, base.as_deref(), edit, &FieldTypes::none()))
+        .ok()?
+        .0
+}
+
+/// Every record of the store that is decoded when a node opens, reads or repairs: the first byte chooses one.
+pub fn record(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else { return };
+    fuzz_record(*kind, bytes);
+}
+
+/// An invite ticket: the bytes with the checksum put right, as text.
+pub fn ticket(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = text.parse::<Ticket>();
+    }
+    let checksum = blake3::derive_key("folkmoot/1/ticket-checksum", bytes);
+    let whole = [bytes, &checksum[..4]].concat();
+    let text = format!("folkmoot1{}", BASE32_NOPAD.encode(&whole).to_ascii_lowercase());
+    let Ok(ticket) = text.parse::<Ticket>() else { return };
+    assert_eq!(ticket.to_string(), text, "a second text form");
 }

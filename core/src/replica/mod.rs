@@ -15,6 +15,8 @@ mod cache;
 mod chains;
 mod entropy;
 mod flush;
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod ingest;
 mod load;
 mod materialise;
@@ -34,6 +36,8 @@ use std::sync::Arc;
 
 pub use crate::store::keys::DocKey;
 pub use bootstrap::{Founded, Founding, found_cluster};
+#[cfg(feature = "fuzzing")]
+pub use fuzzing::fuzz_record;
 pub use load::LoadError;
 #[cfg(feature = "planted-bugs")]
 pub use mutant::{Mutant, plant};

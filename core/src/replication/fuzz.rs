@@ -8,7 +8,35 @@ use super::engine::Engine;
 use super::frame::{Frame, Hello};
 use super::limits as bounds;
 use crate::id::{AuthorKey, ClusterId, CollectionName, OpId, StoreEpoch, StreamId};
+use crate::keys::SecretKey;
 
+/// The cluster of the golden files, so that their ops are of use as seeds.
+const CLUSTER: &str = "4ff802d5c789ce2dcf24e480f1d815a1b9394bfa8a9b9c7dbd54b758d2984d9a";
+/// More answers than any honest frame needs: one that needs more keeps the engine busy for ever.
+const ANSWERS_MAX: usize = 10_000;
+
+/// Everything is allowed.
+struct Trusting;
+
+impl Policy for Trusting {
+    fn certificate(&self, _: &OpId, _: &AuthorKey) -> CertificateState {
+        CertificateState::Known
+    }
+
+    fn closed_at(&self, _: &StreamId) -> Option<Tip> {
+        None
+    }
+
+    fn is_member(&self, _: &Peer) -> bool {
+        true
+    }
+
+    fn may_sync(&self, _: &Peer, _: &CollectionName) -> bool {
+        true
+    }
+}
+
+/// Says anything, by the bytes of the ids.
 struct Anything;
 
 impl Policy for Anything {
@@ -34,20 +62,24 @@ impl Policy for Anything {
     }
 }
 
-/// Feeds an engine with frames cut from `data` (a lane byte, a little-endian length of two bytes, the frame), answering
-/// every question to the store with nothing. A hello has been exchanged before.
+/// Feeds engines, one that trusts everybody and one that does not, with frames cut from `data`: a byte for the lane, a
+/// little-endian length of two bytes, the frame; the last takes what there is. A hello has been exchanged before. The
+/// store holds nothing and takes nothing.
+///
+/// # Panics
+/// When a frame keeps the engine busy for ever.
 pub fn fuzz_frames(data: &[u8]) {
-    let peer = Peer::new([2; 32]);
-    let cluster = ClusterId::new([7; 32]);
-    let config = Config {
-        me: Peer::new([1; 32]),
-        cluster,
-        epoch: StoreEpoch::new([1; 8]),
-        subscription: Subscription::All,
-        seed: 0,
-        now: Timestamp::default(),
-    };
-    let mut engine = Engine::new(config, [], [], &Anything);
+    drive(data, &Trusting);
+    drive(data, &Anything);
+}
+
+fn drive(data: &[u8], policy: &dyn Policy) {
+    let (me, peer) = (SecretKey::from_seed(&[0x51; 32]).author(), SecretKey::from_seed(&[0x52; 32]).author());
+    let cluster: ClusterId = CLUSTER.parse().expect("hexadecimal");
+    // A moment of the golden files.
+    let mut now = Timestamp::from_micros(1_767_323_045_678_000);
+    let config = Config { me, cluster, epoch: StoreEpoch::new([1; 8]), subscription: Subscription::All, seed: 7, now };
+    let mut engine = Engine::new(config, [], [], policy);
     let hello = Hello {
         version: bounds::PROTOCOL_VERSION,
         cluster,
@@ -58,12 +90,13 @@ pub fn fuzz_frames(data: &[u8]) {
     let hello = Input::Frame { peer, lane: Lane::Control, bytes: Frame::Hello(hello).encode() };
     let mut inputs = vec![hello, Input::PeerUp { peer }];
     let mut rest = data;
-    let mut now = Timestamp::default();
     loop {
+        let (mut effects, mut answers) = (Vec::new(), 0);
         while let Some(input) = inputs.pop() {
-            let mut effects = Vec::new();
-            engine.step(now, input, &Anything, &mut effects);
-            inputs.extend(effects.into_iter().filter_map(answer));
+            engine.step(now, input, policy, &mut effects);
+            inputs.extend(effects.drain(..).filter_map(answer));
+            answers += 1;
+            assert!(answers < ANSWERS_MAX, "one frame keeps the engine busy for ever");
         }
         let [lane, low, high, after @ ..] = rest else { return };
         let length = usize::from(u16::from_le_bytes([*low, *high]));

@@ -1,0 +1,53 @@
+//! Entry point of the fuzz target for what a replica reads back from its store, which a disk may have damaged.
+
+use bytes::Bytes;
+
+use super::records::{ChangeRecord, HeadRecord, RequestRecord, ShardRecord, TxRecord, ViewRecord};
+use crate::store::envelope;
+use crate::store::keys::{
+    ArrivalKey, ChangeKey, ChangePlace, DocKey, Key, OpKey, PendingKey, QuarantineKey, RequestKey, TailKey,
+};
+
+/// Decodes `bytes` as the key or value that `kind` chooses. What a decoder accepts, it must be able to write, and to
+/// read again as the same.
+///
+/// # Panics
+/// If that does not hold.
+pub fn fuzz_record(kind: u8, bytes: &[u8]) {
+    macro_rules! record {
+        ($type:ty) => {
+            if let Ok(record) = <$type>::decode(&Bytes::copy_from_slice(bytes)) {
+                let again = <$type>::decode(&Bytes::from(record.encode())).ok();
+                assert_eq!(again.as_ref(), Some(&record), "another record after a round trip");
+            }
+        };
+    }
+    match kind % 16 {
+        0 => record!(HeadRecord),
+        1 => record!(ViewRecord),
+        2 => record!(ChangeRecord),
+        3 => record!(TxRecord),
+        4 => record!(RequestRecord),
+        5 => record!(ShardRecord),
+        6 => key::<ArrivalKey>(bytes),
+        7 => key::<DocKey>(bytes),
+        8 => key::<TailKey>(bytes),
+        9 => key::<RequestKey>(bytes),
+        10 => key::<PendingKey>(bytes),
+        11 => key::<QuarantineKey>(bytes),
+        12 => key::<ChangePlace>(bytes),
+        13 => key::<ChangeKey>(bytes),
+        14 => key::<OpKey>(bytes),
+        _ => {
+            if let Ok(value) = envelope::open(Bytes::copy_from_slice(bytes)) {
+                assert_eq!(&envelope::enclose(&value)[..], bytes);
+            }
+        }
+    }
+}
+
+fn key<K: Key>(bytes: &[u8]) {
+    if let Ok(key) = K::decode(bytes) {
+        assert_eq!(key.encode(), bytes, "{}: a second encoding", K::KIND);
+    }
+}
