@@ -343,6 +343,8 @@ impl Engine {
             Frame::Chain(chain) => self.chain(cx, peer, &chain),
             Frame::Branch(answer) => self.branch(cx, peer, &answer),
             Frame::Busy(request) => self.busy(&peer, request),
+            Frame::Ranges(answer) => self.ranges(cx, peer, &answer),
+            Frame::RangesAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Ranges(ask)),
             Frame::HeadsAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Heads(ask)),
             Frame::Pull(pull) => self.serve(cx, peer, pull.request, super::peer::Serve::Pull(pull)),
             Frame::Want(want) => self.serve(cx, peer, 0, super::peer::Serve::Want(want)),

@@ -57,6 +57,10 @@ tagged_enum! {
         18 => Branch(Answer),
         /// The question cannot be served now.
         19 => Busy(u32),
+        /// Asks where ranges of heads differ.
+        20 => RangesAsk(RangesAsk),
+        /// Says where ranges of heads differ.
+        21 => Ranges(Ranges),
     }
 }
 
@@ -122,26 +126,17 @@ pub struct ShardSummary {
     pub count: u64,
 }
 
-/// Asks for heads of a shard.
+/// Asks for the heads of a shard that changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HeadsAsk {
     /// Names the answer.
     pub request: u32,
     /// The shard.
     pub shard: ShardId,
-    /// From where.
-    pub from: HeadsFrom,
-}
-
-tagged_enum! {
-    /// Where a page of heads begins.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub enum HeadsFrom {
-        /// Heads that changed after an arrival of the store's epoch.
-        0 => Cursor((StoreEpoch, u64)),
-        /// All heads, in order of stream id, after this one (zero: from the first).
-        1 => After(StreamId),
-    }
+    /// Epoch of the store that the arrival counts in.
+    pub epoch: StoreEpoch,
+    /// The arrival after which they changed.
+    pub after: u64,
 }
 
 /// A page of heads.
@@ -149,14 +144,148 @@ tagged_enum! {
 pub struct Heads {
     /// The request.
     pub request: u32,
-    /// How the page was made: by cursor (arrival of its last entry), or the whole list where the cursor did not help.
-    pub next: HeadsFrom,
-    /// The sender's last arrival in the shard.
-    pub arrival: u64,
+    /// Arrival of the last entry; none if the cursor is not known here.
+    pub next: Option<u64>,
     /// Whether this is the last page.
     pub last: bool,
     /// The heads.
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::HEADS_PAGE_MAX }, _, _>")]
     pub heads: Vec<HeadLine>,
+}
+
+/// Where a range of stream ids begins or ends: the id without the zero bytes at its end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Edge(pub StreamId);
+
+impl Edge {
+    /// Returns where a range ends that has this as its upper edge: nowhere if it is empty.
+    #[must_use]
+    pub fn end(self) -> Option<StreamId> {
+        (self.0 != StreamId::ZERO).then_some(self.0)
+    }
+}
+
+impl From<StreamId> for Edge {
+    fn from(stream: StreamId) -> Self {
+        Self(stream)
+    }
+}
+
+impl From<Option<StreamId>> for Edge {
+    fn from(end: Option<StreamId>) -> Self {
+        Self(end.unwrap_or(StreamId::ZERO))
+    }
+}
+
+impl Serialize for Edge {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = self.0.as_bytes();
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        serializer.serialize_bytes(bytes.get(..end).unwrap_or(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Edge {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = ByteBuf::deserialize(deserializer)?;
+        let mut id = [0; StreamId::LEN];
+        let Some(head) = id.get_mut(..bytes.len()) else {
+            return Err(serde::de::Error::invalid_length(bytes.len(), &"at most a stream id"));
+        };
+        head.copy_from_slice(&bytes);
+        Ok(Self(StreamId::new(id)))
+    }
+}
+
+/// Fingerprint of the heads in a range, under the session's salt, and their number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Sum {
+    /// First 8 bytes of a hash of the sum.
+    pub fingerprint: u64,
+    /// Number of heads.
+    pub count: u64,
+}
+
+/// Asks where ranges of heads differ.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RangesAsk {
+    /// Names the answer.
+    pub request: u32,
+    /// The shard.
+    pub shard: ShardId,
+    /// Salt of the session.
+    pub salt: crate::id::Salt,
+    /// The ranges, in order of stream id.
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::RANGES_ASK_MAX }, _, _>")]
+    pub ranges: Vec<RangeWanted>,
+}
+
+/// A range of stream ids, and what the asker has in it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RangeWanted {
+    /// The first id that may be in it.
+    pub lower: Edge,
+    /// The first id behind it; empty if there is none.
+    pub upper: Edge,
+    /// What the asker has.
+    pub has: RangeHas,
+}
+
+/// First 8 bytes of the salted hashes of heads.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ItemHashes(
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::RANGE_ITEMS_MAX }, _, _>")] pub Vec<u64>,
+);
+
+tagged_enum! {
+    /// What the asker has in a range.
+    #[derive(Clone, PartialEq, Debug)]
+    pub enum RangeHas {
+        /// More than it names one by one.
+        0 => Sum(Sum),
+        /// These.
+        1 => Items(ItemHashes),
+    }
+}
+
+/// Says where ranges of heads differ.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Ranges {
+    /// The request.
+    pub request: u32,
+    /// The sender's last arrival in the shard.
+    pub arrival: u64,
+    /// Parts of the ranges, in their order, each beginning where the one before or the range began.
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::RANGE_PARTS_MAX }, _, _>")]
+    pub parts: Vec<RangePart>,
+}
+
+/// A part of a range.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RangePart {
+    /// The first id behind it; empty if there is none.
+    pub upper: Edge,
+    /// What is in it.
+    pub says: RangeSays,
+}
+
+/// Lines of heads.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct HeadLines(
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::HEADS_PAGE_MAX }, _, _>")] pub Vec<HeadLine>,
+);
+
+tagged_enum! {
+    /// What is in a part of a range.
+    #[derive(Clone, PartialEq, Debug)]
+    pub enum RangeSays {
+        /// The same on both sides.
+        0 => Equal(()),
+        /// This.
+        1 => Sum(Sum),
+        /// All that the asker lacks is in these lines.
+        2 => Lines(HeadLines),
+    }
 }
 
 /// A line of a page of heads.
@@ -172,6 +301,15 @@ pub struct HeadLine {
     pub pin: u64,
     /// Whether the stream is forked.
     pub forked: bool,
+}
+
+impl RangeSays {
+    fn line_count(&self) -> usize {
+        match self {
+            Self::Lines(lines) => lines.0.len(),
+            Self::Equal(()) | Self::Sum(_) => 0,
+        }
+    }
 }
 
 impl HeadLine {
@@ -323,7 +461,7 @@ impl Frame {
         match bytes {
             // A pair whose first element is a number from 128 to 255, then below: see the head of this file.
             [0x92, 0xcc, 128..=255, ..] => return Ok(None),
-            [0x92, 20..=127, ..] => return Err(FrameError::Unknown),
+            [0x92, 22..=127, ..] => return Err(FrameError::Unknown),
             _ => {}
         }
         let frame: Self = codec::decode(bytes, bounds::FRAME_BYTES_MAX).map_err(FrameError::Encoding)?;
@@ -356,7 +494,12 @@ impl Frame {
                 "shard digests",
             ),
             Self::HeadsAsk(ask) => within(ask.shard.is_valid(), "heads question"),
-            Self::Heads(heads) => within(heads.heads.len() <= bounds::HEADS_PAGE_MAX, "heads"),
+            Self::RangesAsk(ask) => within(ask.shard.is_valid(), "ranges question"),
+            Self::Ranges(ranges) => within(
+                ranges.parts.iter().map(|part| part.says.line_count()).sum::<usize>() <= bounds::RANGE_LINES_MAX,
+                "ranges",
+            ),
+            Self::Heads(_) => Ok(()),
             Self::Pull(pull) => within(pull.shard.is_valid() && pull.from >= 1 && pull.to >= pull.from, "pull"),
             Self::Want(want) => within(want.shard.is_valid() && want.changes.len() <= bounds::WANT_MAX, "want"),
             Self::Found(found) => within(found.shard.is_valid() && found.changes.len() <= bounds::WANT_MAX, "found"),
@@ -383,6 +526,7 @@ impl Frame {
             | Self::Digest(_)
             | Self::ShardDigests(_)
             | Self::HeadsAsk(_)
+            | Self::RangesAsk(_)
             | Self::Pull(_)
             | Self::Ack(_)
             | Self::Want(_)
@@ -390,7 +534,9 @@ impl Frame {
             | Self::BranchAsk(_)
             | Self::Busy(_) => Lane::Control,
             Self::Push(_) | Self::Announce(_) => Lane::Live,
-            Self::Heads(_) | Self::Range(_) | Self::Found(_) | Self::Chain(_) | Self::Branch(_) => Lane::Repair,
+            Self::Heads(_) | Self::Ranges(_) | Self::Range(_) | Self::Found(_) | Self::Chain(_) | Self::Branch(_) => {
+                Lane::Repair
+            }
         }
     }
 }

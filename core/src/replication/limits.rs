@@ -27,6 +27,18 @@ pub const REPAIR_WINDOW: u64 = 8 << 20;
 pub const SNAPSHOT_WINDOW: u64 = 8 << 20;
 /// Heads in one page: about 80 KiB.
 pub const HEADS_PAGE_MAX: usize = 1_024;
+/// Ranges in one question: enough to find a few differences among ten thousand streams in two questions.
+pub const RANGES_ASK_MAX: usize = 64;
+/// Heads of a range that are named one by one, at 9 bytes each, rather than summed up and cut further at 20 bytes a part.
+pub const RANGE_ITEMS_MAX: usize = 32;
+/// Heads of a differing range that are listed at once, at about 80 bytes each, rather than summed up.
+pub const RANGE_LINES: u64 = 4;
+/// Parts into which a differing range is cut.
+pub const RANGE_SPLIT: usize = 16;
+/// Parts in one answer: every range of a question cut.
+pub const RANGE_PARTS_MAX: usize = RANGES_ASK_MAX * RANGE_SPLIT;
+/// Lines in one answer: a page, and the short lists.
+pub const RANGE_LINES_MAX: usize = HEADS_PAGE_MAX + RANGES_ASK_MAX * RANGE_LINES as usize;
 /// Shard digests in one frame: about 50 KiB with the longest names.
 pub const SHARD_DIGESTS_MAX: usize = 256;
 /// Collections that one subscription names.
@@ -58,10 +70,17 @@ pub const SYNCS_PER_PEER_MAX: usize = 4;
 pub const SYNC_QUEUE_MAX: usize = 4_096;
 /// A comparison that makes no progress for this long is given up; the next digest begins it again.
 pub const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
-/// Cursor rounds that may bring nothing while digests differ before the whole list of heads is compared.
-pub const FRUITLESS_ROUNDS_MAX: u8 = 3;
-/// The least time between two whole lists of one shard from one peer.
-pub const FULL_LIST_INTERVAL: Duration = Duration::from_secs(10);
+/// Cursor rounds that may bring nothing while digests differ before ranges of heads are compared.
+pub const FRUITLESS_ROUNDS_MAX: u8 = 2;
+/// The least time between two comparisons of all ranges of one shard with one peer.
+pub const RANGES_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a range may be cut in one comparison: a correct peer with as many streams as there may be needs five cuts.
+pub const RANGE_DEPTH_MAX: u8 = 12;
+/// Questions of one comparison: a million streams of which all differ need about three thousand.
+pub const RANGE_QUESTIONS_MAX: u32 = 8_192;
+/// Heads that are hashed for one peer each second: about a fifteenth of a core. A shard may be gone through twice at once
+/// beyond that, which is what an honest comparison needs.
+pub const RANGE_HASHES_PER_SECOND: u64 = 1 << 18;
 /// Requests of one peer that wait to be served; honest ones have at most about a dozen.
 pub const SERVE_QUEUE_MAX: usize = 32;
 /// Held ops of one stream (a gap, a missing certificate, a time too far ahead).

@@ -4,7 +4,8 @@
 //! no clock: [`Input`]s go in, [`Effect`]s come out, the time is an argument, and equal inputs give equal effects.
 //!
 //! - *Live*: ops that became durable are pushed to a few eager peers and announced to the rest.
-//! - *Repair*: digests tell where two replicas differ, cursors and head lists tell what is missing, ranged pulls fetch it.
+//! - *Repair*: digests tell where two replicas differ, cursors and compared ranges of heads tell what is missing, ranged
+//!   pulls fetch it.
 //! - *Needs*: what is known by name only (a change, a pinned op) is searched for.
 //! - *Forks*: where two chains of one stream part is found, and the other branch handed over as proof.
 //!
@@ -24,10 +25,12 @@ mod heads;
 mod held;
 pub mod limits;
 mod live;
+mod mutant;
 mod need;
 mod peer;
 mod pull;
 mod random;
+mod ranges;
 mod run;
 mod serve;
 mod status;
@@ -39,6 +42,8 @@ pub use api::{
 };
 pub use digest::{HeadState, ShardDigest, Tip};
 pub use engine::Engine;
+#[cfg(any(test, feature = "planted-bugs"))]
+pub use mutant::{Mutant, plant};
 pub use status::{Counters, Load, PeerStatus};
 
 #[cfg(test)]

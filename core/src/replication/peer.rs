@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::api::{Lane, Subscription, Ticket, Timestamp};
 use super::credit::LaneCredit;
-use super::frame::{BranchAsk, ChainAsk, HeadsAsk, Pull, Want};
+use super::frame::{BranchAsk, ChainAsk, HeadsAsk, Pull, RangesAsk, Want};
 use super::heads::{Place, StreamAt};
+use super::limits as bounds;
 use super::sync::Sync;
 use crate::id::{ShardId, StoreEpoch};
 
@@ -35,6 +36,7 @@ pub(super) struct Introduction {
 #[derive(Clone, Debug)]
 pub(super) enum Serve {
     Heads(HeadsAsk),
+    Ranges(RangesAsk),
     Pull(Pull),
     Want(Want),
     Chain(ChainAsk),
@@ -67,6 +69,9 @@ pub(super) struct PeerState {
     pub(super) ready: BTreeSet<StreamAt>,
     pub(super) serving: VecDeque<Serve>,
     pub(super) reading: Option<Ticket>,
+    /// Heads hashed for it lately, and when that was reckoned.
+    hashed: u64,
+    hashed_at: Timestamp,
     pub(super) sync_queue: BTreeSet<Place>,
     pub(super) syncs: BTreeMap<Place, Sync>,
 }
@@ -92,9 +97,24 @@ impl PeerState {
             ready: BTreeSet::new(),
             serving: VecDeque::new(),
             reading: None,
+            hashed: 0,
+            hashed_at: Timestamp::default(),
             sync_queue: BTreeSet::new(),
             syncs: BTreeMap::new(),
         }
+    }
+
+    /// Returns how many heads were hashed for it lately: what was hashed is forgotten at a constant rate.
+    pub(super) fn hashed(&mut self, now: Timestamp) -> u64 {
+        let passed = now.micros().saturating_sub(self.hashed_at.micros());
+        self.hashed = self.hashed.saturating_sub(passed.saturating_mul(bounds::RANGE_HASHES_PER_SECOND) / 1_000_000);
+        self.hashed_at = now;
+        self.hashed
+    }
+
+    /// Notes that heads were hashed for it.
+    pub(super) const fn note_hashed(&mut self, heads: u64) {
+        self.hashed = self.hashed.saturating_add(heads);
     }
 
     pub(super) const fn lane(&self, lane: Lane) -> &LaneCredit {

@@ -221,6 +221,7 @@ impl Engine {
             self.drop_source(&at, peer);
             self.end_pull(request);
         }
+        self.sync_refused(peer, request);
     }
 
     pub(super) fn sweep_pulls(&mut self, cx: &Cx<'_>) {

@@ -6,10 +6,11 @@ use serde_bytes::ByteBuf;
 use super::api::{Effect, Lane, Peer, StoredOp, Ticket};
 use super::digest::Tip;
 use super::engine::{Cx, Engine};
-use super::frame::{Answer, Chain, Found, Frame, HeadLine, Heads, HeadsAsk, HeadsFrom, Pull, Reach};
-use super::heads::StreamAt;
+use super::frame::{Answer, Chain, Found, Frame, HeadLine, Heads, HeadsAsk, Pull, Ranges, RangesAsk, Reach};
+use super::heads::{Shard, StreamAt};
 use super::limits as bounds;
 use super::peer::{Pace, Serve};
+use super::ranges;
 use super::run::Run;
 use crate::id::{ChangeHash, OpId, ShardId, StreamId};
 
@@ -63,7 +64,10 @@ impl Question {
 impl Engine {
     pub(super) fn serve(&mut self, cx: &mut Cx<'_>, peer: Peer, request: u32, serve: Serve) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        if state.serving.len() >= bounds::SERVE_QUEUE_MAX {
+        let compares = |serve: &Serve| matches!(serve, Serve::Ranges(_));
+        let is_much = compares(&serve)
+            && state.serving.iter().filter(|serve| compares(serve)).count() >= bounds::SYNCS_PER_PEER_MAX;
+        if is_much || state.serving.len() >= bounds::SERVE_QUEUE_MAX {
             self.send(cx, peer, &Frame::Busy(request));
             return;
         }
@@ -86,6 +90,7 @@ impl Engine {
     fn serve_one(&mut self, cx: &mut Cx<'_>, peer: Peer, serve: Serve) {
         let shard = match &serve {
             Serve::Heads(ask) => &ask.shard,
+            Serve::Ranges(ask) => &ask.shard,
             Serve::Pull(pull) => &pull.shard,
             Serve::Want(want) => &want.shard,
             Serve::Chain(ask) => &ask.shard,
@@ -97,6 +102,15 @@ impl Engine {
             Serve::Heads(ask) => {
                 let page = if is_shared { self.page(&ask) } else { empty_page(&ask) };
                 self.send(cx, peer, &Frame::Heads(page));
+                return;
+            }
+            Serve::Ranges(ask) => {
+                let frame = if is_shared {
+                    self.compare(cx, &peer, &ask)
+                } else {
+                    Frame::Ranges(Ranges { request: ask.request, arrival: 0, parts: Vec::new() })
+                };
+                self.send(cx, peer, &frame);
                 return;
             }
             Serve::Pull(pull) => {
@@ -159,50 +173,42 @@ impl Engine {
         cx.effects.push(effect);
     }
 
-    /// Makes a page of heads: by cursor if it is one of ours, else from the whole list.
+    /// Makes a page of heads that changed after a cursor of ours.
     fn page(&self, ask: &HeadsAsk) -> Heads {
         let Some(shard) = self.heads.shard(&ask.shard) else { return empty_page(ask) };
+        if ask.epoch != self.config.epoch || ask.after > shard.arrival {
+            return Heads { next: None, ..empty_page(ask) };
+        }
         let line = |stream: &StreamId| {
             shard.streams.get(stream).and_then(|held| held.state()).map(|state| HeadLine::new(*stream, &state))
         };
         let mut taken = 0;
-        let page = |last: bool, next: HeadsFrom, heads: Vec<HeadLine>| Heads {
-            request: ask.request,
-            next,
-            arrival: shard.arrival,
-            last,
-            heads,
-        };
-        let after = match ask.from {
-            HeadsFrom::Cursor((epoch, arrival)) if epoch == self.config.epoch && arrival <= shard.arrival => {
-                let mut upto = arrival;
-                let heads = shard
-                    .by_arrival
-                    .range((std::ops::Bound::Excluded(arrival), std::ops::Bound::Unbounded))
-                    .take(bounds::HEADS_PAGE_MAX)
-                    .inspect(|(arrival, _)| {
-                        taken += 1;
-                        upto = **arrival;
-                    })
-                    .filter_map(|(_, stream)| line(stream))
-                    .collect();
-                return page(taken < bounds::HEADS_PAGE_MAX, HeadsFrom::Cursor((epoch, upto)), heads);
-            }
-            HeadsFrom::Cursor(_) => StreamId::ZERO,
-            HeadsFrom::After(stream) => stream,
-        };
-        let mut upto = after;
+        let mut upto = ask.after;
         let heads = shard
-            .streams
-            .range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded))
+            .by_arrival
+            .range((std::ops::Bound::Excluded(ask.after), std::ops::Bound::Unbounded))
             .take(bounds::HEADS_PAGE_MAX)
-            .inspect(|(stream, _)| {
+            .inspect(|(arrival, _)| {
                 taken += 1;
-                upto = **stream;
+                upto = **arrival;
             })
-            .filter_map(|(stream, _)| line(stream))
+            .filter_map(|(_, stream)| line(stream))
             .collect();
-        page(taken < bounds::HEADS_PAGE_MAX, HeadsFrom::After(upto), heads)
+        Heads { request: ask.request, next: Some(upto), last: taken < bounds::HEADS_PAGE_MAX, heads }
+    }
+
+    /// Compares ranges of heads, unless the peer has had too much compared lately.
+    fn compare(&mut self, cx: &Cx<'_>, peer: &Peer, ask: &RangesAsk) -> Frame {
+        let empty = Shard::default();
+        let shard = self.heads.shard(&ask.shard).unwrap_or(&empty);
+        let Some(state) = self.peers.get_mut(peer) else { return Frame::Busy(ask.request) };
+        let twice = 2 * shard.streams.len() as u64;
+        if state.hashed(cx.now) > bounds::RANGE_HASHES_PER_SECOND + twice {
+            return Frame::Busy(ask.request);
+        }
+        let answer = ranges::answer(shard, ask);
+        state.note_hashed(answer.hashed);
+        Frame::Ranges(Ranges { request: ask.request, arrival: shard.arrival, parts: answer.parts })
     }
 
     fn answered(&mut self, ticket: Ticket) -> Option<Question> {
@@ -300,5 +306,5 @@ fn cut_run(ops: &[StoredOp], from: u64, to: u64, pin: Option<Tip>) -> &[StoredOp
 }
 
 const fn empty_page(ask: &HeadsAsk) -> Heads {
-    Heads { request: ask.request, next: ask.from, arrival: 0, last: true, heads: Vec::new() }
+    Heads { request: ask.request, next: Some(ask.after), last: true, heads: Vec::new() }
 }

@@ -30,6 +30,10 @@ pub struct Counters {
     pub ranges_served: u64,
     /// Comparisons of a shard with a peer.
     pub syncs: u64,
+    /// Comparisons by ranges of heads, where no cursor helped.
+    pub ranges_compared: u64,
+    /// Questions of such comparisons.
+    pub range_questions: u64,
     /// Runs that wait for their certificate.
     pub deferred: u64,
     /// Searches for the place of a fork.
@@ -84,6 +88,8 @@ pub struct Load {
     pub needs: usize,
     /// Streams left alone for a while.
     pub blocked: usize,
+    /// Ranges of heads that comparisons have still to ask for.
+    pub ranges: usize,
 }
 
 impl Engine {
@@ -139,6 +145,7 @@ impl Engine {
             questions: self.questions.len(),
             needs: self.needed_changes.len() + self.needed_ops.len(),
             blocked: self.blocked.len(),
+            ranges: self.open_ranges(),
         }
     }
 

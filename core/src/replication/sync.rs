@@ -1,17 +1,18 @@
-//! Repair: digests tell where two replicas differ, cursors and head lists tell what is missing.
+//! Repair: digests tell where two replicas differ, cursors and compared ranges of heads tell what is missing.
 //!
-//! Each side pulls what it lacks itself. Cursors are an optimisation; where they bring nothing while digests go on to
-//! differ, the whole list of heads is compared. (Salted range reconciliation can take the place of that list.)
+//! Each side pulls what it lacks itself. Cursors are an optimisation: where there is none, the other side does not know it,
+//! or it brings nothing while digests go on to differ, ranges of heads are compared (see `ranges`).
 
 use std::collections::BTreeMap;
 
 use super::api::{AbsorbedCursor, Peer, Timestamp};
 use super::digest::{HeadState, ShardDigest};
 use super::engine::{Cx, Engine};
-use super::frame::{Frame, HeadLine, Heads, HeadsAsk, HeadsFrom, Reach, RollUp, ShardSummary};
-use super::heads::{Place, StreamAt};
+use super::frame::{Frame, HeadLine, Heads, HeadsAsk, Ranges, RangesAsk, Reach, RollUp, ShardSummary};
+use super::heads::{Place, Shard, StreamAt};
 use super::limits as bounds;
 use super::peer::Pace;
+use super::ranges::Session;
 use crate::id::{Salt, ShardId, StoreEpoch, StreamId};
 
 /// What is remembered of a peer's shard.
@@ -20,7 +21,8 @@ pub(super) struct Memory {
     pub(super) cursor: Option<(StoreEpoch, u64)>,
     /// Rounds in a row that brought nothing although digests differed.
     fruitless: u8,
-    full_after: Timestamp,
+    /// When ranges may be compared again.
+    ranges_after: Timestamp,
 }
 
 impl Memory {
@@ -33,7 +35,7 @@ impl Memory {
 #[derive(Debug)]
 pub(super) struct Sync {
     request: u32,
-    from: HeadsFrom,
+    course: Course,
     epoch: StoreEpoch,
     /// Arrival from which the next cursor round goes on.
     arrival: Option<u64>,
@@ -46,13 +48,22 @@ pub(super) struct Sync {
     deadline: Timestamp,
 }
 
+/// How the difference is looked for.
+#[derive(Debug)]
+enum Course {
+    /// By what changed after an arrival.
+    Cursor(u64),
+    /// By comparing ranges of heads.
+    Ranges(Session),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// A page was asked for.
+    /// A question is out.
     Asked,
-    /// There are more pages.
+    /// There is more to ask.
     Between,
-    /// All pages are here.
+    /// All that there is to know is here.
     Listed,
 }
 
@@ -203,21 +214,22 @@ impl Engine {
             let mut fresh = Memory::default();
             let memory =
                 if room || self.memory.contains_key(&key) { self.memory.entry(key).or_default() } else { &mut fresh };
-            let from = match memory.cursor {
-                Some((known, arrival)) if known == epoch => {
-                    if memory.fruitless >= bounds::FRUITLESS_ROUNDS_MAX && memory.full_after <= cx.now {
-                        memory.fruitless = 0;
-                        memory.full_after = cx.now.after(bounds::FULL_LIST_INTERVAL);
-                        HeadsFrom::After(StreamId::ZERO)
-                    } else {
-                        HeadsFrom::Cursor((epoch, arrival))
-                    }
+            let cursor = memory.cursor.filter(|(known, _)| *known == epoch).map(|(_, arrival)| arrival);
+            let may_compare = memory.ranges_after <= cx.now;
+            let course = match cursor {
+                Some(arrival) if memory.fruitless < bounds::FRUITLESS_ROUNDS_MAX || !may_compare => {
+                    Course::Cursor(arrival)
                 }
-                Some(_) | None => HeadsFrom::After(StreamId::ZERO),
+                Some(_) | None if may_compare => {
+                    memory.fruitless = 0;
+                    Course::Ranges(self.session(&place.shard))
+                }
+                Some(_) | None => continue,
             };
+            let Some(state) = self.peers.get_mut(&peer) else { return };
             let sync = Sync {
                 request: 0,
-                from,
+                course,
                 epoch,
                 arrival: None,
                 stage: Stage::Between,
@@ -228,50 +240,130 @@ impl Engine {
             };
             state.syncs.insert(place.clone(), sync);
             self.counters.syncs += 1;
-            self.next_page(cx, peer, &place);
+            self.next_question(cx, peer, &place);
+            self.finish_sync(cx, peer, &place);
         }
     }
 
-    fn next_page(&mut self, cx: &mut Cx<'_>, peer: Peer, place: &Place) {
+    /// Begins a comparison of ranges.
+    fn session(&mut self, shard: &ShardId) -> Session {
+        self.counters.ranges_compared += 1;
+        let salt = self.random.salt();
+        match self.heads.shard(shard) {
+            Some(shard) => Session::new(shard, salt),
+            None => Session::new(&Shard::default(), salt),
+        }
+    }
+
+    /// Returns how many ranges all comparisons have still to ask for.
+    pub(super) fn open_ranges(&self) -> usize {
+        let syncs = self.peers.values().flat_map(|state| state.syncs.values());
+        syncs.map(|sync| if let Course::Ranges(session) = &sync.course { session.open() } else { 0 }).sum()
+    }
+
+    fn next_question(&mut self, cx: &mut Cx<'_>, peer: Peer, place: &Place) {
         let request = self.request();
         let Some(sync) = self.peers.get_mut(&peer).and_then(|state| state.syncs.get_mut(place)) else { return };
         if sync.stage != Stage::Between || sync.waiting.len() >= bounds::HEADS_PAGE_MAX {
             return;
         }
-        let ask = HeadsAsk { request, shard: place.shard.clone(), from: sync.from };
+        let shard = place.shard.clone();
+        let frame = match &mut sync.course {
+            Course::Cursor(after) => Frame::HeadsAsk(HeadsAsk { request, shard, epoch: sync.epoch, after: *after }),
+            Course::Ranges(session) if session.is_done() => {
+                sync.stage = Stage::Listed;
+                return;
+            }
+            Course::Ranges(session) => {
+                let empty = Shard::default();
+                let Some((salt, ranges)) = session.next(self.heads.shard(&shard).unwrap_or(&empty)) else {
+                    sync.is_whole = false;
+                    sync.stage = Stage::Listed;
+                    return;
+                };
+                self.counters.range_questions += 1;
+                Frame::RangesAsk(RangesAsk { request, shard, salt, ranges })
+            }
+        };
         sync.request = request;
         sync.stage = Stage::Asked;
         sync.deadline = cx.now.after(bounds::REQUEST_TIMEOUT);
-        if !self.send(cx, peer, &Frame::HeadsAsk(ask))
+        if !self.send(cx, peer, &frame)
             && let Some(state) = self.peers.get_mut(&peer)
         {
             state.syncs.remove(place);
         }
     }
 
-    pub(super) fn heads_page(&mut self, cx: &mut Cx<'_>, peer: Peer, page: &Heads) {
-        let found = self.peers.get(&peer).and_then(|state| {
-            state.syncs.iter().find(|(_, sync)| sync.stage == Stage::Asked && sync.request == page.request)
-        });
-        let Some((place, sync)) = found else { return };
-        let place = place.clone();
-        let is_progress = match (&sync.from, &page.next) {
-            (HeadsFrom::Cursor((asked, a)), HeadsFrom::Cursor((epoch, b))) => epoch == asked && (b > a || page.last),
-            (HeadsFrom::After(a), HeadsFrom::After(b)) => b > a || page.last,
-            // The cursor did not help.
-            (HeadsFrom::Cursor(_), HeadsFrom::After(_)) => sync.arrival.is_none(),
-            (HeadsFrom::After(_), HeadsFrom::Cursor(_)) => false,
-        };
-        if !is_progress {
-            if let Some(state) = self.peers.get_mut(&peer) {
-                state.syncs.remove(&place);
-            }
-            return self.wrong_answer(cx, peer);
+    /// Returns the comparison that waits for this answer.
+    fn asked(&mut self, peer: &Peer, request: u32) -> Option<(Place, &mut Sync)> {
+        let syncs = &mut self.peers.get_mut(peer)?.syncs;
+        let found = syncs.iter_mut().find(|(_, sync)| sync.stage == Stage::Asked && sync.request == request);
+        found.map(|(place, sync)| (place.clone(), sync))
+    }
+
+    /// Ends a comparison whose answer fits no question.
+    fn sync_deceived(&mut self, cx: &mut Cx<'_>, peer: Peer, place: &Place) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.syncs.remove(place);
         }
+        self.wrong_answer(cx, peer);
+    }
+
+    /// The peer cannot answer a comparison now.
+    pub(super) fn sync_refused(&mut self, peer: &Peer, request: u32) {
+        if let Some((place, _)) = self.asked(peer, request)
+            && let Some(state) = self.peers.get_mut(peer)
+        {
+            state.syncs.remove(&place);
+        }
+    }
+
+    pub(super) fn heads_page(&mut self, cx: &mut Cx<'_>, peer: Peer, page: &Heads) {
+        let Some((place, sync)) = self.asked(&peer, page.request) else { return };
+        let Course::Cursor(after) = sync.course else { return self.sync_deceived(cx, peer, &place) };
+        let Some(next) = page.next else {
+            // The cursor is not known there.
+            let session = self.session(&place.shard);
+            if let Some((_, sync)) = self.asked(&peer, page.request) {
+                sync.course = Course::Ranges(session);
+                sync.stage = Stage::Between;
+                sync.arrival = None;
+            }
+            self.next_question(cx, peer, &place);
+            return self.finish_sync(cx, peer, &place);
+        };
+        if next <= after && !page.last {
+            return self.sync_deceived(cx, peer, &place);
+        }
+        sync.course = Course::Cursor(next);
+        sync.arrival = Some(next);
+        sync.stage = if page.last { Stage::Listed } else { Stage::Between };
+        self.take_lines(cx, peer, &place, &page.heads);
+    }
+
+    pub(super) fn ranges(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Ranges) {
+        let Some((place, _)) = self.asked(&peer, answer.request) else { return };
+        let Some(sync) = self.peers.get_mut(&peer).and_then(|state| state.syncs.get_mut(&place)) else { return };
+        let empty = Shard::default();
+        let lines = match &mut sync.course {
+            Course::Ranges(session) => session.take(self.heads.shard(&place.shard).unwrap_or(&empty), &answer.parts),
+            Course::Cursor(_) => Err(super::ranges::NoAnswer),
+        };
+        let Ok(lines) = lines else { return self.sync_deceived(cx, peer, &place) };
+        // What changes there from now on has a later arrival than the first answer names.
+        sync.arrival.get_or_insert(answer.arrival);
+        sync.is_whole &= !answer.parts.is_empty();
+        sync.stage = Stage::Between;
+        self.take_lines(cx, peer, &place, &lines);
+    }
+
+    /// Takes heads that the peer lists, and goes on.
+    fn take_lines(&mut self, cx: &mut Cx<'_>, peer: Peer, place: &Place, lines: &[HeadLine]) {
         let mut waiting = Vec::new();
         let mut is_whole = true;
         let mut is_useful = false;
-        for line in &page.heads {
+        for line in lines {
             match self.line(cx, peer, &place.shard, line) {
                 Line::Nothing => {}
                 Line::Waiting(seq) => waiting.push((line.stream, seq)),
@@ -281,20 +373,13 @@ impl Engine {
                 }
             }
         }
-        let Some(sync) = self.peers.get_mut(&peer).and_then(|state| state.syncs.get_mut(&place)) else { return };
+        let Some(sync) = self.peers.get_mut(&peer).and_then(|state| state.syncs.get_mut(place)) else { return };
         sync.is_useful |= is_useful || !waiting.is_empty();
         sync.waiting.extend(waiting);
         sync.is_whole &= is_whole;
-        sync.from = page.next;
-        // A whole list leads to the arrival at its beginning, since a stream may change after its line was written.
-        sync.arrival = match page.next {
-            HeadsFrom::Cursor(_) => Some(page.arrival),
-            HeadsFrom::After(_) => sync.arrival.or(Some(page.arrival)),
-        };
-        sync.stage = if page.last { Stage::Listed } else { Stage::Between };
         sync.deadline = cx.now.after(bounds::SYNC_TIMEOUT);
-        self.next_page(cx, peer, &place);
-        self.finish_sync(cx, peer, &place);
+        self.next_question(cx, peer, place);
+        self.finish_sync(cx, peer, place);
     }
 
     /// Compares a listed head with ours.
@@ -351,7 +436,7 @@ impl Engine {
             }
         }
         for peer in struck {
-            self.next_page(cx, peer, &place);
+            self.next_question(cx, peer, &place);
             self.finish_sync(cx, peer, &place);
         }
     }
@@ -370,6 +455,9 @@ impl Engine {
                 memory.cursor = Some((sync.epoch, arrival));
             }
             memory.fruitless = if sync.is_useful { 0 } else { memory.fruitless.saturating_add(1) };
+            if matches!(sync.course, Course::Ranges(_)) && !sync.is_useful {
+                memory.ranges_after = cx.now.after(bounds::RANGES_INTERVAL);
+            }
         }
         if sync.is_useful {
             // What it brought spreads at once to those who are not pushed to.
@@ -394,7 +482,7 @@ impl Engine {
     }
 
     /// Returns how far the heads of peers' shards were absorbed. The caller may keep this and give it to
-    /// [`Engine::new`]; losing it costs a comparison of whole head lists.
+    /// [`Engine::new`]; losing it costs a comparison of ranges.
     pub fn cursors(&self) -> impl Iterator<Item = AbsorbedCursor> + '_ {
         self.memory.iter().filter_map(|((peer, shard), memory)| {
             let (epoch, arrival) = memory.cursor?;

@@ -3,4 +3,6 @@
 mod convergence;
 mod forks;
 mod hostile;
+mod ranges;
+mod repair;
 mod world;

@@ -182,6 +182,8 @@ pub(super) struct Node {
     pub(super) disconnected: Vec<(Peer, DisconnectReason)>,
     pub(super) forks: Vec<(StreamId, u64)>,
     arrivals: u64,
+    /// Whether cursors are lost at the next start.
+    forgetful: bool,
     wakeup: u64,
     /// Ranges asked for and not answered: stream, of whom, when.
     open: BTreeMap<u32, (StreamId, usize, u64)>,
@@ -267,10 +269,29 @@ impl World {
             disconnected: Vec::new(),
             forks: Vec::new(),
             arrivals: 0,
+            forgetful: false,
             wakeup: u64::MAX,
             open: BTreeMap::new(),
             pulled: Vec::new(),
         });
+    }
+
+    /// Loses what a node knows of its peers' arrivals: all that is left to compare are digests and ranges.
+    pub(super) fn restart_without_cursors(&mut self, node: usize) {
+        self.nodes[node].forgetful = true;
+        self.restart(node);
+    }
+
+    /// Takes a node's store back to an old state: `kept` ops of each stream are left, and arrivals are given out again.
+    pub(super) fn restore(&mut self, node: usize, kept: usize) {
+        let entry = &mut self.nodes[node];
+        entry.arrivals = 0;
+        for log in entry.logs.values_mut() {
+            log.main.truncate(kept);
+            entry.arrivals += 1;
+            log.arrival = entry.arrivals;
+        }
+        self.restart(node);
     }
 
     fn config(&self, node: usize, seed: u64, subscription: Subscription) -> Config {
@@ -289,7 +310,10 @@ impl World {
         for other in 0..self.nodes.len() {
             self.unlink(node, other);
         }
-        let cursors: Vec<_> = self.nodes[node].engine.cursors().collect();
+        let mut cursors: Vec<_> = self.nodes[node].engine.cursors().collect();
+        if std::mem::take(&mut self.nodes[node].forgetful) {
+            cursors.clear();
+        }
         let config = self.config(node, 99, Subscription::All);
         let entry = &mut self.nodes[node];
         let heads = entry.logs.iter().filter(|(_, log)| !log.main.is_empty()).map(|((shard, stream), log)| {
@@ -392,6 +416,8 @@ impl World {
         assert!(load.needs <= 2 * limits::NEEDS_MAX && load.blocked <= limits::BLOCKED_MAX);
         let peers = self.nodes[node].engine.peers();
         assert!(load.pulls <= limits::PULLS_PER_PEER_MAX * peers.len());
+        let open = usize::from(limits::RANGE_DEPTH_MAX + 1) * limits::RANGE_PARTS_MAX;
+        assert!(load.ranges <= peers.len() * limits::SYNCS_PER_PEER_MAX * open);
         assert!(load.questions <= peers.len() + 10 * limits::FORK_WORK_MAX);
         let windows = limits::CONTROL_WINDOW + limits::LIVE_WINDOW + limits::REPAIR_WINDOW + limits::SNAPSHOT_WINDOW;
         for peer in peers {

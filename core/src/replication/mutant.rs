@@ -1,0 +1,40 @@
+//! Planted bugs: deliberate breaks of repair, by which tests and the simulator prove that they would notice.
+//!
+//! Compiled in for this crate's tests and under the feature `planted-bugs` only; otherwise [`planted`] is constant.
+
+/// A way to break repair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutant {
+    /// What a comparison of ranges lists is forgotten.
+    LinesForgotten,
+}
+
+#[cfg(any(test, feature = "planted-bugs"))]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Breaks the engines of this thread, or mends them.
+    pub fn plant(what: Option<Mutant>) {
+        PLANTED.set(what);
+    }
+
+    pub(in crate::replication) fn planted(mutant: Mutant) -> bool {
+        PLANTED.get() == Some(mutant)
+    }
+}
+
+#[cfg(any(test, feature = "planted-bugs"))]
+pub use switch::plant;
+#[cfg(any(test, feature = "planted-bugs"))]
+pub(super) use switch::planted;
+
+#[cfg(not(any(test, feature = "planted-bugs")))]
+pub(super) const fn planted(_: Mutant) -> bool {
+    false
+}
