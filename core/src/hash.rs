@@ -25,6 +25,8 @@ pub enum Domain {
     RecoveryKey,
     /// A client's idempotency key.
     Request,
+    /// What a client asked for under an idempotency key.
+    RequestContent,
     /// The checksum of a slot of the watermark file.
     Watermark,
     /// Signatures and hashes of the network layer (tickets, beacons).
@@ -43,6 +45,7 @@ impl Domain {
             Self::DocDigest => b"folkmoot/1/doc-digest",
             Self::RecoveryKey => b"folkmoot/1/recovery-key",
             Self::Request => b"folkmoot/1/request",
+            Self::RequestContent => b"folkmoot/1/request-content",
             Self::Watermark => b"folkmoot/1/watermark",
             Self::Network => b"folkmoot/1/network",
         }

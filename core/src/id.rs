@@ -185,6 +185,14 @@ fixed_bytes!(
     Salt, 16, "salt"
 );
 fixed_bytes!(
+    /// What a client calls a request, hashed with the collection: first half of a [`RequestId`].
+    RequestName, 16, "request name"
+);
+fixed_bytes!(
+    /// What makes a request safe to retry: the hash of its name and the hash of what was asked, 16 bytes each.
+    RequestId, 32, "request id"
+);
+fixed_bytes!(
     /// Automerge actor id: the first 16 bytes of a hash of author, certificate, principal, document and session.
     ActorId, 16, "actor id"
 );
@@ -192,6 +200,18 @@ fixed_bytes!(
     /// Names one life of a store: drawn when the store is made, part of every cursor into its arrivals.
     StoreEpoch, 8, "store epoch"
 );
+
+impl RequestId {
+    /// Returns what the client called the request: the same for two requests exactly if they use the same key.
+    #[must_use]
+    pub fn name(&self) -> RequestName {
+        let mut name = [0; RequestName::LEN];
+        for (to, from) in name.iter_mut().zip(self.0) {
+            *to = from;
+        }
+        RequestName(name)
+    }
+}
 
 impl From<OpId> for PrincipalId {
     fn from(id: OpId) -> Self {

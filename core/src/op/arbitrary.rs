@@ -12,7 +12,8 @@ use super::{
 };
 use crate::hlc::Hlc;
 use crate::id::{
-    AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, PrincipalId, Salt, SessionId, ShardId, StreamId,
+    AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, PrincipalId, RequestId, Salt, SessionId, ShardId,
+    StreamId,
 };
 use crate::keys::SecretKey;
 use crate::limits;
@@ -99,7 +100,8 @@ fn writes() -> impl Strategy<Value = Writes> {
 
 /// Transactions of one shard, and their bodies.
 fn data() -> impl Strategy<Value = (ShardId, Payload, Vec<Body>)> {
-    let transaction = (principal(), option::of(salt()), writes());
+    let request = any::<[u8; 32]>().prop_map(RequestId::new);
+    let transaction = (principal(), option::of(request), writes());
     (collection_name(), select(vec![1_u16, 2, 1_024]), vec(transaction, 1..5)).prop_map(|(collection, of, all)| {
         let place = |doc: &DocId| ShardId::of_document(&collection, doc, of);
         // The first document chooses the shard; those that lie elsewhere stay out.

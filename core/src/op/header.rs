@@ -8,7 +8,8 @@ use super::codec::tagged_enum;
 use crate::hash::{Domain, hash, hash_short};
 use crate::hlc::Hlc;
 use crate::id::{
-    ActorId, AuthorKey, ClusterId, CollectionName, Commitment, DocId, OpId, PrincipalId, SessionId, ShardId, StreamId,
+    ActorId, AuthorKey, ClusterId, CollectionName, Commitment, DocId, OpId, PrincipalId, RequestId, RequestName,
+    SessionId, ShardId, StreamId,
 };
 use crate::limits;
 
@@ -56,21 +57,36 @@ tagged_enum! {
 pub struct Transaction {
     /// On whose behalf.
     pub principal: PrincipalId,
-    /// The client's idempotency key, hashed with the collection. Of several accepted transactions of a collection with
-    /// the same one, only the first by (time, op id, position) counts, everywhere.
+    /// The client's idempotency key and what it asked for, hashed. Of several accepted transactions of a collection
+    /// with the same one, only the first by (time, op id, position) counts, everywhere.
     pub request: Option<RequestId>,
     /// At least one; at most one for each document.
     pub changes: Vec<ChangeRef>,
 }
 
-/// Hash of (collection, idempotency key), first 16 bytes.
-pub type RequestId = crate::id::Salt;
-
-/// Returns what an op carries for a client's idempotency key: the same on every node. It counts within the collection,
-/// whoever writes: a client that retries on another node is another principal there.
+/// Returns what a request is called: the same on every node. It counts within the collection, whoever writes: a client
+/// that retries on another node is another principal there.
 #[must_use]
-pub fn request_id(collection: &CollectionName, idempotency_key: &str) -> RequestId {
-    RequestId::new(hash_short(Domain::Request, &[collection.as_str().as_bytes(), idempotency_key.as_bytes()]))
+pub fn request_name(collection: &CollectionName, idempotency_key: &str) -> RequestName {
+    RequestName::new(hash_short(Domain::Request, &[collection.as_str().as_bytes(), idempotency_key.as_bytes()]))
+}
+
+/// Returns what an op carries for a client's idempotency key and for what it asks, so that every node can tell a retry from
+/// another request with the same key.
+///
+/// The hash of the content covers the key: without it nobody can test guesses of the content, so after an erase a key
+/// that was drawn at random keeps the secret as a salt would.
+#[must_use]
+pub fn request_id(collection: &CollectionName, idempotency_key: &str, asked: &[&[u8]]) -> RequestId {
+    let name = request_name(collection, idempotency_key);
+    let parts = [collection.as_str().as_bytes(), idempotency_key.as_bytes()];
+    let parts: Vec<&[u8]> = parts.into_iter().chain(asked.iter().copied()).collect();
+    let content = hash_short(Domain::RequestContent, &parts);
+    let mut id = [0; RequestId::LEN];
+    for (to, from) in id.iter_mut().zip(name.as_bytes().iter().chain(&content)) {
+        *to = *from;
+    }
+    RequestId::new(id)
 }
 
 /// One change, as the header names it.

@@ -105,7 +105,18 @@ fn actors_differ_by_every_part() {
 #[test]
 fn request_ids_belong_to_their_collection() {
     let (cities, towns) = ("cities".parse().unwrap(), "towns".parse().unwrap());
-    assert_eq!(request_id(&cities, "k1"), request_id(&cities, "k1"));
-    assert_ne!(request_id(&cities, "k1"), request_id(&cities, "k2"));
-    assert_ne!(request_id(&cities, "k1"), request_id(&towns, "k1"));
+    let id = request_id(&cities, "k1", &[b"put", b"a"]);
+    assert_eq!(id, request_id(&cities, "k1", &[b"put", b"a"]));
+    assert_eq!(id.name(), request_name(&cities, "k1"));
+    let other = request_id(&cities, "k1", &[b"put", b"b"]);
+    assert!(other != id && other.name() == id.name(), "the same key, another request");
+    for (other, why) in [
+        (request_id(&cities, "k1", &[b"pu", b"ta"]), "borders matter"),
+        (request_id(&cities, "k2", &[b"put", b"a"]), "another key"),
+        (request_id(&towns, "k1", &[b"put", b"a"]), "another collection"),
+    ] {
+        assert_ne!(other.as_bytes()[16..], id.as_bytes()[16..], "{why}");
+    }
+    assert_ne!(request_name(&cities, "k1"), request_name(&cities, "k2"));
+    assert_ne!(request_name(&cities, "k1"), request_name(&towns, "k1"));
 }

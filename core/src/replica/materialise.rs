@@ -642,8 +642,8 @@ impl Replica {
     fn unsettle_request(&mut self, op: &Arc<Op>, tx: TxRef) {
         let Some(transaction) = op.header().transactions().get(usize::from(tx.tx)) else { return };
         let Some(request) = transaction.request else { return };
-        let Some(record) = self.request_record(op.header().collection(), request) else { return };
-        for (_, _, _, other) in record.seen {
+        let Some(record) = self.request_record(op.header().collection(), request.name()) else { return };
+        for other in record.of(request) {
             if other != tx && self.tx_state(&other) == Some(TxState::Duplicate) {
                 self.make_ready(other);
             }

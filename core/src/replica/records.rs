@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::hlc::Hlc;
-use crate::id::{ChangeHash, DocId, OpId, ShardId, StreamId};
+use crate::id::{ChangeHash, DocId, OpId, RequestId, ShardId, StreamId};
 use crate::op::StreamKey;
 use crate::op::codec::{self, CodecError};
 
@@ -209,10 +209,27 @@ impl TxState {
 /// The transactions known for one idempotency key.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RequestRecord {
-    /// (time, op, position, place), ascending: the first that is otherwise accepted counts.
-    pub seen: Vec<(Hlc, OpId, u16, TxRef)>,
-    /// What the client was told, if it was told here: (document, status, heads).
-    pub told: Vec<(DocId, u8, Vec<ChangeHash>)>,
+    /// (time, op, position, place, request), ascending: of those of one request the first that is otherwise accepted
+    /// counts. Other requests are here only if the key was used for them on nodes that did not know of each other.
+    pub seen: Vec<(Hlc, OpId, u16, TxRef, RequestId)>,
+    /// What the client was told, if it was told here.
+    pub told: Option<Told>,
+}
+
+/// The answer to a request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// What was asked.
+    pub request: RequestId,
+    /// (document, status, heads).
+    pub items: Vec<(DocId, u8, Vec<ChangeHash>)>,
+}
+
+impl RequestRecord {
+    /// Returns the transactions of one request, in the order in which they count.
+    pub fn of(&self, request: RequestId) -> impl Iterator<Item = TxRef> {
+        self.seen.iter().filter(move |(.., of)| *of == request).map(|(_, _, _, tx, _)| *tx)
+    }
 }
 
 /// What is kept of a shard.

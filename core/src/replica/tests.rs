@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::document::edit::{Edit, EditFormat};
-use crate::id::{CollectionName, DocId};
+use crate::id::{CollectionName, DocId, RequestId};
 use crate::op::BuiltInRole;
 use crate::replication::{Input as NetInput, Lane};
 use crate::store::{Durability, MemoryStore, Read as _};
@@ -219,15 +219,30 @@ impl Lab {
         write: DocWrite,
         request: Option<u8>,
     ) -> Result<WriteOutcome, WriteError> {
+        self.send(node, id, write, request.map(|byte| self::request(byte, byte)))
+    }
+
+    fn try_request(
+        &mut self,
+        node: usize,
+        id: &str,
+        write: DocWrite,
+        request: RequestId,
+    ) -> Result<WriteOutcome, WriteError> {
+        self.send(node, id, write, Some(request))
+    }
+
+    fn send(
+        &mut self,
+        node: usize,
+        id: &str,
+        write: DocWrite,
+        request: Option<RequestId>,
+    ) -> Result<WriteOutcome, WriteError> {
         self.ticket += 1;
         let ticket = self.ticket;
         let item = WriteItem { doc: doc(id), write, precondition: Precondition::None, base: None, bytes: 100 };
-        let request = WriteRequest {
-            collection: collection(),
-            principal: None,
-            request: request.map(|byte| crate::op::RequestId::new([byte; 16])),
-            items: vec![item],
-        };
+        let request = WriteRequest { collection: collection(), principal: None, request, items: vec![item] };
         self.step(node, Input::Write { ticket, request });
         self.settle(node);
         self.nodes[node].done.remove(&ticket).unwrap()
@@ -332,6 +347,57 @@ fn a_retried_increment_counts_once_on_whichever_node() {
     lab.run(5);
     assert_eq!(lab.json(1, "a").unwrap(), r#"{"n":1}"#);
     lab.assert_converged();
+}
+
+#[test]
+fn a_key_of_another_request_is_refused_here_and_elsewhere() {
+    let mut lab = Lab::new(&[BuiltInRole::Editor]);
+    lab.write(0, "a", put(r#"{"n":1}"#));
+    lab.run(5);
+    lab.try_request(0, "a", put(r#"{"n":2}"#), request(1, 1)).unwrap();
+    let other = lab.try_request(0, "a", put(r#"{"n":3}"#), request(1, 2));
+    assert!(matches!(other, Err(WriteError::RequestReused)), "{other:?}");
+    lab.run(5);
+    let other = lab.try_request(1, "a", put(r#"{"n":3}"#), request(1, 2));
+    assert!(matches!(other, Err(WriteError::RequestReused)), "{other:?}");
+    assert!(lab.try_request(1, "a", put(r#"{"n":2}"#), request(1, 1)).unwrap().replayed);
+    assert_eq!(lab.json(1, "a").unwrap(), r#"{"n":2}"#);
+    // Nodes that do not know of each other take both: then both count, for nothing that was acknowledged is lost.
+    lab.cut(0, 1);
+    lab.try_request(0, "x", put("{}"), request(9, 1)).unwrap();
+    lab.try_request(1, "y", put("{}"), request(9, 2)).unwrap();
+    lab.connect(0, 1);
+    lab.run(20);
+    for node in 0..2 {
+        assert!(lab.json(node, "x").is_some() && lab.json(node, "y").is_some());
+        assert!(lab.try_request(node, "x", put("{}"), request(9, 1)).unwrap().replayed);
+        assert!(lab.try_request(node, "y", put("{}"), request(9, 2)).unwrap().replayed);
+    }
+    lab.assert_converged();
+}
+
+#[test]
+fn a_request_that_changed_nothing_is_remembered() {
+    let mut lab = Lab::new(&[BuiltInRole::Editor]);
+    lab.write(0, "a", put(r#"{"n":1}"#));
+    let first = lab.try_request(0, "a", put(r#"{"n":1}"#), request(1, 1)).unwrap();
+    assert_eq!((first.items[0].status, first.replayed), (ItemStatus::Unchanged, false));
+    lab.write(0, "a", put(r#"{"n":2}"#));
+    let again = lab.try_request(0, "a", put(r#"{"n":1}"#), request(1, 1)).unwrap();
+    assert_eq!((again.items, again.replayed), (first.items, true));
+    assert_eq!(lab.json(0, "a").unwrap(), r#"{"n":2}"#, "the retry undoes nothing that came after the request");
+    let other = lab.try_request(0, "a", put(r#"{"n":3}"#), request(1, 2));
+    assert!(matches!(other, Err(WriteError::RequestReused)), "{other:?}");
+    // A request that failed made nothing: its key is free.
+    assert!(lab.try_request(0, "none", DocWrite::Delete, request(2, 1)).is_err());
+    assert!(lab.try_request(0, "a", put(r#"{"n":3}"#), request(2, 2)).is_ok());
+}
+
+/// A request of this name that asks for this.
+fn request(name: u8, asked: u8) -> RequestId {
+    let mut id = [asked; 32];
+    id[..16].fill(name);
+    RequestId::new(id)
 }
 
 impl DocWrite {

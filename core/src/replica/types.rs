@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::records::TxRef;
 use crate::document::edit::{Edit, EditError};
 use crate::hlc::Hlc;
-use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, StreamId};
-use crate::op::{Act, BuiltInRole, RequestId};
+use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, StreamId};
+use crate::op::{Act, BuiltInRole};
 use crate::replication::{self, Lane};
 use crate::store::Batch;
 
@@ -216,8 +216,8 @@ pub enum WriteError {
     /// The request itself makes no sense.
     #[error("invalid write: {0}")]
     Invalid(&'static str),
-    /// The idempotency key has been used for a write of other documents.
-    #[error("the idempotency key has been used for a write of other documents")]
+    /// The idempotency key has been used for something else.
+    #[error("the idempotency key has been used for another request")]
     RequestReused,
     /// Too much is waiting to be written.
     #[error("too many writes are waiting; retry in a moment")]

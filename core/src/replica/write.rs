@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::flush::Waiter;
 use super::load::Loaded;
-use super::records::{ChangeRecord, DeleteRecord, RequestRecord, TxRef};
+use super::records::{ChangeRecord, DeleteRecord, RequestRecord, Told, TxRef, TxState};
 use super::types::{
     DocWrite, Effect, ItemOutcome, ItemStatus, Precondition, RequestTicket, WriteError, WriteItem, WriteOutcome,
     WriteRequest,
@@ -14,7 +14,9 @@ use crate::authority::{Action, Decision, Denial};
 use crate::document::edit::{self, Edit, EditError, FieldTypes};
 use crate::document::{self, LocalChange};
 use crate::hlc::Hlc;
-use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, ShardId, StreamId};
+use crate::id::{
+    AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, RequestName, ShardId, StreamId,
+};
 use crate::limits;
 use crate::op::{Body, ChangeRef, Delete, Op, StreamKey, Transaction, WriteAction};
 use crate::store::Keyspace;
@@ -82,7 +84,7 @@ impl Replica {
         let author = self.author_of(principal)?;
         let shard = self.shard_of_request(request)?;
         if let Some(id) = request.request
-            && let Some(outcome) = self.replay(&request.collection, id, request)?
+            && let Some(outcome) = self.replay(id, request)?
         {
             self.staged.waiters.push(Waiter::Write(ticket, outcome));
             return Ok(());
@@ -90,13 +92,14 @@ impl Replica {
         let types = self.field_types(&request.collection);
         let (drafts, items) = self.edit_all(&shard, author, principal, request, &types)?;
         let outcome = WriteOutcome { tx: None, items, hlc: Hlc::ZERO, replayed: false };
+        if let Some(id) = request.request {
+            // Also if nothing changed: made again later, the request might change what came after it.
+            self.remember_request(&request.collection, id, &outcome);
+        }
         if drafts.is_empty() {
             // What the answer speaks of may still be on its way to the disk: the answer waits for it too.
             self.staged.waiters.push(Waiter::Write(ticket, outcome));
             return Ok(());
-        }
-        if let Some(id) = request.request {
-            self.remember_request(&request.collection, id, &outcome);
         }
         let time = self.clock.last().max(Hlc::new(now.wall_ms, 0));
         for draft in &drafts {
@@ -265,7 +268,7 @@ impl Replica {
         shard: &ShardId,
         author: AuthorKey,
         principal: PrincipalId,
-        request: Option<crate::op::RequestId>,
+        request: Option<RequestId>,
         drafts: Vec<Draft>,
         waiter: Option<Waiter>,
     ) {
@@ -360,40 +363,45 @@ impl Replica {
     }
 
     /// Answers a request that was made before, here or elsewhere.
-    fn replay(
-        &mut self,
-        collection: &CollectionName,
-        request: crate::op::RequestId,
-        write: &WriteRequest,
-    ) -> Result<Option<WriteOutcome>, WriteError> {
-        let Some(record) = self.request_record(collection, request) else { return Ok(None) };
-        if record.seen.is_empty() && record.told.is_empty() {
-            return Ok(None);
-        }
-        let tx = record.seen.first().map(|(_, _, _, tx)| *tx);
-        let hlc = record.seen.first().map_or(Hlc::ZERO, |(hlc, _, _, _)| *hlc);
-        let mut written: Vec<DocId> = record.told.iter().map(|(doc, _, _)| doc.clone()).collect();
-        if let Some(tx) = &tx
-            && let Some(op) = self.load_op(tx)
-            && let Some(transaction) = op.header().transactions().get(usize::from(tx.tx))
-        {
-            written.extend(transaction.changes.iter().map(|change| change.doc.clone()));
-        }
-        // Answered as a retry, a request for other documents would be told that they were written.
-        if written.iter().any(|doc| write.items.iter().all(|item| item.doc != *doc)) {
-            return Err(WriteError::RequestReused);
-        }
-        let mut items = Vec::new();
-        for item in &write.items {
-            let told = record.told.iter().find(|(doc, _, _)| *doc == item.doc);
-            items.push(match told {
-                Some((doc, status, heads)) => {
-                    ItemOutcome { doc: doc.clone(), status: status_of(*status), heads: heads.clone() }
-                }
-                None => self.outcome_now(&write.collection, item)?,
-            });
-        }
+    fn replay(&mut self, request: RequestId, write: &WriteRequest) -> Result<Option<WriteOutcome>, WriteError> {
+        let Some(record) = self.request_record(&write.collection, request.name()) else { return Ok(None) };
+        let Some(stands) = self.standing(&record, request) else {
+            // What was made under the key counts: a client that is told "done" would believe that this was.
+            let mut others = record.seen.iter().map(|(.., other)| *other).collect::<BTreeSet<_>>();
+            others.extend(record.told.as_ref().map(|told| told.request));
+            let reused = others.into_iter().any(|other| other != request && self.standing(&record, other).is_some());
+            return if reused { Err(WriteError::RequestReused) } else { Ok(None) };
+        };
+        let tx = stands.map(|(_, tx)| tx);
+        let hlc = stands.map_or(Hlc::ZERO, |(hlc, _)| hlc);
+        let items = match record.told.filter(|told| told.request == request) {
+            Some(told) => told
+                .items
+                .into_iter()
+                .map(|(doc, status, heads)| ItemOutcome { doc, status: status_of(status), heads })
+                .collect(),
+            None => write
+                .items
+                .iter()
+                .map(|item| self.outcome_now(&write.collection, item))
+                .collect::<Result<_, WriteError>>()?,
+        };
         Ok(Some(WriteOutcome { tx, items, hlc, replayed: true }))
+    }
+
+    /// Returns whether a request has been made and counts: with its transaction, or without one if it changed nothing or
+    /// is about to be signed.
+    fn standing(&mut self, record: &RequestRecord, request: RequestId) -> Option<Option<(Hlc, TxRef)>> {
+        let of: Vec<_> = record.seen.iter().filter(|(.., of)| *of == request).collect();
+        // A transaction that a revocation took back did nothing: the request may be made again.
+        let counts = of.iter().find(|(.., tx, _)| matches!(self.tx_state(tx), None | Some(TxState::Duplicate)));
+        match counts {
+            Some((hlc, _, _, tx, _)) => Some(Some((*hlc, *tx))),
+            None => {
+                let told = record.told.as_ref().is_some_and(|told| told.request == request);
+                (told && of.is_empty()).then_some(None)
+            }
+        }
     }
 
     /// What can be said of a write that another node took: the document as it is here now.
@@ -414,7 +422,7 @@ impl Replica {
     pub(super) fn request_record(
         &mut self,
         collection: &CollectionName,
-        request: crate::op::RequestId,
+        request: RequestName,
     ) -> Option<RequestRecord> {
         let key = RequestKey { collection: collection.clone(), request }.encode();
         let value = self.read_back(Keyspace::Requests, &key)?;
@@ -427,33 +435,31 @@ impl Replica {
         }
     }
 
-    fn remember_request(&mut self, collection: &CollectionName, request: crate::op::RequestId, outcome: &WriteOutcome) {
-        let mut record = self.request_record(collection, request).unwrap_or_default();
-        record.told =
-            outcome.items.iter().map(|item| (item.doc.clone(), status_code(item.status), item.heads.clone())).collect();
-        self.put(Keyspace::Requests, RequestKey { collection: collection.clone(), request }.encode(), &record.encode());
+    fn remember_request(&mut self, collection: &CollectionName, request: RequestId, outcome: &WriteOutcome) {
+        let mut record = self.request_record(collection, request.name()).unwrap_or_default();
+        let items = outcome.items.iter();
+        let items = items.map(|item| (item.doc.clone(), status_code(item.status), item.heads.clone())).collect();
+        record.told = Some(Told { request, items });
+        let key = RequestKey { collection: collection.clone(), request: request.name() };
+        self.put(Keyspace::Requests, key.encode(), &record.encode());
     }
 
-    /// Notes a transaction under its request id and returns the transactions known under it, in the order in which they
-    /// count.
+    /// Notes a transaction under its request and returns the transactions known of it, in the order in which they count.
     pub(super) fn note_request(
         &mut self,
         collection: &CollectionName,
-        request: crate::op::RequestId,
+        request: RequestId,
         hlc: Hlc,
         tx: TxRef,
     ) -> Vec<TxRef> {
-        let mut record = self.request_record(collection, request).unwrap_or_default();
-        let entry = (hlc, tx.op, tx.tx, tx);
+        let mut record = self.request_record(collection, request.name()).unwrap_or_default();
+        let entry = (hlc, tx.op, tx.tx, tx, request);
         if let Err(at) = record.seen.binary_search(&entry) {
             record.seen.insert(at, entry);
-            self.put(
-                Keyspace::Requests,
-                RequestKey { collection: collection.clone(), request }.encode(),
-                &record.encode(),
-            );
+            let key = RequestKey { collection: collection.clone(), request: request.name() };
+            self.put(Keyspace::Requests, key.encode(), &record.encode());
         }
-        record.seen.into_iter().map(|(_, _, _, tx)| tx).collect()
+        record.of(request).collect()
     }
 }
 

@@ -5,8 +5,7 @@
 //! characters). So no name's key is the beginning of another's, and a scan by prefix finds whole names only.
 
 use super::Span;
-use crate::id::{ChangeHash, CollectionName, DocId, OpId, PrincipalId, ShardId, StreamId};
-use crate::op::RequestId;
+use crate::id::{ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestName, ShardId, StreamId};
 
 /// Names in the keyspace `meta`.
 pub mod meta {
@@ -114,7 +113,7 @@ fixed_key!(StreamId, 32, "stream", |id| *id.as_bytes(), StreamId::new);
 fixed_key!(OpId, 32, "op", |id| *id.as_bytes(), OpId::new);
 fixed_key!(ChangeHash, 32, "change", |id| *id.as_bytes(), ChangeHash::new);
 fixed_key!(PrincipalId, 32, "principal", |id| *id.as_bytes(), PrincipalId::new);
-fixed_key!(RequestId, 16, "request", |id| *id.as_bytes(), RequestId::new);
+fixed_key!(RequestName, 16, "request", |id| *id.as_bytes(), RequestName::new);
 
 impl Key for CollectionName {
     const KIND: &'static str = "collection";
@@ -297,7 +296,7 @@ composed_key!(
         /// Where it was made.
         collection: CollectionName,
         /// What the client called it.
-        request: RequestId,
+        request: RequestName,
     }
 );
 
@@ -477,7 +476,7 @@ mod tests {
             check(StreamId::new(ids.0), StreamId::new(ids.1))?;
             let request = |collection, request: [u8; 32]| RequestKey {
                 collection,
-                request: RequestId::from_slice(&request[..16]).unwrap(),
+                request: RequestName::from_slice(&request[..16]).unwrap(),
             };
             check(request(collections.0, ids.1), request(collections.1, ids.3))?;
             let pending = |missing, op| PendingKey { missing, waiting: OpId::new(op) };
@@ -522,7 +521,7 @@ mod tests {
         let shard = ShardId { collection: "c".parse().unwrap(), index: 2, of: 256 };
         let doc = DocKey { collection: "cities".parse().unwrap(), doc: "Zürich".parse().unwrap() };
         let branch = OpKey { stream, seq: 258, branch: Some(op) };
-        let request = RequestKey { collection: "c".parse().unwrap(), request: RequestId::new([5; 16]) };
+        let request = RequestKey { collection: "c".parse().unwrap(), request: RequestName::new([5; 16]) };
         let place = ChangePlace { stream, seq: 258, transaction: 3, change: 4 };
         let seq: &[u8] = &[0, 0, 0, 0, 0, 0, 1, 2];
         let cases: [(Vec<u8>, Vec<u8>); 10] = [

@@ -121,11 +121,12 @@ pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
         .hint("keep many small documents instead of one large one"),
         WriteError::Invalid(what) if what.contains("dropped") => Error::new(ErrorCode::CollectionDropped, what),
         WriteError::Invalid(what) => Error::new(ErrorCode::InvalidRequest, what),
-        WriteError::RequestReused => Error::new(
-            ErrorCode::IdempotencyMismatch,
-            "the idempotency key has been used for a write of other documents",
-        )
-        .hint("use a new key for each request, and the same one only to repeat it"),
+        WriteError::RequestReused => {
+            Error::new(ErrorCode::IdempotencyMismatch, "the idempotency key has been used for another request").hint(
+                "use a new key for each request, and the same one only to repeat it with the same method, path, \
+                 preconditions and body",
+            )
+        }
         WriteError::Busy => Error::new(ErrorCode::Busy, "too many writes are waiting")
             .retry_after(std::time::Duration::from_millis(200)),
         WriteError::NotReady(reason) => {

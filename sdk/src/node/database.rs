@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
-use folkmoot_core::op::request_id;
+use folkmoot_core::op::request_name;
 use folkmoot_core::replica::{TxRef, WriteItem, WriteOutcome as CoreOutcome, WriteRequest};
 use futures_util::stream::BoxStream;
 use tokio::sync::oneshot;
 
+use super::asked::{Asked, request_id};
 use super::convert::{status, write_error, write_item};
 use super::core_thread::{Command, wall_ms};
 use super::{Inner, Node, random};
@@ -31,6 +32,8 @@ struct Prepared {
     item: WriteItem,
     creates: bool,
     key: Option<IdempotencyKey>,
+    /// What is asked for; of a write with a key only.
+    asked: Option<Asked>,
 }
 
 fn gone() -> Error {
@@ -41,7 +44,7 @@ impl Inner {
     /// Makes a time-ordered id; with an idempotency key the same one at every try, on every node.
     fn new_id(&self, collection: &CollectionName, key: Option<&IdempotencyKey>) -> Result<DocId> {
         let bytes: [u8; 16] = match key {
-            Some(key) => *request_id(collection, key.as_str()).as_bytes(),
+            Some(key) => *request_name(collection, key.as_str()).as_bytes(),
             None => {
                 let mut bytes: [u8; 16] =
                     random().map_err(|error| Error::new(ErrorCode::Internal, format!("make an id: {error}")))?;
@@ -65,6 +68,7 @@ impl Inner {
             Edit::Patch { patch, .. } => patch.body.len(),
             Edit::Delete { .. } => 0,
         };
+        let asked = op.idempotency_key.is_some().then(|| Asked::of(&op));
         let BulkOp { mut edit, precondition, merge_onto, idempotency_key: key } = op;
         if let Edit::Create { id: id @ None, .. } = &mut edit {
             *id = Some(self.new_id(collection, key.as_ref())?);
@@ -77,7 +81,7 @@ impl Inner {
         } else {
             write_item(edit, precondition, merge_onto, missing)?
         };
-        Ok(Prepared { item, creates, key })
+        Ok(Prepared { item, creates, key, asked })
     }
 
     fn request(
@@ -85,8 +89,9 @@ impl Inner {
         collection: &CollectionName,
         items: Vec<WriteItem>,
         key: Option<&IdempotencyKey>,
+        asked: &[Asked],
     ) -> WriteRequest {
-        let request = key.map(|key| request_id(collection, key.as_str()));
+        let request = key.map(|key| request_id(collection, key, asked));
         WriteRequest { collection: collection.clone(), principal: None, request, items }
     }
 
@@ -162,8 +167,8 @@ impl Database for Node {
             merge_onto: options.merge_onto.clone(),
             idempotency_key: options.idempotency_key.clone(),
         };
-        let Prepared { item, creates, key } = inner.prepare(collection, op).await?;
-        let request = inner.request(collection, vec![item], key.as_ref());
+        let Prepared { item, creates, key, asked } = inner.prepare(collection, op).await?;
+        let request = inner.request(collection, vec![item], key.as_ref(), asked.as_slice());
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
         let outcome = answer.await.map_err(|_| gone())?.map_err(|error| write_error(error, creates))?;
@@ -271,8 +276,8 @@ impl Node {
         let mut places = Vec::new();
         for (index, op) in edits.into_iter().enumerate() {
             match inner.prepare(collection, op).await {
-                Ok(Prepared { item, creates, key }) => {
-                    requests.push(inner.request(collection, vec![item], key.as_ref()));
+                Ok(Prepared { item, creates, key, asked }) => {
+                    requests.push(inner.request(collection, vec![item], key.as_ref(), asked.as_slice()));
                     places.push((index, creates));
                     results.push(None);
                 }
@@ -318,19 +323,23 @@ impl Node {
             return Ok(Vec::new());
         }
         let mut items = Vec::with_capacity(edits.len());
-        let mut request_key = None;
+        // One transaction is one request: the first key stands for all, and the ids made for the others follow from it.
+        let request_key = edits.iter().find_map(|edit| edit.idempotency_key.clone());
+        let mut all_asked = Vec::new();
         let mut creates = false;
-        for (index, op) in edits.into_iter().enumerate() {
+        for (index, mut op) in edits.into_iter().enumerate() {
+            if let (None, Some(key)) = (&op.idempotency_key, &request_key) {
+                op.idempotency_key = Some(key.line(index as u64 + 1)?);
+            }
             let prepared = inner.prepare(collection, op).await.map_err(|error| {
                 Error::new(ErrorCode::AtomicFailed, format!("edit {index}: {}", error.detail()))
                     .pointer(error.json_pointer().unwrap_or_default().to_owned())
             })?;
             creates |= prepared.creates;
-            // One transaction has one request: the first edit's key stands for all.
-            request_key = request_key.or(prepared.key);
+            all_asked.extend(prepared.asked);
             items.push(prepared.item);
         }
-        let request = inner.request(collection, items, request_key.as_ref());
+        let request = inner.request(collection, items, request_key.as_ref(), &all_asked);
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
         let outcome = answer.await.map_err(|_| gone())?.map_err(|error| {

@@ -1,5 +1,6 @@
 //! The embedded node: a replica, its store and its network in this process.
 
+mod asked;
 mod config;
 mod convert;
 mod core_thread;

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use folkmoot_core::document::edit::{Edit, EditFormat};
-use folkmoot_core::id::ChangeHash;
-use folkmoot_core::op::RequestId;
+use folkmoot_core::id::{ChangeHash, RequestId};
 use folkmoot_core::replica::{
     DocKey, DocWrite, Input, Precondition, Reader, RequestTicket, TxRef, WriteError, WriteItem, WriteOutcome,
     WriteRequest,
@@ -79,7 +78,7 @@ impl World {
         });
         let items = items.collect();
         let request = self.random.chance(15).then(|| {
-            let mut id = [0; 16];
+            let mut id = [0; 32];
             id[..8].copy_from_slice(&self.random.bits().to_le_bytes());
             RequestId::new(id)
         });

@@ -52,6 +52,14 @@ async fn a_retry_has_no_second_effect_here_or_elsewhere() {
     for node in [&a, &b] {
         let put = node.client().put(&name("sums"), id("other"), text(&json!({})), &with_key("k1")).await;
         assert_eq!(put.unwrap_err().code(), ErrorCode::IdempotencyMismatch);
+        // The same document, but another body or another method.
+        let more = text(&json!({"ops": [{"op": "increment", "path": "/total", "by": 2}]}));
+        let more = Patch { kind: PatchKind::Edits, body: more };
+        let more = node.client().patch(&name("sums"), id("one"), more, &with_key("k1")).await;
+        assert_eq!(more.unwrap_err().code(), ErrorCode::IdempotencyMismatch);
+        let delete = node.client().delete(&name("sums"), id("one"), &with_key("k1")).await.unwrap_err();
+        assert_eq!(delete.code(), ErrorCode::IdempotencyMismatch);
+        assert!(delete.advice().is_some_and(|hint| hint.contains("new key")), "{delete:?}");
     }
     a.kill();
     a.start().await;

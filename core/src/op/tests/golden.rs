@@ -100,7 +100,7 @@ fn data() -> Op {
         payload: Payload::Data(vec![
             Transaction {
                 principal: ann,
-                request: Some(request_id(&"orders".parse().unwrap(), "order-17")),
+                request: Some(request_id(&"orders".parse().unwrap(), "order-17", &[b"put", b"{}"])),
                 changes: vec![change(0, create), change(1, update)],
             },
             Transaction { principal: bob, request: None, changes: vec![change(2, delete)] },
@@ -309,7 +309,7 @@ fn hashes_have_their_golden_values() {
         "stream": key.id(),
         "actor": key.actor(&ann, &doc),
         "commitment": body.commitment(),
-        "request": request_id(&"orders".parse().unwrap(), "order-17"),
+        "request": request_id(&"orders".parse().unwrap(), "order-17", &[b"put", b"{}"]),
         "delete": hex(&Delete { heads: vec![ChangeHash::new([0x66; 32])] }.encode()),
         "signature": hex(node().sign_op(&op_id(0x12)).as_bytes()),
     });
