@@ -10,7 +10,7 @@ use folkmoot_core::id::AuthorKey;
 use libp2p::Multiaddr;
 use tokio::sync::mpsc;
 
-use crate::addresses::{Room, split_peer};
+use crate::addresses::{Room, is_dialable, split_peer};
 use crate::door::JoinDoor;
 use crate::event::{Direction, DisconnectReason};
 use crate::limits::BEACON_BYTES_MAX;
@@ -140,6 +140,15 @@ impl NetHandle {
             Room::Full => return Err(CommandError::TooManyAddresses),
         }
         Ok(())
+    }
+
+    /// Remembers an address that a peer is said to have, among the few that were confirmed last, and dials it when the peer
+    /// is not connected. What cannot be dialled is nothing. It is forgotten when the peer is a member no more.
+    pub fn learn_address(&self, peer: AuthorKey, address: &Multiaddr) {
+        let (_, address) = split_peer(address);
+        if is_dialable(&address) && self.shared.door.is_member(&peer) {
+            self.shared.with_book(|book| book.learn(peer, address, Instant::now()));
+        }
     }
 
     /// Dials an address, now and whenever no member is known to be there; with `/p2p/…` at its end like

@@ -6,10 +6,12 @@ use super::flush::Waiter;
 use super::types::{ActError, ActRequest, Effect, RequestTicket, Signer};
 use super::{Now, Replica};
 use crate::hlc::Hlc;
-use crate::id::{OpId, PrincipalId, ShardId};
+use crate::id::{AuthorKey, OpId, PrincipalId, ShardId};
 use crate::keys::SecretKey;
 use crate::limits;
-use crate::op::{Act, Certify, Control, Grant, Header, Member, Op, Payload, Rank, Role, StreamKey, Target};
+use crate::op::{
+    Act, BuiltInRole, Certify, Control, Grant, Header, Member, Op, Payload, Rank, Role, StreamKey, Target,
+};
 
 impl Replica {
     pub(super) fn act(
@@ -33,36 +35,62 @@ impl Replica {
         if let Some(reason) = &self.halted {
             return Err(ActError::NotReady(reason.clone()));
         }
-        let (secret, certificate) = match signer {
-            Signer::Node => (self.identity.node.clone(), self.identity.certificate),
-            Signer::Owner => {
-                let owner = self.identity.owner.clone().ok_or(ActError::NoOwnerKey)?;
-                (owner, self.identity.cluster.genesis())
-            }
-        };
+        let (secret, certificate) = self.signer(signer)?;
         match request {
             ActRequest::One(act) => self.sign_act(now, &secret, certificate, act),
             ActRequest::Admit { key, name, labels, role } => {
                 let time = Hlc::new(now.wall_ms, 0);
-                // As strong as usual for a node, but weaker than whoever admits it, so that it can be cut off again.
-                let draft =
-                    |rank| Act::Certify(Certify { principal: None, key, rank, not_after: None, name: name.clone() });
-                let ranks = [Rank::NODE, Rank::USER, Rank::DEVICE, Rank(100), Rank(limits::RANK_MAX)];
-                let fits =
-                    |rank: &Rank| self.authority.proof_for(secret.author(), certificate, &draft(*rank), time).is_some();
-                let rank = ranks.into_iter().find(fits).ok_or_else(|| {
+                let rank = self.admission_rank(&secret, certificate, key, role, time).ok_or_else(|| {
                     ActError::NotAllowed("this node may not admit others; ask an admin or the owner".to_owned())
                 })?;
-                let certified = self.sign_act(now, &secret, certificate, draft(rank))?;
-                let principal = PrincipalId::from(certified);
-                let member = Member { principal, key, rank, not_after: None, labels };
-                self.sign_act(now, &secret, certificate, Act::Member(member))?;
-                let grant =
-                    Grant { principal, role: Role::BuiltIn(role), target: Target::everything(), rank, not_after: None };
-                self.sign_act(now, &secret, certificate, Act::Grant(grant))?;
+                let certify = Certify { principal: None, key, rank, not_after: None, name };
+                let certified = self.sign_act(now, &secret, certificate, Act::Certify(certify))?;
+                for act in standing(PrincipalId::from(certified), key, rank, role, labels) {
+                    self.sign_act(now, &secret, certificate, act)?;
+                }
                 Ok(certified)
             }
         }
+    }
+
+    /// Returns whether this replica holds a key that may take others into the cluster in this role at this time.
+    #[must_use]
+    pub fn may_admit(&self, role: BuiltInRole, time: Hlc) -> bool {
+        let may = |signer| {
+            let (secret, certificate) = self.signer(signer).ok()?;
+            self.admission_rank(&secret, certificate, AuthorKey::ZERO, role, time)
+        };
+        [Signer::Node, Signer::Owner].into_iter().any(|signer| may(signer).is_some())
+    }
+
+    fn signer(&self, signer: Signer) -> Result<(SecretKey, OpId), ActError> {
+        match signer {
+            Signer::Node => Ok((self.identity.node.clone(), self.identity.certificate)),
+            Signer::Owner => {
+                let owner = self.identity.owner.clone().ok_or(ActError::NoOwnerKey)?;
+                Ok((owner, self.identity.cluster.genesis()))
+            }
+        }
+    }
+
+    /// Returns the rank with which the signer may make all three statements of an admission; none if it may not: a part of
+    /// them alone must never be signed.
+    fn admission_rank(
+        &self,
+        secret: &SecretKey,
+        certificate: OpId,
+        key: AuthorKey,
+        role: BuiltInRole,
+        time: Hlc,
+    ) -> Option<Rank> {
+        // As strong as usual for a node, but weaker than whoever admits it, so that it can be cut off again.
+        let ranks = [Rank::NODE, Rank::USER, Rank::DEVICE, Rank(100), Rank(limits::RANK_MAX)];
+        let may = |act: &Act| self.authority.proof_for(secret.author(), certificate, act, time).is_some();
+        ranks.into_iter().find(|rank| {
+            // The right to these acts does not depend on who the new principal is.
+            let certify = Certify { principal: None, key, rank: *rank, not_after: None, name: String::new() };
+            may(&Act::Certify(certify)) && standing(PrincipalId::ZERO, key, *rank, role, Vec::new()).iter().all(may)
+        })
     }
 
     fn sign_act(&mut self, now: Now, secret: &SecretKey, certificate: OpId, act: Act) -> Result<OpId, ActError> {
@@ -102,4 +130,19 @@ impl Replica {
         self.note_op(&op);
         Ok(op.id())
     }
+}
+
+/// What a certified node gets: its membership and its role.
+fn standing(
+    principal: PrincipalId,
+    key: AuthorKey,
+    rank: Rank,
+    role: BuiltInRole,
+    labels: Vec<(String, String)>,
+) -> [Act; 2] {
+    let (role, target) = (Role::BuiltIn(role), Target::everything());
+    [
+        Act::Member(Member { principal, key, rank, not_after: None, labels }),
+        Act::Grant(Grant { principal, role, target, rank, not_after: None }),
+    ]
 }

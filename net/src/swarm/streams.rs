@@ -164,7 +164,7 @@ impl ConnectionHandler for Handler {
 pub(crate) enum Offer {
     /// Nothing: this side only opens.
     Nothing,
-    /// Lanes to members; join to anybody while that door is open.
+    /// Lanes and join to members; join to anybody while that door is open.
     By(Arc<Door>),
 }
 
@@ -201,7 +201,8 @@ impl Behaviour {
                 let follows = identity::author_key(peer).is_some_and(|peer| door.own() > peer);
                 let is_offered = |protocol: &Protocol| match protocol {
                     Protocol::Lane(_) => member && follows,
-                    Protocol::Join => door.join() == JoinDoor::Open,
+                    // A member whose answer was lost asks again, also when nobody else may.
+                    Protocol::Join => member || door.join() == JoinDoor::Open,
                 };
                 Protocol::ALL.into_iter().filter(is_offered).collect()
             }

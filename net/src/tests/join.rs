@@ -47,6 +47,10 @@ async fn a_newcomer_is_answered_while_the_door_is_open_and_then_connects() {
     assert_eq!(answer.unwrap(), longest);
     // A member whose answer was lost may ask again.
     assert_eq!(visit(&mut a, 2, b"please", welcome).await.unwrap(), "welcome");
+    // Also when the door has been closed behind it.
+    a.net.set_join_door(JoinDoor::Closed);
+    assert_eq!(visit(&mut a, 2, b"please", welcome).await.unwrap(), "welcome");
+    a.net.set_join_door(JoinDoor::Open);
     let mut b = Node::start(2).await;
     b.net.set_members(keys([1]));
     b.net.add_address(a.key, &a.address).unwrap();

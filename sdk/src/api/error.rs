@@ -327,6 +327,23 @@ impl std::error::Error for Error {
     }
 }
 
+/// Returns an error with its causes in one line: the last, as in "no space left on device", is what a person needs most.
+#[must_use]
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // A wrapper that shows its cause says nothing new.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 impl From<folkmoot_core::id::ParseIdError> for Error {
     fn from(error: folkmoot_core::id::ParseIdError) -> Self {
         use folkmoot_core::id::ParseIdError;
@@ -353,6 +370,15 @@ mod tests {
             assert_ne!(code.exit_code(), ExitCode::Done);
         }
         assert_eq!(ErrorCode::from_code("nonsense"), None);
+    }
+
+    #[test]
+    fn causes_are_told_once_each() {
+        let disk = std::io::Error::other("no space left");
+        let error = Error::new(ErrorCode::StoreFailed, "write the batch").with_source(disk);
+        assert_eq!(error_chain(&error), "write the batch: no space left");
+        let same = Error::new(ErrorCode::Internal, "start").with_source(std::io::Error::other("start"));
+        assert_eq!(error_chain(&same), "start");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, C
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};
 pub use cursor::Cursor;
 pub use document::{Conflict, ConflictValue, Document, ListPage, ListQuery, ReadOptions, SessionToken, export};
-pub use error::{Error, ErrorCode, ExitCode, Result};
+pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
 pub use heads::Heads;
 pub use state::{
     Damage, Invite, InviteOptions, LinkRule, PeerInfo, PeerState, QuarantinePage, QuarantineQuery, Quarantined,

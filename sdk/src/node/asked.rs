@@ -27,9 +27,9 @@ impl Asked {
             Precondition::HeadsAre(heads) => ("is", heads),
             Precondition::HeadsAreNot(heads) => ("is-not", heads),
         };
-        let versions: Vec<String> = versions.iter().map(Heads::to_string).collect();
+        let versions = versions.iter().map(Heads::to_string).collect::<Vec<_>>().join(",");
         let base = op.merge_onto.as_ref().map(Heads::to_string).unwrap_or_default();
-        let parts = [kind, id, condition, &versions.join(","), &base].map(str::as_bytes);
+        let parts = [kind, id, condition, &versions, &base].map(str::as_bytes);
         let parts: Vec<&[u8]> = parts.into_iter().chain([body]).collect();
         Self(hash(Domain::RequestContent, &parts))
     }

@@ -128,6 +128,9 @@ pub enum OpenError {
         #[source]
         source: Box<JoinError>,
     },
+    /// The inviter does not let this node in.
+    #[error("the inviter refused: {0}")]
+    JoinRefused(String),
     /// The inviter answered with something else than a control log of the ticket's cluster.
     #[error("the answer to the join request is not valid: {0}")]
     JoinAnswer(String),

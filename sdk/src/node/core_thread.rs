@@ -289,7 +289,7 @@ impl Core {
         let id = BatchId(completion.id.0);
         let input = match completion.outcome {
             Outcome::Durable => Input::Committed(id),
-            Outcome::Unknown(reason) => Input::CommitFailed(id, chain(reason.as_ref())),
+            Outcome::Unknown(reason) => Input::CommitFailed(id, crate::api::error_chain(reason.as_ref())),
         };
         self.replica.step(self.clock.now(), input, effects);
     }
@@ -372,21 +372,6 @@ impl Core {
         let members = self.replica.authority().members(now).into_iter().map(|member| member.key).collect();
         self.notice(Notice::Members(members));
     }
-}
-
-/// An error with its causes: the last one, as in "no space left on device", is what a person needs.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn answer_one(many: &std::sync::Mutex<Many>, index: usize, result: Result<WriteOutcome, WriteError>) {

@@ -259,7 +259,7 @@ impl Database for Node {
     }
 
     async fn invite(&self, options: &InviteOptions) -> Result<Invite> {
-        self.inner.invite(options)
+        self.inner.invite(options).await
     }
 }
 

@@ -7,14 +7,17 @@ use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use serde::{Deserialize, Serialize};
 
+use super::invites::InviteRecord;
+
 const CLUSTER_FILE: &str = "cluster.json";
 const NODE_KEY_FILE: &str = "node.key";
 const OWNER_KEY_FILE: &str = "owner.key";
 const TOKEN_FILE: &str = "owner.token";
 const INVITES_FILE: &str = "invites.json";
+const PEERS_FILE: &str = "peers.json";
 const STORE_FOLDER: &str = "store";
 const WATERMARK_FILE: &str = "watermark";
-/// Largest file that is read whole: the invites, some kilobytes.
+/// Largest file that is read whole: the invites and the addresses of peers, some hundred kilobytes at most.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Why the data directory cannot be used.
@@ -65,17 +68,6 @@ pub(super) struct ClusterRecord {
     pub(super) principal: PrincipalId,
     /// Where to find other members first.
     pub(super) peers: Vec<KnownPeer>,
-}
-
-/// A ticket that was given out and is still good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct InviteRecord {
-    /// Hash of the secret, so that reading the file invites nobody.
-    pub(super) secret_hash: OpId,
-    pub(super) expires_ms: u64,
-    pub(super) uses: u32,
-    pub(super) role: String,
 }
 
 /// The files of a data directory.
@@ -203,9 +195,22 @@ impl Directory {
     }
 
     pub(super) fn write_invites(&self, invites: &[InviteRecord]) -> Result<(), DirectoryError> {
-        let bytes = serde_json::to_vec(invites)
-            .map_err(|error| DirectoryError::Damaged { path: self.root.join(INVITES_FILE), what: error.to_string() })?;
-        self.write_secret(INVITES_FILE, &bytes)
+        self.write_json(INVITES_FILE, invites)
+    }
+
+    /// Where other members were last known to be.
+    pub(super) fn peers(&self) -> Result<Vec<KnownPeer>, DirectoryError> {
+        Ok(self.json(PEERS_FILE)?.unwrap_or_default())
+    }
+
+    pub(super) fn write_peers(&self, peers: &[KnownPeer]) -> Result<(), DirectoryError> {
+        self.write_json(PEERS_FILE, peers)
+    }
+
+    fn write_json<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<(), DirectoryError> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| DirectoryError::Damaged { path: self.root.join(name), what: error.to_string() })?;
+        self.write_secret(name, &bytes)
     }
 }
 
@@ -222,9 +227,12 @@ mod tests {
         let key = SecretKey::from_seed(&[7; 32]);
         directory.write_node_key(&key).unwrap();
         directory.write_token(&[8; 32]).unwrap();
+        let peers = [KnownPeer { key: key.author(), address: "/ip4/192.0.2.1/tcp/1".to_owned() }];
+        directory.write_peers(&peers).unwrap();
+        assert_eq!(directory.peers().unwrap(), peers);
         assert_eq!(directory.node_key().unwrap().author(), key.author());
         #[cfg(unix)]
-        for name in [NODE_KEY_FILE, TOKEN_FILE] {
+        for name in [NODE_KEY_FILE, TOKEN_FILE, PEERS_FILE] {
             use std::os::unix::fs::PermissionsExt as _;
             let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");

@@ -6,24 +6,27 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use folkmoot_core::hash::{Domain, hash};
+use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{BuiltInRole, Op, codec};
 use folkmoot_core::replica::{ActError, ActRequest, Effect, Identity, Input, Reader, Replica, ReplicaConfig, Signer};
 use folkmoot_core::store::{Durability, FjallOptions, FjallStore, Keyspace, Order, Span, Store, envelope};
-use folkmoot_net::{JoinRequest, Ticket};
+use folkmoot_net::{JoinError, JoinRequest, Ticket};
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
 use super::config::{OpenError, random};
 use super::core_thread::{Clock, Command, wall_ms};
-use super::directory::{ClusterRecord, Directory, InviteRecord, KnownPeer};
+use super::directory::{ClusterRecord, Directory, KnownPeer};
+use super::invites::{Claim, Ended};
 
 /// How long an inviter has to answer.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(30);
 /// Answers to a join request hold the control log; this is what the network carries.
 const ANSWER_BYTES_MAX: usize = folkmoot_net::limits::JOIN_RESPONSE_BYTES_MAX;
+/// Peers told to a newcomer; it learns of the others from these.
+const ANSWER_PEERS_MAX: usize = 64;
 /// Longest name of a node.
 const NAME_BYTES_MAX: usize = folkmoot_core::limits::ACT_TEXT_BYTES_MAX;
 
@@ -41,11 +44,6 @@ struct Request {
 enum Answer {
     Welcome { name: String, certificate: OpId, control: Vec<serde_bytes::ByteBuf>, peers: Vec<(AuthorKey, String)> },
     Refused { reason: String },
-}
-
-/// Hash of a ticket's secret, as the inviter keeps it.
-pub(super) fn secret_hash(secret: &[u8]) -> OpId {
-    OpId::new(hash(Domain::Network, &[b"invite", secret]))
 }
 
 /// The names of the roles that a node can be invited with.
@@ -87,12 +85,19 @@ pub(super) async fn join(
     let answer =
         folkmoot_net::join(&key, ticket.inviter, &ticket.addresses, codec::encode(&request).into(), JOIN_TIME_MAX)
             .await
-            .map_err(|source| OpenError::Join { inviter: ticket.inviter, source: Box::new(source) })?;
+            .map_err(|source| match source {
+                // Who is refused at the door is told no reason; these are all there are.
+                JoinError::Refused => OpenError::JoinRefused(
+                    "it lets nobody in now: the ticket is used up or was given out by a node that has forgotten it"
+                        .to_owned(),
+                ),
+                source => OpenError::Join { inviter: ticket.inviter, source: Box::new(source) },
+            })?;
     let bad = |what: String| OpenError::JoinAnswer(what);
     let answer: Answer = codec::decode(&answer, ANSWER_BYTES_MAX).map_err(|error| bad(error.to_string()))?;
     let (cluster_name, certificate, control, peers) = match answer {
         Answer::Welcome { name, certificate, control, peers } => (name, certificate, control, peers),
-        Answer::Refused { reason } => return Err(bad(reason)),
+        Answer::Refused { reason } => return Err(OpenError::JoinRefused(printable(&reason))),
     };
     let mut ops = Vec::with_capacity(control.len());
     for bytes in control {
@@ -115,6 +120,13 @@ pub(super) async fn join(
         peers: known,
     })?;
     Ok(ticket.cluster)
+}
+
+/// Text of a stranger, fit for a terminal.
+fn printable(text: &str) -> String {
+    /// Longer than every reason that this program gives.
+    const CHARS_MAX: usize = 300;
+    text.chars().filter(|c| !c.is_control()).take(CHARS_MAX).collect()
 }
 
 /// Checks the control log that an inviter handed over: it begins with the genesis that the ticket names, every chain is
@@ -212,44 +224,89 @@ impl Inner {
         if name.len() > NAME_BYTES_MAX || labels.len() > 16 {
             return Err("the name is too long, or there are too many labels".to_owned());
         }
-        let invite = self.use_invite(&secret)?;
-        let role = role_of(&invite.role).ok_or("the invitation has an unknown role")?;
-        let act = |signer| {
-            self.act(signer, ActRequest::Admit { key: request.from, name: name.clone(), labels: labels.clone(), role })
+        // A cluster whose control log does not fit into the answer takes nobody in this way; then no use is spent either.
+        self.control_log_for_answer().await?;
+        let claim = super::lock(&self.invites).claim(&self.directory, &secret, request.from, wall_ms());
+        let certificate = match claim.map_err(|error| error.to_string())? {
+            Claim::Admit { role } => {
+                let admitted = self.sign_admission(request.from, &role, name, labels).await;
+                let ended = match &admitted {
+                    Ok(_) => Ended::Admitted,
+                    Err(ActError::Unknown(_)) => Ended::Unknown,
+                    Err(_) => Ended::Refused,
+                };
+                let settled = super::lock(&self.invites).settle(&self.directory, &secret, request.from, ended);
+                if let Err(error) = settled {
+                    // It stays noted as being admitted, which the next start settles.
+                    tracing::error!(%error, "cannot write down how an admission ended");
+                }
+                admitted.map_err(|error| format!("this node cannot admit others: {error}"))?
+            }
+            Claim::Again => self.certificate_of(request.from).await?,
         };
+        let control = self.control_log_for_answer().await?;
+        let peers = self
+            .net
+            .get()
+            .map(|net| {
+                net.peers()
+                    .into_iter()
+                    .take(ANSWER_PEERS_MAX)
+                    .map(|peer| (peer.peer, peer.address.to_string()))
+                    .collect()
+            })
+            .unwrap_or_default();
+        Ok(Answer::Welcome { name: self.record.name.clone(), certificate, control, peers })
+    }
+
+    async fn sign_admission(
+        &self,
+        key: AuthorKey,
+        role: &str,
+        name: String,
+        labels: Vec<(String, String)>,
+    ) -> Result<OpId, ActError> {
+        let role = role_of(role)
+            .ok_or_else(|| ActError::NotAllowed(format!("the ticket's role {role:?} is unknown to this version")))?;
+        let act =
+            |signer| self.act(signer, ActRequest::Admit { key, name: name.clone(), labels: labels.clone(), role });
         let admitted = match act(Signer::Node).await {
             Err(ActError::NotAllowed(_)) => act(Signer::Owner).await,
             other => other,
         };
-        let admitted = admitted.map_err(|error| format!("this node cannot admit others: {error}"))?;
-        let reader = self.reader.clone();
-        let cluster = self.record.cluster;
+        admitted.map(|admitted| admitted.op)
+    }
+
+    /// Returns the certificate of a node that came in before.
+    async fn certificate_of(&self, key: AuthorKey) -> Result<OpId, String> {
+        let found = self
+            .core
+            .look(move |replica, _| {
+                let now = Hlc::new(wall_ms(), 0);
+                let principal = replica.authority().member(key, now)?.principal;
+                replica.authority().certificate_for(key, principal, now).map(|certificate| certificate.id)
+            })
+            .await;
+        let found = found.map_err(|_| "the inviting node is shutting down".to_owned())?;
+        found.ok_or_else(|| "this node came in before and has been removed since".to_owned())
+    }
+
+    /// Returns the control log as an answer carries it, if it fits.
+    async fn control_log_for_answer(&self) -> Result<Vec<serde_bytes::ByteBuf>, String> {
+        /// What else is in an answer: names, and addresses of peers.
+        const REST_BYTES: usize = 64 << 10;
+        let (reader, cluster) = (self.reader.clone(), self.record.cluster);
         let ops = tokio::task::spawn_blocking(move || control_log(&reader, cluster))
             .await
             .map_err(|error| error.to_string())??;
-        let control = ops.iter().map(|op| serde_bytes::ByteBuf::from(op.encode())).collect();
-        let peers = self
-            .net
-            .get()
-            .map(|net| net.peers().into_iter().map(|peer| (peer.peer, peer.address.to_string())).collect())
-            .unwrap_or_default();
-        Ok(Answer::Welcome { name: self.record.name.clone(), certificate: admitted.op, control, peers })
-    }
-
-    /// Takes one use of the invitation with this secret.
-    fn use_invite(&self, secret: &[u8]) -> Result<InviteRecord, String> {
-        let wanted = secret_hash(secret);
-        let now = wall_ms();
-        let mut invites = super::lock(&self.invites);
-        invites.retain(|invite| invite.expires_ms > now && invite.uses > 0);
-        // Comparing hashes of secrets tells nothing about the secrets by its timing.
-        let found = invites.iter_mut().find(|invite| invite.secret_hash == wanted);
-        let invite = found.ok_or("the ticket is unknown, used up or expired")?;
-        invite.uses -= 1;
-        let invite = invite.clone();
-        invites.retain(|invite| invite.uses > 0);
-        self.directory.write_invites(&invites).map_err(|error| error.to_string())?;
-        Ok(invite)
+        let control: Vec<_> = ops.iter().map(|op| serde_bytes::ByteBuf::from(op.encode())).collect();
+        let bytes: usize = control.iter().map(|op| op.len() + 5).sum();
+        if bytes > ANSWER_BYTES_MAX - REST_BYTES {
+            return Err(format!(
+                "the cluster's control log has {bytes} bytes, more than the answer to a newcomer takes"
+            ));
+        }
+        Ok(control)
     }
 
     /// Signs a control act.

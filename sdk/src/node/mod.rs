@@ -6,11 +6,13 @@ mod convert;
 mod core_thread;
 mod database;
 mod directory;
+mod invites;
 mod join;
 mod network;
 mod outbox;
 mod read;
 mod state;
+mod whereabouts;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -29,8 +31,10 @@ pub use folkmoot_net::{Discovery, Multiaddr, Protocol};
 
 pub use config::{DirectoryError, InitOptions, NodeConfig, OpenError, RecoveryKey};
 use core_thread::{Clock, Command, CoreHandle};
-use directory::{ClusterRecord, Directory, InviteRecord};
+use directory::{ClusterRecord, Directory};
+use invites::Invites;
 use outbox::Outbox;
+use whereabouts::Whereabouts;
 
 /// How long a bound socket may take to tell its address; usually it is some milliseconds.
 const LISTEN_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
@@ -55,7 +59,8 @@ pub(crate) struct Inner {
     net: OnceLock<NetHandle>,
     member_keys: Mutex<BTreeSet<AuthorKey>>,
     blocked: Mutex<BTreeSet<AuthorKey>>,
-    invites: Mutex<Vec<InviteRecord>>,
+    invites: Mutex<Invites>,
+    whereabouts: Mutex<Whereabouts>,
     /// Requests to join that are being answered.
     joins: std::sync::atomic::AtomicUsize,
     started: crate::api::Timestamp,
@@ -170,6 +175,10 @@ impl Node {
         let replica_config =
             ReplicaConfig { document_cache_bytes: config.document_cache_bytes, ..ReplicaConfig::default() };
         let replica = Replica::open(replica_config, identity, store.clone(), &random()?, clock.now())?;
+        let invites = Invites::open(&directory, |key| {
+            let now = folkmoot_core::hlc::Hlc::new(core_thread::wall_ms(), 0);
+            replica.authority().is_member(key, now)
+        })?;
         let (watermark, truncated) = open_watermark(&directory, &replica)?;
         let reader = Reader::new(store.clone());
         let feed = reader.feed_end().unwrap_or(0);
@@ -196,7 +205,6 @@ impl Node {
         }
         let (net, events) = Network::start(net_config)?;
         outbox.connect(net.clone());
-        let invites = directory.invites()?;
         let inner = Arc::new(Inner {
             config,
             directory,
@@ -210,6 +218,7 @@ impl Node {
             member_keys: Mutex::default(),
             blocked: Mutex::default(),
             invites: Mutex::new(invites),
+            whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),
             started: crate::api::Timestamp::now(),
             truncated,
@@ -294,10 +303,6 @@ impl Inner {
         if tokio::time::timeout(LISTEN_TIME_MAX, known).await.is_err() {
             tracing::warn!("the addresses for other nodes are not known yet");
         }
-    }
-
-    fn invites(&self) -> Vec<InviteRecord> {
-        lock(&self.invites).clone()
     }
 
     fn p2p_addresses(&self) -> Vec<String> {

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::Inner;
 use super::core_thread::{Command, Notice, wall_ms};
-use super::directory::InviteRecord;
+use super::directory::KnownPeer;
 
 /// How often a node tells where it is.
 const BEACON_INTERVAL: Duration = Duration::from_secs(15);
@@ -97,6 +97,7 @@ impl Inner {
     /// Carries what the replica says about peers to the network, and tells where this node is from time to time.
     pub(super) async fn pump_notices(self: Arc<Self>, net: NetHandle, mut notices: mpsc::UnboundedReceiver<Notice>) {
         let mut beacon = tokio::time::interval(BEACON_INTERVAL);
+        let mut remembered = false;
         loop {
             tokio::select! {
                 notice = notices.recv() => match notice {
@@ -104,6 +105,10 @@ impl Inner {
                     Some(Notice::Members(members)) => {
                         *super::lock(&self.member_keys) = members.clone();
                         net.set_members(members);
+                        // Only now is it known whose addresses matter.
+                        if !std::mem::replace(&mut remembered, true) {
+                            self.remember_addresses(&net);
+                        }
                     }
                     Some(Notice::Disconnect(peer, reason)) => {
                         tracing::warn!(%peer, reason, "disconnecting");
@@ -155,31 +160,59 @@ impl Inner {
         if content.cluster != self.record.cluster || content.time_ms.abs_diff(wall_ms()) > BEACON_AGE_MAX_MS {
             return;
         }
-        for address in content.addresses.iter().take(BEACON_ADDRESSES_MAX) {
-            if let Ok(address) = address.parse::<Multiaddr>() {
-                // No room means that enough addresses are known.
-                let _ = net.add_address(beacon.key, &address);
+        let told: Vec<Multiaddr> =
+            content.addresses.iter().take(BEACON_ADDRESSES_MAX).filter_map(|address| address.parse().ok()).collect();
+        // The one told first is to be tried first, which is the one learnt last.
+        for address in told.iter().rev() {
+            net.learn_address(beacon.key, address);
+        }
+        super::lock(&self.whereabouts).note(beacon.key, told.iter().map(Multiaddr::to_string).collect());
+    }
+
+    /// Gives the network the addresses that members had when this node ran last.
+    fn remember_addresses(&self, net: &NetHandle) {
+        let known = match self.directory.peers() {
+            Ok(known) => known,
+            Err(error) => {
+                // Other ways to find peers are left, and the next beacons mend the file.
+                tracing::warn!(error = crate::api::error_chain(&error), "cannot read where peers were");
+                return;
+            }
+        };
+        let members = self.members();
+        let mut whereabouts = super::lock(&self.whereabouts);
+        for KnownPeer { key, address } in known.into_iter().rev() {
+            if let (true, Ok(parsed)) = (members.contains(&key), address.parse::<Multiaddr>()) {
+                net.learn_address(key, &parsed);
+                whereabouts.restore(key, address);
             }
         }
     }
 
+    /// Writes down where peers are, if that has changed.
+    fn keep_addresses(&self) {
+        let Some(known) = super::lock(&self.whereabouts).changed(&self.members()) else { return };
+        if let Err(error) = self.directory.write_peers(&known) {
+            tracing::warn!(error = crate::api::error_chain(&error), "cannot write down where peers are");
+        }
+    }
+
     /// Opens the door to strangers while an invitation is good, and closes it after.
-    pub(super) fn refresh_door(&self, invites: &[InviteRecord]) {
-        let now = wall_ms();
+    pub(super) fn refresh_door(&self) {
         let joining = self.joins.load(std::sync::atomic::Ordering::SeqCst) > 0;
-        let open = joining || invites.iter().any(|invite| invite.expires_ms > now && invite.uses > 0);
+        let open = joining || super::lock(&self.invites).is_any_good(wall_ms());
         if let Some(net) = self.net.get() {
             net.set_join_door(if open { JoinDoor::Open } else { JoinDoor::Closed });
         }
     }
 
-    /// Closes the door when the last invitation has expired.
+    /// Closes the door when the last invitation has expired, and writes down where peers are.
     pub(super) async fn watch_door(self: Arc<Self>) {
         let mut tick = tokio::time::interval(Duration::from_secs(5));
         loop {
             tick.tick().await;
-            let invites = self.invites();
-            self.refresh_door(&invites);
+            self.refresh_door();
+            self.keep_addresses();
         }
     }
 

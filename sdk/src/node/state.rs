@@ -11,7 +11,8 @@ use folkmoot_core::store::Store as _;
 
 use super::convert::{act_error, collection_act, read_error, settings};
 use super::core_thread::wall_ms;
-use super::directory::InviteRecord;
+use super::invites::{InviteError, InviteRecord, secret_hash};
+use super::join::role_of;
 use super::{Inner, lock, random};
 use crate::api::{
     CollectionInfo, CollectionSettings, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule, PeerInfo,
@@ -24,8 +25,6 @@ use folkmoot_core::replica::{ActRequest, Signer};
 const READY_UNAPPLIED_MAX: u64 = 10_000;
 /// How often metrics of state are brought up to date.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
-/// Tickets that are good at the same time.
-const INVITES_MAX: usize = 1_000;
 
 fn gone() -> Error {
     Error::new(ErrorCode::ShuttingDown, "the node is shutting down")
@@ -307,7 +306,7 @@ impl Inner {
         Ok(report)
     }
 
-    pub(super) fn invite(&self, options: &InviteOptions) -> Result<Invite> {
+    pub(super) async fn invite(&self, options: &InviteOptions) -> Result<Invite> {
         let failed = |what: String| Error::new(ErrorCode::Internal, format!("make a ticket: {what}"));
         let Some(net) = self.net.get() else { return Err(failed("the network is not up".to_owned())) };
         let addresses: Vec<_> = self.config.p2p_external.iter().cloned().chain(net.listen_addrs()).collect();
@@ -318,6 +317,15 @@ impl Inner {
         if options.uses == 0 || options.expires.is_zero() {
             return Err(Error::new(ErrorCode::InvalidParameter, "a ticket needs at least one use and some time"));
         }
+        let role = role_of(&options.role).ok_or_else(|| {
+            Error::new(ErrorCode::InvalidParameter, "the role of a ticket is admin, editor or reader")
+        })?;
+        let now = Hlc::new(wall_ms(), 0);
+        let may_admit = self.core.look(move |replica, _| replica.may_admit(role, now)).await.map_err(|_| gone())?;
+        if !may_admit {
+            return Err(Error::new(ErrorCode::NotAllowed, "this node may not admit others to the cluster")
+                .hint("print the ticket on a node whose role is admin, or on the one that founded the cluster"));
+        }
         let secret: [u8; 16] = random().map_err(|error| failed(error.to_string()))?;
         let expires_ms = wall_ms().saturating_add(u64::try_from(options.expires.as_millis()).unwrap_or(u64::MAX));
         let ticket = folkmoot_net::Ticket {
@@ -327,19 +335,19 @@ impl Inner {
             secret,
             expires_ms,
         };
-        let mut invites = lock(&self.invites);
-        invites.retain(|invite| invite.expires_ms > wall_ms());
-        if invites.len() >= INVITES_MAX {
-            return Err(Error::new(ErrorCode::Busy, "too many tickets are good already"));
-        }
-        invites.push(InviteRecord {
-            secret_hash: super::join::secret_hash(&secret),
+        let record = InviteRecord {
+            secret_hash: secret_hash(&secret),
             expires_ms,
             uses: options.uses,
             role: options.role.clone(),
-        });
-        self.directory.write_invites(&invites).map_err(|error| failed(error.to_string()))?;
-        self.refresh_door(&invites);
+            admitted: Vec::new(),
+            pending: Vec::new(),
+        };
+        lock(&self.invites).add(&self.directory, record, wall_ms()).map_err(|error| match error {
+            InviteError::TooMany => Error::new(ErrorCode::Busy, error.to_string()),
+            InviteError::NotGood | InviteError::UnderWay | InviteError::Write(_) => failed(error.to_string()),
+        })?;
+        self.refresh_door();
         Ok(Invite { ticket: ticket.to_string(), expires: Timestamp::from_millis(expires_ms), uses: options.uses })
     }
 

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use folkmoot::api::ExitCode;
+use folkmoot::api::{ExitCode, error_chain};
 use folkmoot::node::{DirectoryError, Discovery, InitOptions, Multiaddr, Node, NodeConfig, OpenError};
 use folkmoot::{Error, ErrorCode};
 
@@ -163,34 +163,24 @@ fn multiaddr(address: &SocketAddr) -> Multiaddr {
     Multiaddr::from(address.ip()).with(folkmoot::node::Protocol::Tcp(address.port()))
 }
 
-/// The chain of causes in one line: a person at a terminal needs the last one most.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
-}
-
-fn call_failure(doing: &str, error: &dyn std::error::Error) -> Failure {
-    Error::new(ErrorCode::Internal, format!("{doing}: {}", chain(error))).into()
+fn call_failure(doing: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Error::new(ErrorCode::Internal, format!("{doing}: {}", error_chain(error))).into()
 }
 
 fn open_failure(error: &OpenError) -> Failure {
-    let text = chain(error);
+    let text = error_chain(error);
     match error {
         OpenError::Ticket(_) | OpenError::TicketExpired => Failure::usage(text),
         OpenError::Directory(DirectoryError::Taken(_) | DirectoryError::Empty(_)) => Failure::usage(text),
         OpenError::Join { .. } => Error::new(ErrorCode::Unreachable, text)
             .hint("is the inviting node running, and its ticket still good? ask for a new one with `folkmoot invite`")
             .into(),
-        OpenError::JoinAnswer(_) => Error::new(ErrorCode::NotAllowed, text).into(),
+        OpenError::JoinRefused(_) => Error::new(ErrorCode::NotAllowed, text)
+            .hint("ask for a new ticket with `folkmoot invite` on a node of the cluster")
+            .into(),
+        OpenError::JoinAnswer(_) => {
+            Error::new(ErrorCode::InvalidAnswer, text).hint("is the ticket of a node of this version?").into()
+        }
         _ => Error::new(ErrorCode::Internal, text).into(),
     }
 }

@@ -1,5 +1,6 @@
 //! The one place where errors become HTTP answers: RFC 9457 problem documents.
 
+use folkmoot::api::error_chain;
 use folkmoot::wire::{PROBLEM_JSON, Problem};
 use folkmoot::{Error, ErrorCode};
 use http::header::{ALLOW, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -11,9 +12,9 @@ pub(crate) fn answer(error: &Error) -> Response {
     let code = error.code();
     let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(code = %code, error = %chain(error), "request failed");
+        tracing::error!(code = %code, error = %error_chain(error), "request failed");
     } else {
-        tracing::debug!(code = %code, error = %chain(error), "request refused");
+        tracing::debug!(code = %code, error = %error_chain(error), "request refused");
     }
     let body = serde_json::to_vec(&Problem::from(error)).unwrap_or_default();
     let mut response = Response::new(body.into());
@@ -52,17 +53,6 @@ pub(crate) fn method_not_allowed(allow: &'static str) -> Response {
     let mut response = answer(&error);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

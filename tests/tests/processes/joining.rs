@@ -117,6 +117,19 @@ async fn bad_tickets_are_refused_with_a_reason() {
     let c = Node::join_with(folder.path(), "used-up", &other).await;
     converged(&[&a, &b, &c]).await;
 
+    // Whoever came in before and lost the answer asks again, with its key: that costs no use and makes no second member.
+    let once = a.ticket(&[]).await;
+    let data = folder.path().join("lost-answer");
+    let first = run_join(&data, "lost", &once).await;
+    assert!(first.status.success(), "{}", printed(&first));
+    std::fs::remove_file(data.join("cluster.json")).unwrap();
+    std::fs::remove_dir_all(data.join("store")).unwrap();
+    let again = run_join(&data, "lost", &once).await;
+    assert!(again.status.success(), "{}", printed(&again));
+    assert_eq!(a.client().status().await.unwrap().members, 4);
+    let said = refused("somebody-else", &once, &[4]).await;
+    assert!(said.contains("folkmoot invite") && !said.contains("not valid"), "{said}");
+
     // A directory that has a cluster is left alone.
     let another = a.ticket(&[]).await;
     let taken = run_join(b.data(), "b", &another).await;
@@ -139,7 +152,10 @@ async fn readers_read_and_strangers_cannot_be_blocked() {
     assert_eq!(cli.status.code(), Some(4), "{}", printed(&cli));
     // Only who may admit others can invite them.
     let ticket = reader.cli(&["--json", "invite"], "").await;
-    println!("a reader invites: {:?} {}", ticket.status.code(), printed(&ticket));
+    assert_eq!(ticket.status.code(), Some(4), "{}", printed(&ticket));
+    let said: serde_json::Value = serde_json::from_slice(&ticket.stderr).unwrap();
+    assert_eq!(said["code"], "not_allowed");
+    assert!(said["hint"].as_str().unwrap().contains("admin"), "{said}");
 
     let unknown: folkmoot::AuthorKey = "11".repeat(32).parse().unwrap();
     for nobody in [unknown, a.key()] {
