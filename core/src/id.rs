@@ -362,6 +362,9 @@ impl ShardId {
     #[must_use]
     pub fn of_document(collection: &CollectionName, doc: &DocId, of: u16) -> Self {
         let of = of.max(1);
+        if of == 1 {
+            return Self { collection: collection.clone(), index: 0, of };
+        }
         let digest = hash(Domain::Placement, &[collection.as_str().as_bytes(), doc.as_str().as_bytes()]);
         let [a, b, c, d, ..] = digest;
         let index = u32::from_le_bytes([a, b, c, d]) % u32::from(of);

@@ -5,13 +5,17 @@ use std::collections::BTreeSet;
 use automerge::{Automerge, Change, ReadDoc};
 use bytes::Bytes;
 
+use super::fresh::{Fresh, Full};
 use super::gate::{self, Admission, Candidate, Hold, guarded};
+use super::json;
 use super::native::{change_hash, native_hash};
 use super::view::{self, View, ViewError};
 use crate::id::ChangeHash;
 
 /// Memory of a loaded document without changes, measured.
 const DOCUMENT_BYTES: usize = 17 << 10;
+/// Memory of a document that is not built, without its change.
+const FRESH_BYTES: usize = 512;
 /// Memory of one change, measured: 0.17 to 0.23 KiB.
 const CHANGE_BYTES: usize = 205;
 
@@ -30,7 +34,7 @@ const CHANGE_BYTES: usize = 205;
 /// All methods need a thread with [`gate::STACK_BYTES`] of stack.
 #[derive(Clone)]
 pub struct Document {
-    pub(super) full: Automerge,
+    pub(super) full: Full,
     pub(super) view: View,
     /// Maximal accepted changes, ascending.
     pub(super) heads: Vec<ChangeHash>,
@@ -91,11 +95,15 @@ impl Document {
     /// Returns a document without changes.
     #[must_use]
     pub fn new() -> Self {
-        Self::over(Automerge::new(), 0)
+        Self::of(Full::default(), Vec::new(), 0)
     }
 
     fn over(full: Automerge, value_bytes: usize) -> Self {
         let heads = full.get_heads().iter().map(change_hash).collect();
+        Self::of(full.into(), heads, value_bytes)
+    }
+
+    const fn of(full: Full, heads: Vec<ChangeHash>, value_bytes: usize) -> Self {
         Self {
             full,
             view: View::Full,
@@ -153,9 +161,9 @@ impl Document {
             return Err(SnapshotError(broken.clone()));
         }
         guarded(|| {
-            let bytes = self.full.save();
+            let bytes = self.full.get().save();
             let again = Automerge::load(&bytes).map_err(|error| error.to_string())?;
-            if again.get_heads() != self.full.get_heads() {
+            if again.get_heads() != self.full.get().get_heads() {
                 return Err("it loads with other heads".to_owned());
             }
             Ok(bytes)
@@ -171,10 +179,13 @@ impl Document {
     /// later ones wait): an author who gives two concurrent changes one sequence number gets the first in, and which
     /// is first has to be the same everywhere.
     pub fn admit(&mut self, candidates: &[Candidate<'_>]) -> Vec<Admission> {
-        if let Some(broken) = &self.broken {
+        if let Some(admission) = self.admit_fresh(candidates) {
+            return vec![admission];
+        }
+        if let Err(broken) = self.build() {
             return candidates.iter().map(|_| Admission::Held(Hold::Panicked(broken.clone()))).collect();
         }
-        let outcome = gate::admit(&self.full, candidates);
+        let outcome = gate::admit(self.full.get(), candidates);
         let Some(full) = outcome.doc else {
             return outcome.admissions;
         };
@@ -189,6 +200,46 @@ impl Document {
                 })
                 .collect(),
         }
+    }
+
+    /// Takes in the one change of a document that has none, if it is plain.
+    fn admit_fresh(&mut self, candidates: &[Candidate<'_>]) -> Option<Admission> {
+        let [candidate] = candidates else { return None };
+        if !self.is_pristine() {
+            return None;
+        }
+        let scan = gate::scan(candidate).ok()?;
+        if self.void.contains(&scan.hash) {
+            return None;
+        }
+        self.begin(Fresh::read(&scan, candidate.bytes)?);
+        Some(Admission::Admitted(scan.hash))
+    }
+
+    /// Returns whether no change ever was in this document, so that it can be [filled](Self::fill).
+    #[must_use]
+    pub fn is_pristine(&self) -> bool {
+        self.full.change_count() == 0 && self.broken.is_none()
+    }
+
+    /// Gives a pristine document its first change.
+    pub(super) fn begin(&mut self, fresh: Fresh) {
+        self.heads = vec![fresh.hash];
+        self.value_bytes += fresh.bytes.len();
+        self.full = fresh.into();
+        self.view = View::Full;
+        self.refresh_deleted();
+    }
+
+    /// Makes sure that Automerge's document is there.
+    ///
+    /// # Errors
+    /// What is broken, if anything is.
+    pub(super) fn build(&mut self) -> Result<(), String> {
+        if self.broken.is_none() {
+            self.broken = self.full.check().err();
+        }
+        self.broken.clone().map_or(Ok(()), Err)
     }
 
     /// Replaces the document by one with new changes; on an error nothing has changed.
@@ -206,7 +257,7 @@ impl Document {
         };
         self.view = built.view;
         self.heads = built.heads;
-        self.full = full;
+        self.full = full.into();
         self.void_here = void_here;
         self.value_bytes += new.iter().map(|change| change.raw_bytes().len()).sum::<usize>();
         self.refresh_deleted();
@@ -218,10 +269,10 @@ impl Document {
     /// # Errors
     /// [`ViewError`] if the visible document cannot be built; nothing has changed then.
     pub fn set_void(&mut self, void: BTreeSet<ChangeHash>) -> Result<bool, ViewError> {
-        let here: BTreeSet<ChangeHash> = view::present(&self.full, &void).collect();
+        let here: BTreeSet<ChangeHash> = void.iter().filter(|hash| self.full.contains(hash)).copied().collect();
         let changed = here != self.void_here;
         if changed {
-            let built = view::build(&self.full, &here)?;
+            let built = view::build(self.full.get(), &here)?;
             self.view = built.view;
             self.heads = built.heads;
             self.void_here = here;
@@ -272,11 +323,11 @@ impl Document {
         if self.heads.iter().all(|head| self.deletes.contains(head)) {
             return true;
         }
-        let named: Vec<_> = view::present(&self.full, &self.deletes).map(|hash| native_hash(&hash)).collect();
+        let named: Vec<_> = self.deletes.iter().filter(|hash| self.full.contains(hash)).map(native_hash).collect();
         if named.is_empty() {
             return false;
         }
-        let outside = self.full.get_changes_meta(&named);
+        let outside = self.full.get().get_changes_meta(&named);
         !outside.iter().any(|meta| self.heads.binary_search(&change_hash(&meta.hash)).is_ok())
     }
 
@@ -307,17 +358,26 @@ impl Document {
     #[must_use]
     pub fn view(&self) -> &Automerge {
         match &self.view {
-            View::Full => &self.full,
+            View::Full => self.full.get(),
             View::Plain(doc) => doc,
             View::Transplanted(transplanted) => &transplanted.doc,
+        }
+    }
+
+    /// Returns the canonical JSON text of the visible document.
+    #[must_use]
+    pub fn json(&self) -> Bytes {
+        match (&self.view, self.full.fresh()) {
+            (View::Full, Some(fresh)) => fresh.json.clone(),
+            (View::Full | View::Plain(_) | View::Transplanted(_), _) => json::render(self.view()).into(),
         }
     }
 
     /// Returns the document of all changes in the signed space, void ones included: for history and audit, not for
     /// what clients read.
     #[must_use]
-    pub const fn full(&self) -> &Automerge {
-        &self.full
+    pub fn full(&self) -> &Automerge {
+        self.full.get()
     }
 
     /// Returns whether the view has hashes of its own.
@@ -352,7 +412,7 @@ impl Document {
     /// Returns whether a change is here, accepted or void.
     #[must_use]
     pub fn contains(&self, hash: &ChangeHash) -> bool {
-        self.full.get_change_meta_by_hash(&native_hash(hash)).is_some()
+        self.full.contains(hash)
     }
 
     /// Returns the void changes that are here.
@@ -364,19 +424,19 @@ impl Document {
     /// Returns the exact bytes of a change; the gate made sure that they come back as they came.
     #[must_use]
     pub fn change_bytes(&self, hash: &ChangeHash) -> Option<Bytes> {
-        let change = guarded(|| self.full.get_change_by_hash(&native_hash(hash))).ok()??;
+        let change = guarded(|| self.full.get().get_change_by_hash(&native_hash(hash))).ok()??;
         Some(Bytes::copy_from_slice(change.raw_bytes()))
     }
 
     /// Returns all changes with their bytes, void ones included, each after those that it depends on.
     pub fn changes(&self) -> impl Iterator<Item = (ChangeHash, Bytes)> {
-        let changes = guarded(|| self.full.get_changes(&[])).unwrap_or_default();
+        let changes = guarded(|| self.full.get().get_changes(&[])).unwrap_or_default();
         changes.into_iter().map(|change| (change_hash(&change.hash()), Bytes::copy_from_slice(change.raw_bytes())))
     }
 
     /// Returns all changes with what they depend on and their bytes, each after those that it depends on.
     pub fn changes_with_deps(&self) -> impl Iterator<Item = (ChangeHash, Vec<ChangeHash>, Bytes)> {
-        let changes = guarded(|| self.full.get_changes(&[])).unwrap_or_default();
+        let changes = guarded(|| self.full.get().get_changes(&[])).unwrap_or_default();
         changes.into_iter().map(|change| {
             let deps = change.deps().iter().map(change_hash).collect();
             (change_hash(&change.hash()), deps, Bytes::copy_from_slice(change.raw_bytes()))
@@ -386,7 +446,7 @@ impl Document {
     /// Returns how many changes there are, void ones included.
     #[must_use]
     pub fn change_count(&self) -> usize {
-        self.full.stats().num_changes as usize
+        self.full.change_count()
     }
 
     /// Estimates the memory that the document takes.
@@ -396,6 +456,10 @@ impl Document {
             View::Full => 1,
             View::Plain(_) | View::Transplanted(_) => 2,
         };
+        if !self.full.is_built() {
+            // The change and the text that it shows, which is about as long.
+            return FRESH_BYTES + 2 * self.value_bytes;
+        }
         copies * (DOCUMENT_BYTES + CHANGE_BYTES * self.change_count() + self.value_bytes)
     }
 

@@ -8,7 +8,10 @@ use automerge::{Automerge, AutomergeError, Change, ExpandedChange, ReadDoc};
 use bytes::Bytes;
 
 use super::Document;
+use super::edit;
+use super::fresh::Fresh;
 use super::gate::{self, GateError, guarded};
+use super::json::Value;
 use super::native::{change_hash, native_actor, native_hash};
 use super::view::{self, View};
 use crate::id::{ActorId, ChangeHash};
@@ -59,9 +62,7 @@ impl Document {
         actor: &ActorId,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
     ) -> Result<(Option<LocalChange>, R), EditError<E>> {
-        if let Some(broken) = &self.broken {
-            return Err(EditError::Broken(broken.clone()));
-        }
+        self.build().map_err(EditError::Broken)?;
         if self.heads.len() >= limits::CHANGE_DEPS_MAX {
             return Err(EditError::Heads);
         }
@@ -80,15 +81,32 @@ impl Document {
         Ok((Some(self.commit(expanded)?), result))
     }
 
+    /// Makes a [pristine](Self::is_pristine) document read as `value` and returns the change; none if that is an empty
+    /// object. The same as the edit [`Edit::Put`](edit::Edit::Put) in every respect but the work that it takes.
+    ///
+    /// # Errors
+    /// [`EditError::Edit`] or [`EditError::Gate`]; nothing was changed.
+    pub fn fill(
+        &mut self,
+        actor: &ActorId,
+        value: &Value,
+        types: &edit::FieldTypes,
+    ) -> Result<Option<LocalChange>, EditError<edit::EditError>> {
+        debug_assert!(self.is_pristine(), "only an empty document can be filled");
+        let map = edit::put_into_empty(value, types).map_err(EditError::Edit)?;
+        let Some(fresh) = Fresh::make(actor, &map).map_err(EditError::Gate)? else { return Ok(None) };
+        let change = LocalChange { hash: fresh.hash, bytes: fresh.bytes.clone(), is_create: true };
+        self.begin(fresh);
+        Ok(Some(change))
+    }
+
     /// Makes an empty change that depends on all heads: it says that the document is there again, after a delete, with the
     /// content that it had.
     ///
     /// # Errors
     /// [`EditError::Gate`], [`EditError::Heads`] or [`EditError::Broken`]; nothing was changed.
     pub fn touch<E>(&mut self, actor: &ActorId) -> Result<LocalChange, EditError<E>> {
-        if let Some(broken) = &self.broken {
-            return Err(EditError::Broken(broken.clone()));
-        }
+        self.build().map_err(EditError::Broken)?;
         if self.heads.len() >= limits::CHANGE_DEPS_MAX {
             return Err(EditError::Heads);
         }
@@ -107,9 +125,7 @@ impl Document {
         if self.heads.len() <= limits::DOC_HEADS_MAX {
             return Ok(None);
         }
-        if let Some(broken) = &self.broken {
-            return Err(EditError::Broken(broken.clone()));
-        }
+        self.build().map_err(EditError::Broken)?;
         // One place is kept for the actor's own last change.
         let deps: Vec<_> = self.heads.iter().take(limits::CHANGE_DEPS_MAX - 1).map(native_hash).collect();
         let merge = self.follow(native_actor(actor), deps);
@@ -128,10 +144,11 @@ impl Document {
         actor: automerge::ActorId,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
     ) -> Result<(Option<LocalChange>, R), EditError<E>> {
-        if *self.full.get_actor() != actor {
-            self.full.set_actor(actor);
+        let full = self.full.get_mut();
+        if *full.get_actor() != actor {
+            full.set_actor(actor);
         }
-        let (change, result) = transact(&mut self.full, edit).inspect_err(|error| {
+        let (change, result) = transact(full, edit).inspect_err(|error| {
             if let EditError::Broken(panic) = error {
                 self.broken = Some(panic.clone());
             }
@@ -139,13 +156,13 @@ impl Document {
         let Some(change) = change else {
             return Ok((None, result));
         };
-        if let Err(error) = check(&self.full, &change) {
+        if let Err(error) = check(self.full.get(), &change) {
             self.undo(&change)?;
             return Err(EditError::Gate(error));
         }
         let local = LocalChange::of(&change);
         self.heads.clear();
-        self.heads.extend(self.full.get_heads().iter().map(change_hash));
+        self.heads.extend(self.full.get().get_heads().iter().map(change_hash));
         self.value_bytes += local.bytes.len();
         self.refresh_deleted();
         Ok((Some(local), result))
@@ -155,12 +172,12 @@ impl Document {
     /// turned out too large only when it was encoded.
     fn undo<E>(&mut self, last: &Change) -> Result<(), EditError<E>> {
         let rebuilt = guarded(|| {
-            let changes = self.full.get_changes(&[]).into_iter().filter(|change| change.hash() != last.hash());
+            let changes = self.full.get().get_changes(&[]).into_iter().filter(|change| change.hash() != last.hash());
             view::from_changes(changes.collect())
         });
         match rebuilt.unwrap_or_else(Err) {
             Ok(full) => {
-                self.full = full;
+                self.full = full.into();
                 Ok(())
             }
             Err(error) => {
@@ -172,12 +189,13 @@ impl Document {
 
     /// An empty change of an actor after `deps` and its own last change.
     fn follow(&self, actor: automerge::ActorId, mut deps: Vec<automerge::ChangeHash>) -> ExpandedChange {
-        let last = self.full.get_changes_meta(&[]).into_iter().filter(|meta| *meta.actor == actor);
+        let last = self.full.get().get_changes_meta(&[]).into_iter().filter(|meta| *meta.actor == actor);
         let last = last.max_by_key(|meta| meta.seq).map(|meta| (meta.seq, meta.hash));
         deps.extend(last.map(|(_, hash)| hash));
         deps.sort_unstable();
         deps.dedup();
-        let top = deps.iter().filter_map(|dep| self.full.get_change_meta_by_hash(dep)).map(|meta| meta.max_op).max();
+        let top =
+            deps.iter().filter_map(|dep| self.full.get().get_change_meta_by_hash(dep)).map(|meta| meta.max_op).max();
         ExpandedChange {
             operations: Vec::new(),
             actor_id: actor,
@@ -223,7 +241,7 @@ impl Document {
     fn commit<E>(&mut self, change: ExpandedChange) -> Result<LocalChange, EditError<E>> {
         let (full, change) = guarded(|| {
             let change = Change::from(change);
-            let mut full = self.full.clone();
+            let mut full = self.full.get().clone();
             view::apply_all(&mut full, vec![change.clone()]).map(|()| (full, change))
         })
         .unwrap_or_else(Err)

@@ -3,6 +3,7 @@
 pub mod conflicts;
 pub mod diff;
 pub mod edit;
+mod fresh;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gate;

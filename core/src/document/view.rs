@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use automerge::{Automerge, Change};
 
 use super::gate::guarded;
-use super::native::{change_hash, native_hash};
+use super::native::change_hash;
 use super::transplant::transplant;
 use crate::id::ChangeHash;
 
@@ -113,12 +113,4 @@ impl View {
         let heads = doc.get_heads().iter().map(change_hash).collect();
         Ok(Some(Built { view: Self::Plain(doc), heads }))
     }
-}
-
-/// Returns which of these changes the document has.
-pub(super) fn present<'a>(
-    doc: &Automerge,
-    hashes: impl IntoIterator<Item = &'a ChangeHash>,
-) -> impl Iterator<Item = ChangeHash> {
-    hashes.into_iter().filter(|hash| doc.get_change_meta_by_hash(&native_hash(hash)).is_some()).copied()
 }

@@ -136,10 +136,11 @@ impl Op {
     /// Encodes the op for the wire and the store.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(&WireOp(
-            self.header_bytes.to_vec(),
-            self.signature.map(|s| s.as_bytes().to_vec()),
-            self.bodies.clone(),
+        // As `WireOp` reads it.
+        codec::encode(&(
+            serde_bytes::Bytes::new(&self.header_bytes),
+            self.signature.as_ref().map(|signature| serde_bytes::Bytes::new(signature.as_bytes())),
+            &self.bodies,
         ))
     }
 

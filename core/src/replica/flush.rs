@@ -11,7 +11,6 @@ use super::records::{ChangeRecord, HeadRecord, ShardRecord, TxRef, ViewRecord};
 use super::types::{ActError, Admitted, BatchId, Effect, RequestTicket, WriteError, WriteOutcome};
 use super::write::OpenOp;
 use super::{Now, Placed, Replica, commit_effect};
-use crate::document::json;
 use crate::hash::{Domain, hash};
 use crate::id::{AuthorKey, OpId, ShardId, StreamId};
 use crate::op::{Header, Op, Payload};
@@ -23,7 +22,7 @@ use crate::store::{Batch, Keyspace, Span, envelope};
 const BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// A snapshot is written when so many changes lie beside the last one …
 const TAIL_CHANGES_MAX: usize = 64;
-/// … or so many bytes, or half of the snapshot's, whichever is more.
+/// … or, in two or more, so many bytes, or half of the snapshot's, whichever is more.
 const TAIL_BYTES_MIN: usize = 4 << 10;
 
 /// A shard as the replica keeps it.
@@ -107,7 +106,7 @@ impl Replica {
     /// Stages a value.
     pub(super) fn put(&mut self, keyspace: Keyspace, key: Vec<u8>, value: &[u8]) {
         let value = envelope::enclose(value);
-        if Self::is_read_back(keyspace) {
+        if Self::is_read_back(keyspace, &key) {
             self.staged.overlay.insert((keyspace, key.clone()), (self.next_batch, Some(value.clone())));
         }
         self.staged.batch.put(keyspace, key, value);
@@ -115,7 +114,7 @@ impl Replica {
 
     /// Stages the removal of a key.
     pub(super) fn delete(&mut self, keyspace: Keyspace, key: Vec<u8>) {
-        if Self::is_read_back(keyspace) {
+        if Self::is_read_back(keyspace, &key) {
             self.staged.overlay.insert((keyspace, key.clone()), (self.next_batch, None));
         }
         self.staged.batch.delete(keyspace, key);
@@ -123,7 +122,7 @@ impl Replica {
 
     /// Reads a value as it will be when all batches are committed. Only of keyspaces that [`Self::is_read_back`].
     pub(super) fn read_back(&mut self, keyspace: Keyspace, key: &[u8]) -> Option<Bytes> {
-        debug_assert!(Self::is_read_back(keyspace), "{keyspace} is not in the overlay");
+        debug_assert!(Self::is_read_back(keyspace, key), "{keyspace} is not in the overlay");
         let value = match self.staged.overlay.get(&(keyspace, key.to_vec())) {
             Some((_, value)) => value.clone()?,
             None => match self.store.get(keyspace, key) {
@@ -143,8 +142,21 @@ impl Replica {
         }
     }
 
-    const fn is_read_back(keyspace: Keyspace) -> bool {
-        matches!(keyspace, Keyspace::Quarantine | Keyspace::Requests | Keyspace::Index)
+    fn is_read_back(keyspace: Keyspace, key: &[u8]) -> bool {
+        match keyspace {
+            Keyspace::Quarantine | Keyspace::Requests => true,
+            Keyspace::Index => key.first() != Some(&INDEX_OF_FEED),
+            Keyspace::Ops
+            | Keyspace::Arrivals
+            | Keyspace::Tail
+            | Keyspace::Snapshots
+            | Keyspace::Views
+            | Keyspace::Heads
+            | Keyspace::Pending
+            | Keyspace::Control
+            | Keyspace::Audit
+            | Keyspace::Meta => false,
+        }
     }
 
     /// Stops taking writes for good.
@@ -208,7 +220,7 @@ impl Replica {
         let batch = std::mem::take(&mut self.staged.batch);
         let overlay = batch
             .writes()
-            .filter(|(keyspace, _, _)| Self::is_read_back(*keyspace))
+            .filter(|(keyspace, key, _)| Self::is_read_back(*keyspace, key))
             .map(|(keyspace, key, _)| (keyspace, key.to_vec()))
             .collect();
         if planted(Mutant::AcknowledgedBeforeCommit) {
@@ -313,7 +325,7 @@ impl Replica {
         loaded.dirty = false;
         let document = &loaded.document;
         let deleted = !loaded.exists();
-        let json = if deleted { Bytes::new() } else { Bytes::from(json::render(document.view())) };
+        let json = if deleted { Bytes::new() } else { document.json() };
         self.feed += 1;
         let view = ViewRecord {
             heads: document.heads().to_vec(),
@@ -327,13 +339,9 @@ impl Replica {
         };
         let now = Published { heads: view.heads.clone(), deleted, json_bytes: view.json.len() as u64, feed: self.feed };
         let before = loaded.published.replace(now.clone());
-        let snapshot = if loaded.tail.len() >= TAIL_CHANGES_MAX
-            || loaded.tail_bytes >= TAIL_BYTES_MIN.max(loaded.snapshot_bytes / 2)
-        {
-            document.snapshot().ok()
-        } else {
-            None
-        };
+        // One change alone is no shorter as a snapshot, however long it is.
+        let is_long = loaded.tail.len() > 1 && loaded.tail_bytes >= TAIL_BYTES_MIN.max(loaded.snapshot_bytes / 2);
+        let snapshot = if is_long || loaded.tail.len() >= TAIL_CHANGES_MAX { document.snapshot().ok() } else { None };
         let mut folded = Vec::new();
         if let Some(bytes) = &snapshot {
             folded = std::mem::take(&mut loaded.tail);

@@ -92,13 +92,10 @@ impl Loaded {
 pub(crate) fn load(store: &dyn Read, key: &DocKey) -> Result<Loaded, LoadError> {
     let read = |source| LoadError::Store { key: key.clone(), source };
     let damaged = |what: &dyn std::fmt::Display| LoadError::Damaged { key: key.clone(), what: what.to_string() };
-    let view = match store.get(Keyspace::Views, &key.encode()).map_err(read)? {
-        None => None,
-        Some(value) => {
-            let value = envelope::open(value).map_err(|error| damaged(&error))?;
-            Some(ViewRecord::decode(&value).map_err(|error| damaged(&error))?)
-        }
-    };
+    // Changes are stored in the batch that holds their document's view, so where there is none there is nothing.
+    let Some(view) = store.get(Keyspace::Views, &key.encode()).map_err(read)? else { return Ok(Loaded::empty()) };
+    let view = envelope::open(view).map_err(|error| damaged(&error))?;
+    let view = ViewRecord::decode(&view).map_err(|error| damaged(&error))?;
     let snapshot = match store.get(Keyspace::Snapshots, &key.encode()).map_err(read)? {
         None => None,
         Some(value) => Some(envelope::open(value).map_err(|error| damaged(&error))?),
@@ -119,22 +116,20 @@ pub(crate) fn load(store: &dyn Read, key: &DocKey) -> Result<Loaded, LoadError> 
     loaded.tail = tail;
     loaded.tail_bytes = tail_bytes;
     loaded.snapshot_bytes = snapshot.as_ref().map_or(0, bytes::Bytes::len);
-    let voids = view.as_ref().map(|view| view.voids.iter().copied().collect()).unwrap_or_default();
+    let voids = view.voids.iter().copied().collect();
     if snapshot.is_some() || !changes.is_empty() {
         let tail = changes.iter().map(Vec::as_slice);
         loaded.document =
             Document::load(snapshot.as_deref(), tail, voids, BTreeSet::new()).map_err(|error| damaged(&error))?;
     }
-    if let Some(view) = view {
-        loaded.modified = view.modified;
-        loaded.deletes = view.deletes;
-        loaded.published = Some(Published {
-            heads: view.heads,
-            deleted: view.deleted,
-            json_bytes: view.json.len() as u64,
-            feed: view.feed,
-        });
-    }
+    loaded.modified = view.modified;
+    loaded.deletes = view.deletes;
+    loaded.published = Some(Published {
+        heads: view.heads,
+        deleted: view.deleted,
+        json_bytes: view.json.len() as u64,
+        feed: view.feed,
+    });
     if !loaded.deletes.is_empty() {
         loaded.apply_deletes();
     }

@@ -311,14 +311,16 @@ impl Replica {
             .map(|(_, _, action, actor, body, _)| Candidate { bytes: &body.bytes, actor: *actor, action: *action })
             .collect();
         let Some(loaded) = self.cache.get(key) else { return };
-        let named = |voided: bool| {
-            let offered = offered.iter().filter(move |(.., void)| void.is_some() == voided);
-            offered.filter_map(|(_, _, _, actor, body, _)| gate::bound_hash(&body.bytes, actor))
-        };
         let mut void: BTreeSet<ChangeHash> = loaded.document.void_changes().clone();
-        void.extend(named(true));
-        for hash in named(false) {
-            void.remove(&hash);
+        if !void.is_empty() || offered.iter().any(|(.., void)| void.is_some()) {
+            let named = |voided: bool| {
+                let offered = offered.iter().filter(move |(.., void)| void.is_some() == voided);
+                offered.filter_map(|(_, _, _, actor, body, _)| gate::bound_hash(&body.bytes, actor))
+            };
+            void.extend(named(true));
+            for hash in named(false) {
+                void.remove(&hash);
+            }
         }
         let view = if void == *loaded.document.void_changes() { Ok(false) } else { loaded.document.set_void(void) };
         let mut admissions = match view {
@@ -597,6 +599,9 @@ impl Replica {
 
     /// Returns what is noted about a transaction; none if it is accepted, or was never looked at.
     pub(super) fn tx_state(&mut self, tx: &TxRef) -> Option<TxState> {
+        if self.tx_states.values().all(|count| *count == 0) {
+            return None;
+        }
         let key = QuarantineKey { op: tx.op, transaction: tx.tx }.encode();
         let value = self.read_back(Keyspace::Quarantine, &key)?;
         TxRecord::decode(&value).ok().map(|record| record.state)

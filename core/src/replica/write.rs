@@ -18,7 +18,7 @@ use crate::id::{
     AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, RequestName, ShardId, StreamId,
 };
 use crate::limits;
-use crate::op::{Body, ChangeRef, Delete, Op, StreamKey, Transaction, WriteAction};
+use crate::op::{Body, ChangeRef, Collection, Delete, Op, StreamKey, Transaction, WriteAction};
 use crate::store::Keyspace;
 use crate::store::keys::{DocKey, Key as _, RequestKey};
 
@@ -82,14 +82,15 @@ impl Replica {
         }
         let principal = request.principal.unwrap_or(self.identity.principal);
         let author = self.author_of(principal)?;
-        let shard = self.shard_of_request(request)?;
+        let settings = self.authority.collection(&request.collection).map(|settings| settings.config);
+        let shard = shard_of_request(request, settings.as_ref())?;
         if let Some(id) = request.request
             && let Some(outcome) = self.replay(id, request)?
         {
             self.staged.waiters.push(Waiter::Write(ticket, outcome));
             return Ok(());
         }
-        let types = self.field_types(&request.collection);
+        let types = settings.map_or_else(FieldTypes::default, |settings| FieldTypes::new(&settings.types));
         let (drafts, items) = self.edit_all(&shard, author, principal, request, &types)?;
         let outcome = WriteOutcome { tx: None, items, hlc: Hlc::ZERO, replayed: false };
         if let Some(id) = request.request {
@@ -124,43 +125,9 @@ impl Replica {
         }
     }
 
-    /// Checks the request's shape and returns the one shard that its documents share.
-    fn shard_of_request(&self, request: &WriteRequest) -> Result<ShardId, WriteError> {
-        if request.collection.is_system() {
-            return Err(WriteError::NotAllowed("system collections take no documents".to_owned()));
-        }
-        if request.items.len() > limits::OP_CHANGES_MAX {
-            return Err(WriteError::Invalid("too many documents in one transaction"));
-        }
-        if self.authority.collection(&request.collection).is_some_and(|settings| settings.config.dropped) {
-            return Err(WriteError::Invalid("the collection is dropped"));
-        }
-        let of = self.shards_of(&request.collection);
-        let mut shards = BTreeSet::new();
-        let mut docs = BTreeSet::new();
-        for item in &request.items {
-            shards.insert(ShardId::of_document(&request.collection, &item.doc, of));
-            if !docs.insert(&item.doc) {
-                return Err(WriteError::Invalid("a document occurs twice in one transaction"));
-            }
-        }
-        let shard = shards.pop_first().ok_or(WriteError::Invalid("no document given"))?;
-        if shards.is_empty() {
-            Ok(shard)
-        } else {
-            Err(WriteError::Invalid("the documents of one transaction lie in several shards"))
-        }
-    }
-
     /// Returns the number of shards of a collection.
     pub(super) fn shards_of(&self, collection: &CollectionName) -> u16 {
         self.authority.collection(collection).map_or(1, |settings| settings.config.shards)
-    }
-
-    fn field_types(&self, collection: &CollectionName) -> FieldTypes {
-        self.authority
-            .collection(collection)
-            .map_or_else(FieldTypes::default, |settings| FieldTypes::new(&settings.config.types))
     }
 
     /// Makes all edits, or none of them.
@@ -463,6 +430,34 @@ impl Replica {
     }
 }
 
+/// Checks a request's shape and returns the one shard that its documents share.
+fn shard_of_request(request: &WriteRequest, settings: Option<&Collection>) -> Result<ShardId, WriteError> {
+    if request.collection.is_system() {
+        return Err(WriteError::NotAllowed("system collections take no documents".to_owned()));
+    }
+    if request.items.len() > limits::OP_CHANGES_MAX {
+        return Err(WriteError::Invalid("too many documents in one transaction"));
+    }
+    if settings.is_some_and(|settings| settings.dropped) {
+        return Err(WriteError::Invalid("the collection is dropped"));
+    }
+    let of = settings.map_or(1, |settings| settings.shards);
+    let mut shards = BTreeSet::new();
+    let mut docs = BTreeSet::new();
+    for item in &request.items {
+        shards.insert(ShardId::of_document(&request.collection, &item.doc, of));
+        if !docs.insert(&item.doc) {
+            return Err(WriteError::Invalid("a document occurs twice in one transaction"));
+        }
+    }
+    let shard = shards.pop_first().ok_or(WriteError::Invalid("no document given"))?;
+    if shards.is_empty() {
+        Ok(shard)
+    } else {
+        Err(WriteError::Invalid("the documents of one transaction lie in several shards"))
+    }
+}
+
 fn edit_loaded(
     loaded: &mut Loaded,
     actor: &crate::id::ActorId,
@@ -491,13 +486,19 @@ fn edit_loaded(
     let damaged = |error: &document::EditError<EditError>| {
         Err(WriteError::Damaged { doc: key.doc.clone(), reason: error.to_string() })
     };
-    let result = loaded.document.local_edit(actor, |tx| edit::apply(tx, base.as_deref(), edit, types));
+    let result = match edit {
+        Edit::Put(value) if loaded.document.is_pristine() => loaded.document.fill(actor, value, types),
+        Edit::Put(_) | Edit::MergePatch(_) | Edit::JsonPatch(_) | Edit::Ops(_) => loaded
+            .document
+            .local_edit(actor, |tx| edit::apply(tx, base.as_deref(), edit, types))
+            .map(|(change, _)| change),
+    };
     match result {
-        Ok((None, _)) if !loaded.exists() => match loaded.document.touch(actor) {
+        Ok(None) if !loaded.exists() => match loaded.document.touch(actor) {
             Ok(change) => Ok(Some(change)),
             Err(error) => damaged(&error),
         },
-        Ok((change, _)) => Ok(change),
+        Ok(change) => Ok(change),
         Err(document::EditError::Edit(source)) => Err(WriteError::Edit { doc: key.doc.clone(), source }),
         Err(other) => damaged(&other),
     }

@@ -32,7 +32,7 @@ mod types;
 mod tests;
 
 use automerge::transaction::{Transactable as _, Transaction};
-use automerge::{ChangeHash, ObjType, ROOT, ReadDoc as _};
+use automerge::{ChangeHash, ObjType, ROOT, ReadDoc as _, hydrate};
 
 pub(super) use align::{Element, Pair, align};
 use budget::Budget;
@@ -40,7 +40,7 @@ pub use error::{EditError, EditErrorKind};
 use live::Live;
 pub use ops::{Action, EditOp};
 pub use patch::{Operation, apply_to};
-use plan::{Planner, not_an_object};
+use plan::{Planner, filling, not_an_object};
 use sight::Sight;
 pub use types::FieldTypes;
 
@@ -160,6 +160,11 @@ pub fn apply(
         Edit::Ops(ops) => Live { tx: &mut *tx, types, budget, sight: Sight::new(base) }.ops(ops)?,
     }
     Ok(Applied { operations: tx.pending_ops() - before })
+}
+
+/// Returns what [`Edit::Put`] fills an empty document with.
+pub(super) fn put_into_empty(value: &Value, types: &FieldTypes) -> Result<hydrate::Map, EditError> {
+    filling(value, &types.root(), &mut Budget::new(0))
 }
 
 fn put(

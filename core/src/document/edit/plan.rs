@@ -71,6 +71,17 @@ pub(super) struct Register<'a, 'i> {
     pub(super) seen: Seen,
 }
 
+/// Returns what an empty document is filled with so that it reads as `given`.
+pub(super) fn filling(given: &Value, place: &Place<'_>, budget: &mut Budget) -> Result<hydrate::Map, EditError> {
+    match given {
+        Value::Map(_) => match typed::stored(given, place, Path::ROOT, budget)? {
+            hydrate::Value::Map(map) => Ok(map),
+            hydrate::Value::Scalar(_) | hydrate::Value::List(_) | hydrate::Value::Text(_) => Err(not_an_object(given)),
+        },
+        other => Err(not_an_object(other)),
+    }
+}
+
 /// Collects the steps of one edit.
 pub(super) struct Planner<'a, D> {
     pub(super) doc: &'a D,
@@ -95,12 +106,8 @@ impl<'a, D: ReadDoc> Planner<'a, D> {
 
     /// Fills a document that never had anything in it.
     pub(super) fn create(&mut self, given: &Value, place: &Place<'_>) -> Result<(), EditError> {
-        if !matches!(given, Value::Map(_)) {
-            return Err(not_an_object(given));
-        }
-        if let hydrate::Value::Map(map) = typed::stored(given, place, Path::ROOT, self.budget)?
-            && !map.is_empty()
-        {
+        let map = filling(given, place, self.budget)?;
+        if !map.is_empty() {
             self.steps.push(Step::Create(map));
         }
         Ok(())

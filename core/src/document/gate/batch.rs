@@ -68,7 +68,7 @@ struct Offer<'a> {
 }
 
 /// What the bytes and the header alone show.
-fn scan(candidate: &Candidate<'_>) -> Result<Scan, GateError> {
+pub(in crate::document) fn scan(candidate: &Candidate<'_>) -> Result<Scan, GateError> {
     let scan = prescan(candidate.bytes)?;
     if scan.actor != candidate.actor {
         return Err(GateError::Actor);

@@ -10,29 +10,31 @@ use super::{Value, bytes, timestamp};
 /// Returns the canonical JSON text of a document.
 #[must_use]
 pub fn render(doc: &Automerge) -> String {
-    let mut writer = Writer::default();
-    walk(doc, &ROOT, ObjType::Map, None, &mut writer);
-    writer.out
+    rendered(|writer| walk(doc, &ROOT, ObjType::Map, None, writer))
 }
 
 /// Returns the canonical JSON text of a document as it was at `heads`. Heads that are not in it count as nothing.
 #[must_use]
 pub fn render_at(doc: &Automerge, heads: &[ChangeHash]) -> String {
-    let mut writer = Writer::default();
-    walk(doc, &ROOT, ObjType::Map, Some(heads), &mut writer);
-    writer.out
+    rendered(|writer| walk(doc, &ROOT, ObjType::Map, Some(heads), writer))
 }
 
 /// Returns the canonical JSON text of a value.
 #[must_use]
 pub fn render_value(value: &Value) -> String {
+    rendered(|writer| writer.value(value))
+}
+
+/// Returns the canonical JSON text of what `show` hands over.
+pub(in crate::document) fn rendered(show: impl FnOnce(&mut Writer)) -> String {
     let mut writer = Writer::default();
-    writer.value(value);
+    show(&mut writer);
     writer.out
 }
 
+/// Writes the canonical JSON text.
 #[derive(Default)]
-struct Writer {
+pub(in crate::document) struct Writer {
     out: String,
     /// Whether a value was written at this level already.
     comma: bool,

@@ -15,7 +15,7 @@ use super::{Value, bytes, timestamp};
 const WALK_DEPTH_MAX: usize = 256;
 
 /// Takes the parts of a value in the order of its JSON text.
-pub(super) trait Sink {
+pub(in crate::document) trait Sink {
     fn open_map(&mut self);
     fn close_map(&mut self);
     fn open_list(&mut self);

@@ -2,6 +2,7 @@ mod making;
 
 mod convergence;
 mod deletes;
+mod fresh;
 mod hostile;
 mod local;
 mod mutations;

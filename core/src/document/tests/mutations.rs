@@ -9,7 +9,7 @@ use automerge::{Change, ExpandedChange, ObjType};
 use super::making::Random;
 use crate::document::fuzzing::{World, body, chunk, fuzz_admit};
 
-fn mutate_bytes(random: &mut Random, bytes: &mut Vec<u8>) {
+pub(super) fn mutate_bytes(random: &mut Random, bytes: &mut Vec<u8>) {
     for _ in 0..1 + random.below(4) {
         if bytes.is_empty() {
             bytes.push(0);
@@ -32,7 +32,12 @@ fn mutate_bytes(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-fn mutate_operations(random: &mut Random, change: &mut ExpandedChange, ids: &[OpId], heads: &[automerge::ChangeHash]) {
+pub(super) fn mutate_operations(
+    random: &mut Random,
+    change: &mut ExpandedChange,
+    ids: &[OpId],
+    heads: &[automerge::ChangeHash],
+) {
     let pick = |random: &mut Random| {
         let mut id = ids[random.below(ids.len())].clone();
         if random.below(6) == 0 {
