@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::http::{Context, Exposure, Front, Listener, Metrics, OwnerToken, ShellError};
+use crate::http::{Context, Exposure, Front, Listener, Metrics, Origins, OwnerToken, ShellError, Tls};
 
 /// File in the data directory that holds the first bearer token.
 pub const TOKEN_FILE: &str = "owner.token";
@@ -21,6 +21,9 @@ pub const ENDPOINTS_FILE: &str = "endpoints.json";
 pub struct Endpoints {
     /// The HTTP API.
     pub http: String,
+    /// The certificate that the API shows, if it speaks TLS: clients on this machine trust it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<std::path::PathBuf>,
     /// Where other nodes reach it.
     pub p2p: Vec<String>,
 }
@@ -40,6 +43,9 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// An origin in the configuration is none.
+    #[error("http.cors_origins: {0:?} is no origin; one looks like https://app.example, without a path")]
+    Origin(String),
     /// The addresses cannot be written down.
     #[error("write {path}")]
     Endpoints {
@@ -71,7 +77,8 @@ impl Server {
     /// The address cannot be used, or is exposed without leave.
     pub async fn bind(config: &Config) -> Result<Self, ServeError> {
         let exposure = if config.insecure_listen { Exposure::Anywhere } else { Exposure::LoopbackOnly };
-        let listener = Listener::bind(config.listen, exposure).await.map_err(ListenError)?;
+        let tls = Tls::load(&config.tls_cert, &config.tls_key).map_err(ShellError::from).map_err(ListenError)?;
+        let listener = Listener::bind(config.listen, exposure, tls).await.map_err(ListenError)?;
         let metrics = Metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
         Ok(Self { listener, metrics })
     }
@@ -79,7 +86,7 @@ impl Server {
     /// Returns the address of the HTTP API.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.listener.address())
+        self.listener.url()
     }
 
     /// Serves the database until `stop` ends, then lets open requests end within their deadline.
@@ -96,11 +103,17 @@ impl Server {
         let token =
             std::fs::read_to_string(&token_path).map_err(|source| ServeError::Token { path: token_path, source })?;
         let p2p = database.status().await.map(|status| status.p2p).unwrap_or_default();
-        let endpoints = Endpoints { http: self.url(), p2p };
+        let certificate = (!config.tls_cert.as_os_str().is_empty()).then(|| {
+            // A client may stand in another folder.
+            std::path::absolute(&config.tls_cert).unwrap_or_else(|_| config.tls_cert.clone())
+        });
+        let endpoints = Endpoints { http: self.url(), certificate, p2p };
+        let origins = Origins::parse(&config.http.cors_origins).map_err(ServeError::Origin)?;
         let (down, shutdown) = watch::channel(false);
-        let context = Context { database, limits: config.http.limits(), metrics: self.metrics.clone(), shutdown };
+        let context =
+            Context { database, limits: config.http.limits(), metrics: self.metrics.clone(), origins, shutdown };
         let front = Front::new(context, OwnerToken::new(&token));
-        let upkeep = tokio::spawn(self.metrics.upkeep());
+        let upkeep = tokio::spawn(self.metrics.upkeep(config.data.clone()));
         let serving = tokio::spawn(self.listener.serve(front));
         let path = config.data.join(ENDPOINTS_FILE);
         write_whole(&path, &endpoints).map_err(|source| ServeError::Endpoints { path: path.clone(), source })?;
@@ -136,6 +149,7 @@ fn announce(config: &Config, endpoints: &Endpoints) {
         eprintln!("  peers  {address}");
     }
     eprintln!("  data   {data}");
+    eprintln!("  help   {}/docs", endpoints.http);
     eprintln!("  token  {data}/{TOKEN_FILE} (send it as `Authorization: Bearer TOKEN`)");
     eprintln!("  try    folkmoot put notes hello '{{\"text\":\"hello\"}}' && folkmoot get notes hello");
 }

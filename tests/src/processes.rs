@@ -105,6 +105,8 @@ pub struct Node {
     log: PathBuf,
     child: Option<Child>,
     p2p_port: u16,
+    /// What `serve` gets besides.
+    arguments: Vec<String>,
     running: Option<Running>,
 }
 
@@ -150,6 +152,7 @@ impl Node {
             log: folder.join(format!("{name}.log")),
             child: None,
             p2p_port: free_port(),
+            arguments: Vec::new(),
             running: None,
         }
     }
@@ -157,6 +160,14 @@ impl Node {
     /// Starts the first node of a cluster, in a new folder within `folder`.
     pub async fn found(folder: &Path, name: &str) -> Self {
         let mut node = Self::new(folder, name);
+        node.start().await;
+        node
+    }
+
+    /// Starts the first node of a cluster with further arguments of `serve`, now and whenever it is started again.
+    pub async fn found_with(folder: &Path, name: &str, arguments: &[&str]) -> Self {
+        let mut node = Self::new(folder, name);
+        node.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         node.start().await;
         node
     }
@@ -210,6 +221,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(&self.log).expect("the log can be written");
         let mut command = command(["serve", "--listen", "127.0.0.1:0", "--p2p-listen"]);
         command.arg(format!("127.0.0.1:{}", self.p2p_port)).arg("--data").arg(&self.data);
+        command.args(&self.arguments);
         command.env("FOLKMOOT_LOG_LEVEL", "info").env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.child = Some(command.spawn().expect("the program runs"));
@@ -239,7 +251,11 @@ impl Node {
         let address = endpoints["p2p"][0].as_str().expect("an address for other nodes");
         self.p2p_port = address.split('/').nth(4).and_then(|port| port.parse().ok()).expect("a port in the address");
         let token = std::fs::read_to_string(self.data.join("owner.token")).expect("a token");
-        let client = Client::builder(&url).token(&token).build().expect("a client");
+        let mut builder = Client::builder(&url).token(&token);
+        if let Some(certificate) = endpoints["certificate"].as_str() {
+            builder = builder.trust(std::fs::read(certificate).expect("the certificate can be read"));
+        }
+        let client = builder.build().expect("a client");
         let key = client.status().await.expect("a status").node;
         self.running = Some(Running { url, token: token.trim().to_owned(), client, key });
     }

@@ -1,6 +1,6 @@
 //! Documents that state facts about the code are held to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use folkmoot_tests::{read, repository};
 
@@ -80,6 +80,52 @@ fn every_hash_domain_and_keyspace_stands_in_the_format() {
     for keyspace in folkmoot_core::store::Keyspace::ALL {
         assert!(format.contains(&format!("| `{}` |", keyspace.name())), "{keyspace} is missing");
     }
+}
+
+/// The first cells of the tables' rows, each name in code quotes.
+fn names_in_tables(document: &str) -> BTreeSet<String> {
+    let rows = document.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|line| line.split('|').nth(1));
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn every_configuration_key_and_metric_stands_in_operations() {
+    let document = read("docs/operations.md");
+    let (before, metrics) = document.split_once("## Metrics").unwrap();
+    let documented = names_in_tables(before.split_once("## Configuration").unwrap().1);
+    let output = std::process::Command::new(folkmoot_tests::processes::program())
+        .args(["--json", "config", "show"])
+        .current_dir(std::env::temp_dir())
+        .output()
+        .unwrap();
+    let shown: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(documented, shown.keys().cloned().collect(), "configuration keys");
+
+    let documented = names_in_tables(metrics.split_once("## ").unwrap().0);
+    let mut reported = BTreeSet::new();
+    for folder in ["core", "net", "sdk", "server"] {
+        let mut folders = vec![repository().join(folder).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let names = text.split("\"folkmoot_").skip(1).filter_map(|rest| rest.split_once('"'));
+                    let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+                    reported
+                        .extend(names.filter(|(name, _)| is_name(name)).map(|(name, _)| format!("folkmoot_{name}")));
+                }
+            }
+        }
+    }
+    assert!(reported.len() > 40, "{reported:?}");
+    let documented: BTreeSet<_> = documented.into_iter().filter(|name| name.starts_with("folkmoot_")).collect();
+    let missing: Vec<_> = reported.difference(&documented).collect();
+    let wrong: Vec<_> = documented.difference(&reported).collect();
+    assert!(missing.is_empty() && wrong.is_empty(), "docs/operations.md lacks {missing:?} and has {wrong:?}");
 }
 
 /// Links between the project's documents lead somewhere.

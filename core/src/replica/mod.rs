@@ -148,6 +148,10 @@ pub struct Counters {
     pub documents_rebuilt: u64,
     /// Forks found.
     pub forks: u64,
+    /// Requests answered again.
+    pub requests_replayed: u64,
+    /// Requests refused because their idempotency key was used for another one.
+    pub requests_mismatched: u64,
 }
 
 impl Replica {

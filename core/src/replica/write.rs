@@ -87,6 +87,7 @@ impl Replica {
         if let Some(id) = request.request
             && let Some(outcome) = self.replay(id, request)?
         {
+            self.counters.requests_replayed += 1;
             self.staged.waiters.push(Waiter::Write(ticket, outcome));
             return Ok(());
         }
@@ -337,7 +338,11 @@ impl Replica {
             let mut others = record.seen.iter().map(|(.., other)| *other).collect::<BTreeSet<_>>();
             others.extend(record.told.as_ref().map(|told| told.request));
             let reused = others.into_iter().any(|other| other != request && self.standing(&record, other).is_some());
-            return if reused { Err(WriteError::RequestReused) } else { Ok(None) };
+            if !reused {
+                return Ok(None);
+            }
+            self.counters.requests_mismatched += 1;
+            return Err(WriteError::RequestReused);
         };
         let tx = stands.map(|(_, tx)| tx);
         let hlc = stands.map_or(Hlc::ZERO, |(hlc, _)| hlc);

@@ -150,6 +150,7 @@ error_codes! {
     StoreFailed = "store_failed", 503, Failed, "The store cannot persist";
     ShuttingDown = "shutting_down", 503, Failed, "The node is shutting down";
     SessionNotReached = "session_not_reached", 504, Failed, "The node did not catch up with the session in time";
+    TooSlow = "too_slow", 504, Failed, "The node took too long";
     UnknownOutcome = "unknown_outcome", 500, Failed, "It is unknown whether the write happened";
     Damaged = "damaged", 500, Damaged, "Stored data is damaged";
     Diverged = "diverged", 500, Diverged, "Replicas with the same ops differ";
@@ -171,6 +172,7 @@ impl ErrorCode {
                 | Self::SessionNotReached
                 | Self::RequestTimeout
                 | Self::Unreachable
+                | Self::TooSlow
                 | Self::UnknownOutcome
                 | Self::StoreFailed
                 | Self::LowSpace

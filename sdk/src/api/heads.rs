@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use folkmoot_core::id::ChangeHash;
 use folkmoot_core::limits;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{Error, ErrorCode};
 
@@ -83,19 +82,6 @@ impl FromStr for Heads {
                 })
             })
             .collect()
-    }
-}
-
-impl Serialize for Heads {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Heads {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

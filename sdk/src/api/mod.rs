@@ -3,6 +3,7 @@
 //! Documents are JSON text ([`Bytes`]) throughout: a read hands out the stored view without parsing it, and a write is
 //! parsed once, with bounds, where it is turned into edits. [`typed`] has the same calls over serde types.
 
+mod as_text;
 mod changes;
 mod collection;
 mod cursor;

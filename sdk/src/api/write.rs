@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use folkmoot_core::id::DocId;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::document::SessionToken;
 use super::error::{Error, ErrorCode, Result};
@@ -233,19 +233,6 @@ impl FromStr for Durability {
                 )),
             },
         }
-    }
-}
-
-impl Serialize for Durability {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Durability {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

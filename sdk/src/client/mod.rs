@@ -6,6 +6,7 @@
 mod backoff;
 mod calls;
 mod events;
+mod tls;
 mod transport;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ impl std::fmt::Debug for Client {
 pub struct ClientBuilder {
     urls: Vec<String>,
     token: Option<String>,
+    trusted: Option<Vec<u8>>,
     timeout: Duration,
     attempts: u32,
 }
@@ -41,10 +43,16 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const ATTEMPTS_DEFAULT: u32 = 6;
 
 impl Client {
-    /// Begins a client of the node at this address (`http://host:port`).
+    /// Begins a client of the node at this address (`http://host:port` or `https://host:port`).
     #[must_use]
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
-        ClientBuilder { urls: vec![url.into()], token: None, timeout: TIMEOUT_DEFAULT, attempts: ATTEMPTS_DEFAULT }
+        ClientBuilder {
+            urls: vec![url.into()],
+            token: None,
+            trusted: None,
+            timeout: TIMEOUT_DEFAULT,
+            attempts: ATTEMPTS_DEFAULT,
+        }
     }
 
     /// Returns the addresses of the nodes.
@@ -69,6 +77,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets which certificates or authorities to believe, as PEM text, instead of the machine's authorities. A node that shows
+    /// one of exactly these certificates is believed whatever its name.
+    #[must_use]
+    pub fn trust(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.trusted = Some(pem.into());
+        self
+    }
+
     /// Sets how long one attempt may take.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -86,7 +102,8 @@ impl ClientBuilder {
     /// Makes the client. Nothing is sent yet. It must be used within a tokio runtime.
     ///
     /// # Errors
-    /// [`ErrorCode::InvalidParameter`] if an address is not `http://host:port`, [`ErrorCode::InvalidHeader`] if the token
+    /// [`ErrorCode::InvalidParameter`] if an address is not `http://host:port` or `https://host:port` or no
+    /// certificate is in what to trust, [`ErrorCode::InvalidHeader`] if the token
     /// cannot be sent.
     pub fn build(self) -> Result<Client> {
         let token = match self.token {
@@ -99,7 +116,7 @@ impl ClientBuilder {
             }
             None => None,
         };
-        let transport = Transport::new(&self.urls, token, self.timeout, self.attempts)?;
+        let transport = Transport::new(&self.urls, token, self.trusted.as_deref(), self.timeout, self.attempts)?;
         Ok(Client { transport: Arc::new(transport) })
     }
 }

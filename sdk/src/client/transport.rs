@@ -8,10 +8,11 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::backoff;
+use super::{backoff, tls};
 use crate::api::{Error, ErrorCode, Result};
 use crate::wire;
 
@@ -90,6 +91,12 @@ struct Tries {
     sent: bool,
 }
 
+/// Connections without TLS where no node speaks it: then nothing of it is loaded.
+enum Http {
+    Clear(hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>),
+    Tls(hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
+
 pub(super) struct Transport {
     nodes: Vec<Uri>,
     /// The node that answered last.
@@ -97,20 +104,29 @@ pub(super) struct Transport {
     token: Option<HeaderValue>,
     timeout: Duration,
     attempts: u32,
-    http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    http: Http,
 }
 
 impl Transport {
-    pub(super) fn new(urls: &[String], token: Option<HeaderValue>, timeout: Duration, attempts: u32) -> Result<Self> {
+    pub(super) fn new(
+        urls: &[String],
+        token: Option<HeaderValue>,
+        trusted: Option<&[u8]>,
+        timeout: Duration,
+        attempts: u32,
+    ) -> Result<Self> {
         let nodes = urls.iter().map(|url| parse_url(url)).collect::<Result<Vec<_>>>()?;
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .build(connector);
+        let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        builder.pool_idle_timeout(POOL_IDLE).pool_timer(TokioTimer::new()).timer(TokioTimer::new());
+        let http = if nodes.iter().any(|node| node.scheme_str() == Some("https")) {
+            connector.enforce_http(false);
+            Http::Tls(builder.build(tls::connector(connector, trusted)?))
+        } else {
+            Http::Clear(builder.build(connector))
+        };
         Ok(Self { nodes, current: AtomicUsize::new(0), token, timeout, attempts, http })
     }
 
@@ -177,12 +193,20 @@ impl Transport {
 
     async fn begin(&self, node: &Uri, call: &Call) -> Result<Response<Incoming>, Failure> {
         let request = self.request(node, call).map_err(|error| Failure { error, sent: false })?;
-        let response = self.http.request(request).await.map_err(|error| {
+        let asked = match &self.http {
+            Http::Clear(http) => http.request(request),
+            Http::Tls(http) => http.request(request),
+        };
+        let response = asked.await.map_err(|error| {
             let sent = !error.is_connect();
             let what = if sent { "lost the connection to" } else { "cannot reach" };
             let error =
                 Error::new(ErrorCode::Unreachable, format!("{what} {}: {}", node_name(node), root_cause(&error)))
-                    .hint("is the node running, and is this its address?")
+                    .hint(if tls::is_mistrusted(&error) {
+                        "name the certificate or the authority to believe with --ca or FOLKMOOT_CA"
+                    } else {
+                        "is the node running, and is this its address?"
+                    })
                     .with_source(error);
             Failure { error, sent }
         })?;
@@ -232,9 +256,9 @@ fn parse_url(url: &str) -> Result<Uri> {
         return Err(wrong("it names no host"));
     }
     match uri.scheme_str() {
-        Some("http") if uri.query().is_none() => Ok(uri),
-        Some("http") => Err(wrong("it has a query")),
-        Some(_) | None => Err(wrong("it does not begin with http://")),
+        Some("http" | "https") if uri.query().is_none() => Ok(uri),
+        Some("http" | "https") => Err(wrong("it has a query")),
+        Some(_) | None => Err(wrong("it does not begin with http:// or https://")),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct NodeConfig {
     pub document_cache_bytes: usize,
     /// Bytes of stored blocks kept in memory.
     pub block_cache_bytes: u64,
+    /// Bytes on the disk that the store's journal may take.
+    pub journal_bytes: u64,
 }
 
 impl NodeConfig {
@@ -43,6 +45,7 @@ impl NodeConfig {
             discovery: Discovery::Off,
             document_cache_bytes: 256 << 20,
             block_cache_bytes: 64 << 20,
+            journal_bytes: 128 << 20,
         }
     }
 }

@@ -94,7 +94,15 @@ impl Directory {
     }
 
     pub(super) fn create(&self) -> Result<(), DirectoryError> {
-        std::fs::create_dir_all(&self.root).map_err(self.io("create", &self.root))
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        // What is made here is for its owner alone; what is there already is as its owner wants it.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::DirBuilderExt as _;
+            builder.mode(0o700);
+        }
+        builder.create(&self.root).map_err(self.io("create", &self.root))
     }
 
     fn io(&self, doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError + use<> {
@@ -220,9 +228,11 @@ mod tests {
 
     #[test]
     fn secrets_are_for_their_owner_alone_and_come_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = Directory::new(folder.path());
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("new");
+        let directory = Directory::new(&folder);
         assert!(directory.is_empty());
+        directory.create().unwrap();
         assert!(matches!(directory.node_key(), Err(DirectoryError::Empty(_))));
         let key = SecretKey::from_seed(&[7; 32]);
         directory.write_node_key(&key).unwrap();
@@ -232,12 +242,17 @@ mod tests {
         assert_eq!(directory.peers().unwrap(), peers);
         assert_eq!(directory.node_key().unwrap().author(), key.author());
         #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        #[cfg(unix)]
         for name in [NODE_KEY_FILE, TOKEN_FILE, PEERS_FILE] {
             use std::os::unix::fs::PermissionsExt as _;
-            let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+            let mode = std::fs::metadata(folder.join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
-        std::fs::write(folder.path().join(NODE_KEY_FILE), "no key").unwrap();
+        std::fs::write(folder.join(NODE_KEY_FILE), "no key").unwrap();
         assert!(matches!(directory.node_key(), Err(DirectoryError::Damaged { .. })));
     }
 }

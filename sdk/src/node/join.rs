@@ -203,6 +203,7 @@ impl Inner {
         let answer = match self.admit(&request).await {
             Ok(answer) => {
                 tracing::info!(peer = %from, "a node joined");
+                metrics::counter!("folkmoot_joins_total").increment(1);
                 answer
             }
             Err(reason) => {

@@ -157,7 +157,11 @@ impl Node {
         let record = directory.cluster()?;
         let node_key = directory.node_key()?;
         let owner = directory.owner_key()?;
-        let options = FjallOptions { cache_bytes: config.block_cache_bytes, ..FjallOptions::default() };
+        let options = FjallOptions {
+            cache_bytes: config.block_cache_bytes,
+            journal_bytes: config.journal_bytes,
+            ..FjallOptions::default()
+        };
         let path = directory.store();
         // Opening replays the journal: seconds at worst, not for a thread of the runtime.
         let store = tokio::task::spawn_blocking(move || FjallStore::open(&path, options))

@@ -378,6 +378,8 @@ impl Inner {
             metrics::counter!("folkmoot_documents_rebuilt_total").absolute(counters.documents_rebuilt);
             metrics::counter!("folkmoot_views_written_total").absolute(counters.views_written);
             metrics::counter!("folkmoot_forks_total").absolute(counters.forks);
+            metrics::counter!("folkmoot_requests_replayed_total").absolute(counters.requests_replayed);
+            metrics::counter!("folkmoot_requests_mismatched_total").absolute(counters.requests_mismatched);
             metrics::counter!("folkmoot_replication_pulls_total").absolute(engine.pulls_sent);
             metrics::counter!("folkmoot_replication_pulls_timed_out_total").absolute(engine.pulls_timed_out);
             metrics::counter!("folkmoot_replication_pushes_total").absolute(engine.pushes_sent);

@@ -35,6 +35,9 @@ pub(super) struct Find {
     /// File that holds the token (or FOLKMOOT_TOKEN holds it)
     #[arg(long, global = true, env = "FOLKMOOT_TOKEN_FILE", value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
+    /// PEM file of a certificate or an authority to trust, for a node that speaks TLS [default: those of this machine]
+    #[arg(long, global = true, env = "FOLKMOOT_CA", value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
     /// Data directory of a node on this machine (or FOLKMOOT_DATA) [default: folkmoot-data]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
@@ -132,6 +135,12 @@ pub(super) struct Serve {
     /// Let the HTTP API listen where other machines reach it in the clear: only behind something that speaks TLS
     #[arg(long)]
     pub(super) insecure_listen: bool,
+    /// PEM file with the certificate of the HTTP API
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// PEM file with its key, for the owner alone to read
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
     /// Address (multiaddr) of a member to look for; may be given several times
     #[arg(long, value_name = "MULTIADDR")]
     pub(super) bootstrap: Vec<String>,
@@ -273,7 +282,8 @@ pub(super) struct Import {
     pub(super) collection: CollectionName,
     /// NDJSON, a document a line; `-` reads standard input
     pub(super) file: PathBuf,
-    /// Member that holds the id of a document; numbers are taken as text. Without it the lines are those of an export
+    /// Member that holds the id of a document; numbers are taken as text. Without it lines are those of an export, else
+    /// documents whose id is in the member `id`
     #[arg(long, value_name = "NAME")]
     pub(super) id_field: Option<String>,
     /// Go on after a document that cannot be written, and count it

@@ -16,7 +16,7 @@ use folkmoot::{Client, Error, ErrorCode};
 
 use self::args::{Args, Command, Find};
 use self::failure::Failure;
-use self::output::Output;
+use self::output::{Format, Output};
 use crate::serve::{ENDPOINTS_FILE, Endpoints, TOKEN_FILE};
 
 /// Runs the program; returns how it ends.
@@ -24,10 +24,15 @@ use crate::serve::{ENDPOINTS_FILE, Endpoints, TOKEN_FILE};
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
+        Err(error) if error.use_stderr() => {
+            // What was meant is not known, but that it was meant for a program is.
+            let json = std::env::args_os().any(|argument| argument == "--json");
+            return usage(&error, if json { Format::Json } else { Format::People });
+        }
         Err(error) => {
             // Help and version come this way too; then it is no failure.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            return ExitCode::Done;
         }
     };
     let output = Output::new(args.find.format());
@@ -38,6 +43,22 @@ pub fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Tells what is wrong with the command line.
+fn usage(error: &clap::Error, format: Format) -> ExitCode {
+    match format {
+        Format::People => {
+            // Nothing to do when standard error is gone.
+            let _ = error.print();
+        }
+        Format::Json => {
+            let text = error.to_string();
+            let text = text.trim().strip_prefix("error: ").unwrap_or(&text).trim().to_owned();
+            Output::new(format).failure(&Failure::usage(text));
+        }
+    }
+    ExitCode::Usage
 }
 
 fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
@@ -102,6 +123,7 @@ fn runtime(threads: Threads) -> Result<tokio::runtime::Runtime, Failure> {
 /// Finds the node: by address and token, else by the data directory of a node on this machine.
 fn connect(find: &Find) -> Result<Client, Failure> {
     let data = find.data_directory();
+    let mut trusted = find.ca.clone();
     let urls: Vec<String> = match &find.url {
         Some(urls) => urls.split(',').map(|url| url.trim().to_owned()).collect(),
         None => {
@@ -114,6 +136,7 @@ fn connect(find: &Find) -> Result<Client, Failure> {
             let endpoints: Endpoints = serde_json::from_slice(&text).map_err(|source| {
                 Error::new(ErrorCode::Unreachable, format!("{} is malformed", path.display())).with_source(source)
             })?;
+            trusted = trusted.or(endpoints.certificate);
             vec![endpoints.http]
         }
     };
@@ -122,10 +145,20 @@ fn connect(find: &Find) -> Result<Client, Failure> {
     for url in urls {
         builder = builder.url(url);
     }
+    if let Some(path) = trusted {
+        let pem = std::fs::read(&path).map_err(|source| {
+            let what = format!("cannot read the certificate {}", path.display());
+            Failure::Usage(Error::new(ErrorCode::InvalidParameter, what).with_source(source))
+        })?;
+        builder = builder.trust(pem);
+    }
     if let Some(token) = token(find, &data)? {
         builder = builder.token(token);
     }
-    Ok(builder.build()?)
+    builder.build().map_err(|error| match error.code() {
+        ErrorCode::InvalidParameter => Failure::Usage(error),
+        _ => error.into(),
+    })
 }
 
 fn token(find: &Find, data: &std::path::Path) -> Result<Option<String>, Failure> {

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::output::Output;
 use crate::config::{Config, Flag, Layered, load};
 use crate::logging;
-use crate::serve::{Server, stop_signal};
+use crate::serve::{ServeError, Server, stop_signal};
 
 /// Founds a cluster in a new data directory.
 pub(super) fn init(find: &Find, args: &Init, output: &Output) -> Result<ExitCode, Failure> {
@@ -51,7 +51,7 @@ pub(super) async fn join(find: &Find, args: &Join, output: &Output) -> Result<Ex
 pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<ExitCode, Failure> {
     let config = configuration(find, args)?;
     logging::begin(&config.log).map_err(|error| Failure::usage(error.to_string()))?;
-    let server = Server::bind(&config).await.map_err(|error| call_failure("serve the HTTP API", &error))?;
+    let server = Server::bind(&config).await.map_err(|error| bind_failure(&error))?;
     if Node::is_new(&config.data) {
         let options = InitOptions { labels: labels(&config)?, ..InitOptions::default() };
         let recovery = Node::init(&config.data, &options).map_err(|error| open_failure(&error))?;
@@ -107,6 +107,11 @@ fn configuration(find: &Find, args: &Serve) -> Result<Config, Failure> {
     if args.insecure_listen {
         flag("--insecure-listen", "insecure_listen", true.into());
     }
+    for (name, key, file) in [("--tls-cert", "tls_cert", &args.tls_cert), ("--tls-key", "tls_key", &args.tls_key)] {
+        if let Some(file) = file {
+            flag(name, key, file.display().to_string().into());
+        }
+    }
     if !args.bootstrap.is_empty() {
         let list: Vec<toml::Value> = args.bootstrap.iter().map(|address| address.clone().into()).collect();
         flag("--bootstrap", "bootstrap", list.into());
@@ -145,6 +150,9 @@ fn labels(config: &Config) -> Result<Vec<(String, String)>, Failure> {
 
 fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     let mut node = NodeConfig::new(&config.data);
+    node.document_cache_bytes = usize::try_from(config.store.document_cache).unwrap_or(usize::MAX);
+    node.block_cache_bytes = config.store.block_cache;
+    node.journal_bytes = config.store.journal;
     node.p2p_listen = config.p2p_listen.iter().map(multiaddr).collect();
     node.bootstrap = config
         .bootstrap
@@ -161,6 +169,16 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
 
 fn multiaddr(address: &SocketAddr) -> Multiaddr {
     Multiaddr::from(address.ip()).with(folkmoot::node::Protocol::Tcp(address.port()))
+}
+
+/// What stands in the configuration is the user's to mend.
+fn bind_failure(error: &ServeError) -> Failure {
+    match error {
+        ServeError::Listen(_) | ServeError::Origin(_) => {
+            Failure::usage(format!("serve the HTTP API: {}", error_chain(error)))
+        }
+        _ => call_failure("serve the HTTP API", error),
+    }
 }
 
 fn call_failure(doing: &str, error: &(dyn std::error::Error + 'static)) -> Failure {

@@ -1,5 +1,6 @@
 //! Import and export of whole collections.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -12,7 +13,7 @@ use folkmoot::{Client, DocId, Error, ErrorCode};
 use folkmoot_core::limits::JSON_BYTES_MAX;
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::args::{Export, Import};
@@ -34,14 +35,6 @@ struct Imported {
     updated: u64,
     unchanged: u64,
     failed: u64,
-}
-
-/// A line of an export.
-#[derive(Deserialize)]
-struct Exported<'a> {
-    id: DocId,
-    #[serde(borrow)]
-    doc: &'a RawValue,
 }
 
 fn cannot(what: &str, path: &Path, source: io::Error) -> Failure {
@@ -84,23 +77,25 @@ fn open(path: &Path, output: &Output) -> Result<(Box<dyn BufRead>, ProgressBar),
 }
 
 /// Turns a line into an edit. A put of what is there already changes nothing: so an import that broke off is repeated.
+///
+/// Without `id_field` the line is one of an export (`id` and `doc`, an object), else a document with its id in `id`.
 fn edit(line: &str, id_field: Option<&str>) -> Result<Edit, String> {
-    let Some(name) = id_field else {
-        let exported: Exported<'_> = serde_json::from_str(line).map_err(|e| {
-            format!("no line of an export: {e} (--id-field tells which member of a document is its id)")
-        })?;
-        return Ok(Edit::Put { id: exported.id, json: Bytes::copy_from_slice(exported.doc.get().as_bytes()) });
-    };
-    let members: std::collections::BTreeMap<String, &RawValue> =
+    let members: BTreeMap<String, &RawValue> =
         serde_json::from_str(line).map_err(|e| format!("no JSON object: {e}"))?;
-    let value = members.get(name).ok_or_else(|| format!("the document has no member {name:?}"))?;
+    let name = id_field.unwrap_or("id");
+    let value = members.get(name).ok_or_else(|| match id_field {
+        Some(name) => format!("the document has no member {name:?}"),
+        None => "the document has no member \"id\" (--id-field tells which member is its id)".to_owned(),
+    })?;
     let id = match serde_json::from_str(value.get()) {
         Ok(serde_json::Value::String(id)) => id,
         Ok(serde_json::Value::Number(_)) => value.get().to_owned(),
         Ok(_) | Err(_) => return Err(format!("the member {name:?} is neither text nor a number")),
     };
     let id = id.parse::<DocId>().map_err(|e| e.to_string())?;
-    Ok(Edit::Put { id, json: Bytes::copy_from_slice(line.as_bytes()) })
+    let exported = members.get("doc").filter(|doc| id_field.is_none() && doc.get().starts_with('{'));
+    let json = exported.map_or(line, |doc| doc.get());
+    Ok(Edit::Put { id, json: Bytes::copy_from_slice(json.as_bytes()) })
 }
 
 pub(super) async fn import(client: &Client, args: Import, output: &Output) -> Result<ExitCode, Failure> {
@@ -223,7 +218,13 @@ mod tests {
         let line = r#"{"geonameid": 2657896, "name": "Zürich"}"#;
         assert_eq!(put(line, Some("geonameid")), ("2657896".to_owned(), line.to_owned()));
         assert_eq!(put(line, Some("name")).0, "Zürich");
-        assert_eq!(put(r#"{"id":"a","heads":"","doc":{"x":1}}"#, None), ("a".to_owned(), r#"{"x":1}"#.to_owned()));
+        let exported = r#"{"id":"a","heads":"","doc":{"x":1}}"#;
+        assert_eq!(put(exported, None), ("a".to_owned(), r#"{"x":1}"#.to_owned()));
+        // Told where the id is, a document may have a member of any name.
+        assert_eq!(put(exported, Some("id")), ("a".to_owned(), exported.to_owned()));
+        for plain in [r#"{"id":7,"name":"x"}"#, r#"{"id":"7","doc":"a text"}"#] {
+            assert_eq!(put(plain, None), ("7".to_owned(), plain.to_owned()));
+        }
         for (line, field) in [
             ("[]", Some("id")),
             ("{}", Some("id")),

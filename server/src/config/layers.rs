@@ -12,7 +12,8 @@ use super::Config;
 /// What the names of environment variables begin with.
 const PREFIX: &str = "FOLKMOOT_";
 /// Variables that are not configuration of a node: they tell client commands where it is.
-const CLIENT_VARIABLES: [&str; 4] = ["FOLKMOOT_URL", "FOLKMOOT_TOKEN", "FOLKMOOT_TOKEN_FILE", "FOLKMOOT_CONFIG"];
+const CLIENT_VARIABLES: [&str; 5] =
+    ["FOLKMOOT_URL", "FOLKMOOT_TOKEN", "FOLKMOOT_TOKEN_FILE", "FOLKMOOT_CA", "FOLKMOOT_CONFIG"];
 /// The file that is read when none is named.
 const FILE: &str = "folkmoot.toml";
 

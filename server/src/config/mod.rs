@@ -24,6 +24,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Let the HTTP API listen where other machines reach it in the clear: only behind something that speaks TLS.
     pub insecure_listen: bool,
+    /// PEM file with the certificate of the HTTP API, and those that lead to its authority; empty for none.
+    pub tls_cert: PathBuf,
+    /// PEM file with its key, for the owner alone to read.
+    pub tls_key: PathBuf,
     /// Where other nodes reach this one.
     pub p2p_listen: Vec<SocketAddr>,
     /// Addresses (multiaddr with peer id) of members to connect to at start.
@@ -38,6 +42,8 @@ pub struct Config {
     pub labels: Vec<String>,
     /// The HTTP shell.
     pub http: HttpConfig,
+    /// Memory and disk.
+    pub store: StoreConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -60,12 +66,32 @@ pub struct HttpConfig {
     /// How long a body that is read whole may take.
     #[serde(with = "duration")]
     pub body_timeout: Duration,
+    /// How long the node may take to begin its answer. Below a minute it cuts long polls and waits for durability short.
+    #[serde(with = "duration")]
+    pub answer_timeout: Duration,
     /// How long a client may take nothing of its answer.
     #[serde(with = "duration")]
     pub write_timeout: Duration,
     /// How long requests may go on after shutdown has begun.
     #[serde(with = "duration")]
     pub shutdown_timeout: Duration,
+    /// Origins whose pages may use the API from a browser, as in `https://app.example`; `*` for all, none if empty.
+    pub cors_origins: Vec<String>,
+}
+
+/// Memory and disk that the store may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Memory for documents kept loaded, those edited last.
+    #[serde(with = "size")]
+    pub document_cache: u64,
+    /// Memory for blocks of the store kept after reading.
+    #[serde(with = "size")]
+    pub block_cache: u64,
+    /// Disk that the store's journal may take; opening reads it at some 150 MiB a second.
+    #[serde(with = "size")]
+    pub journal: u64,
 }
 
 /// The log.
@@ -94,6 +120,8 @@ impl Default for Config {
             data: PathBuf::from("folkmoot-data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             insecure_listen: false,
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
             p2p_listen: vec![SocketAddr::from(([127, 0, 0, 1], 7071))],
             bootstrap: Vec::new(),
             mdns: true,
@@ -106,9 +134,12 @@ impl Default for Config {
                 header_timeout: Duration::from_secs(30),
                 body_idle_timeout: Duration::from_secs(30),
                 body_timeout: Duration::from_secs(60),
+                answer_timeout: Duration::from_secs(120),
                 write_timeout: Duration::from_secs(60),
                 shutdown_timeout: Duration::from_secs(10),
+                cors_origins: Vec::new(),
             },
+            store: StoreConfig { document_cache: 256 << 20, block_cache: 64 << 20, journal: 128 << 20 },
             log: LogConfig { level: "info".to_owned(), format: LogFormat::Text },
         }
     }
@@ -123,8 +154,10 @@ impl HttpConfig {
             header_timeout,
             body_idle_timeout,
             body_timeout,
+            answer_timeout,
             write_timeout,
             shutdown_timeout,
+            cors_origins: _,
         } = self.clone();
         Limits {
             connections_max,
@@ -132,6 +165,7 @@ impl HttpConfig {
             header_timeout,
             body_idle_timeout,
             body_timeout,
+            answer_timeout,
             write_timeout,
             shutdown_timeout,
         }
@@ -154,6 +188,57 @@ mod duration {
             Ok(value) if !value.is_zero() => Ok(value),
             Ok(_) | Err(_) => {
                 Err(serde::de::Error::custom(format!("{text:?} is not a duration with a unit, as in \"30s\"")))
+            }
+        }
+    }
+}
+
+/// Sizes as text with a unit.
+mod size {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    /// What a store needs to work at all.
+    const MIN: u64 = 1 << 20;
+
+    pub(super) fn text(value: u64) -> String {
+        match UNITS.iter().find(|(_, unit)| value >= *unit && value.is_multiple_of(*unit)) {
+            Some((name, unit)) => format!("{}{name}", value / unit),
+            None => format!("{value}B"),
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<u64> {
+        UNITS.iter().chain(&[("B", 1)]).find_map(|(name, unit)| {
+            let number = text.strip_suffix(name)?.trim_end();
+            number.parse::<u64>().ok()?.checked_mul(*unit)
+        })
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text(*value))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let given = String::deserialize(deserializer)?;
+        parse(&given).filter(|size| *size >= MIN).ok_or_else(|| {
+            serde::de::Error::custom(format!("{given:?} is not a size with a unit from 1MiB on, as in \"256MiB\""))
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn sizes_have_units() {
+            for size in [1 << 20, 3 << 20, 5 << 30, 1_025 << 10, 1_048_577] {
+                assert_eq!(parse(&text(size)), Some(size));
+            }
+            assert_eq!(parse("256 MiB"), Some(256 << 20));
+            for bad in ["", "5", "MiB", "5MB", "-1MiB", "1.5GiB", "99999999999999GiB"] {
+                assert_eq!(parse(bad), None, "{bad}");
             }
         }
     }

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use folkmoot::api::{Change, ChangeContent, ChangeToken, ChangesPage, ChangesQuery, Since};
 use folkmoot::wire::{self, ChangeMeta, Items};
 use folkmoot::{CollectionName, Result};
 use futures_util::StreamExt as _;
+use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method};
 use warp::reply::Response;
 
 use super::body::streamed;
-use super::documents::spliced;
-use super::problem::method_not_allowed;
+use super::reply::spliced;
 use super::request::{Request, collection_name};
 
 /// How long a long poll waits when the caller does not say: below the usual 30 s of proxies.
@@ -81,8 +79,8 @@ pub(super) async fn of_collection(request: Request, collection: String) -> Resul
 }
 
 async fn feed(mut request: Request, collection: Option<CollectionName>) -> Result<Response> {
-    if request.method != Method::GET && request.method != Method::HEAD {
-        return Ok(method_not_allowed("GET, HEAD"));
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
     }
     let feed = request.query.parsed::<Feed>("feed", "normal, longpoll or sse")?.unwrap_or(Feed::Normal);
     let wait = request.query.duration("wait")?;
@@ -135,19 +133,7 @@ async fn feed(mut request: Request, collection: Option<CollectionName>) -> Resul
 }
 
 fn page(found: &ChangesPage) -> Result<Response> {
-    let mut text = b"{\"items\":[".to_vec();
-    for (i, change) in found.items.iter().enumerate() {
-        if i > 0 {
-            text.push(b',');
-        }
-        text.extend_from_slice(&line(change)?);
-    }
-    let rest = serde_json::json!({ "next": found.next, "more": found.more }).to_string();
-    text.extend_from_slice(b"],");
-    text.extend_from_slice(rest.trim_start_matches('{').as_bytes());
-    let mut response = Response::new(Bytes::from(text).into());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    super::reply::page(found.items.iter().map(line), &serde_json::json!({ "next": found.next, "more": found.more }))
 }
 
 fn line(change: &Change) -> Result<Vec<u8>> {

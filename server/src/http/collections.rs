@@ -7,8 +7,8 @@ use http::{Method, StatusCode};
 use warp::reply::Response;
 
 use super::problem::method_not_allowed;
+use super::reply::json_answer;
 use super::request::{Request, collection_name, json};
-use super::state::json_answer;
 
 /// Settings of a collection: some hundreds of field types.
 const SETTINGS_BYTES_MAX: usize = 256 << 10;
@@ -17,8 +17,8 @@ const SETTINGS_BYTES_MAX: usize = 256 << 10;
 #[utoipa::path(get, path = "/v1/collections", tag = "collections",
     responses((status = 200, description = "The collections by name", body = Items<CollectionInfo>)))]
 pub(super) async fn all(request: Request) -> Result<Response> {
-    if request.method != Method::GET && request.method != Method::HEAD {
-        return Ok(method_not_allowed("GET, HEAD"));
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
     }
     request.query.finish("")?;
     let items = request.context.database.collections().await?;

@@ -2,22 +2,24 @@
 
 use bytes::Bytes;
 use folkmoot::api::{
-    Cursor, Document, Edit, ListQuery, Patch, PatchKind, Precondition, Timestamp, WriteOutcome, WriteStatus, export,
+    Cursor, Document, Edit, ListQuery, Patch, PatchKind, Precondition, ReadOptions, Timestamp, WriteOutcome,
+    WriteStatus, export,
 };
 use folkmoot::wire::{self, DocumentMeta, Items, Written};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, Result};
 use folkmoot_core::limits::JSON_BYTES_MAX;
 use futures_util::StreamExt as _;
 use http::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED, LOCATION};
-use http::{HeaderValue, Method, StatusCode};
-use serde::Serialize;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use warp::reply::Response;
 
 use super::body::streamed;
 use super::problem::method_not_allowed;
+use super::reply::{JSON, json_answer, spliced};
 use super::request::{PreferredBody, Request, collection_name, document_id};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// RFC 7240: which preference the answer follows.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// Chunks of an export: large enough to cost little each, small enough for memory.
 const EXPORT_CHUNK_BYTES: usize = 64 << 10;
 
@@ -83,7 +85,12 @@ async fn get(mut request: Request, collection: CollectionName, id: DocId) -> Res
 
 fn with_version(body: Bytes, document: &Document) -> Response {
     let mut response = Response::new(body.into());
-    let headers = response.headers_mut();
+    *response.headers_mut() = version_headers(document);
+    response
+}
+
+fn version_headers(document: &Document) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     if let Ok(etag) = HeaderValue::from_str(&document.heads.etag()) {
         headers.insert(ETAG, etag);
     }
@@ -94,28 +101,12 @@ fn with_version(body: Bytes, document: &Document) -> Response {
     if let Some(session) = document.session.as_ref().and_then(|s| HeaderValue::from_str(s.as_str()).ok()) {
         headers.insert(wire::SESSION, session);
     }
-    response
+    headers
 }
 
 fn http_date(time: Timestamp) -> HeaderValue {
     let text = httpdate::HttpDate::from(std::time::SystemTime::from(time)).to_string();
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
-}
-
-/// Writes metadata as a JSON object with the document's own text as its last member: the document is not parsed.
-pub(super) fn spliced<T: Serialize>(meta: &T, doc: Option<&Bytes>) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec(meta)
-        .map_err(|e| Error::new(ErrorCode::Internal, "the answer cannot be written as JSON").with_source(e))?;
-    if let (Some(doc), Some(b'}')) = (doc, text.last()) {
-        text.pop();
-        text.extend_from_slice(b",\"doc\":");
-        let start = text.len();
-        text.extend_from_slice(doc);
-        // Outside strings a line break is only space, and inside strings JSON has none: so every item is one line.
-        text.iter_mut().skip(start).filter(|b| matches!(b, b'\n' | b'\r')).for_each(|b| *b = b' ');
-        text.push(b'}');
-    }
-    Ok(text)
 }
 
 /// Lists documents in the order of their ids.
@@ -143,25 +134,15 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
         after.document()?;
     }
     let page = request.context.database.list(&collection, &query).await?;
-    let mut text = b"{\"items\":[".to_vec();
-    for (i, document) in page.items.iter().enumerate() {
-        if i > 0 {
-            text.push(b',');
-        }
-        text.extend_from_slice(&spliced(&DocumentMeta::from(document), Some(&document.json))?);
-    }
-    text.extend_from_slice(b"],\"next\":");
-    text.extend_from_slice(&serde_json::to_vec(&page.next).unwrap_or_default());
-    text.push(b'}');
-    let mut response = Response::new(Bytes::from(text).into());
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
-    Ok(response)
+    let items = page.items.iter().map(|document| spliced(&DocumentMeta::from(document), Some(&document.json)));
+    super::reply::page(items, &serde_json::json!({ "next": page.next }))
 }
 
 /// Creates a document with an id made by the node.
 #[utoipa::path(post, path = "/v1/collections/{collection}/docs", tag = "documents",
     params(
         ("collection" = String, Path, description = "Name of the collection"),
+        ("Prefer" = Option<String>, Header, description = "return=minimal leaves the body of the answer out, return=representation puts the document there"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node"),
         ("Folkmoot-Durability" = Option<String>, Header, description = "local, majority, all or a number of replicas"),
         ("Folkmoot-Timeout" = Option<String>, Header, description = "How long to wait for the durability, as in 5s"),
@@ -171,7 +152,7 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
         (status = 201, description = "Created; its address is in Location", body = Written),
         (status = 202, description = "Created here, but the durability asked for was not reached in time", body = Written),
         (status = 400, description = "invalid_json", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_document", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_document, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn create(request: Request, collection: CollectionName) -> Result<Response> {
     expect_json(&request)?;
@@ -188,7 +169,7 @@ async fn create(request: Request, collection: CollectionName) -> Result<Response
         ("If-Match" = Option<String>, Header, description = "Only if the document has this version (412 if not)"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only if it does not exist (412 if it does)"),
         ("Folkmoot-Base" = Option<String>, Header, description = "The version edited; merges with what came since"),
-        ("Prefer" = Option<String>, Header, description = "return=minimal leaves the body of the answer out"),
+        ("Prefer" = Option<String>, Header, description = "return=minimal leaves the body of the answer out, return=representation puts the document there"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node"),
         ("Folkmoot-Durability" = Option<String>, Header, description = "local, majority, all or a number of replicas"),
         ("Folkmoot-Timeout" = Option<String>, Header, description = "How long to wait for the durability, as in 5s"),
@@ -200,6 +181,7 @@ async fn create(request: Request, collection: CollectionName) -> Result<Response
         (status = 202, description = "Written here, but the durability asked for was not reached in time", body = Written),
         (status = 409, description = "already_exists", body = wire::Problem, content_type = "application/problem+json"),
         (status = 412, description = "precondition_failed", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_document, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn put(mut request: Request, collection: CollectionName, id: DocId) -> Result<Response> {
     expect_json(&request)?;
@@ -217,6 +199,7 @@ async fn put(mut request: Request, collection: CollectionName, id: DocId) -> Res
         ("id" = String, Path, description = "Id of the document, percent-encoded"),
         ("If-Match" = Option<String>, Header, description = "Only if the document has this version (412 if not)"),
         ("Folkmoot-Base" = Option<String>, Header, description = "The version edited; merges with what came since"),
+        ("Prefer" = Option<String>, Header, description = "return=minimal leaves the body of the answer out, return=representation puts the document there"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node"),
         ("Folkmoot-Durability" = Option<String>, Header, description = "local, majority, all or a number of replicas"),
     ),
@@ -228,7 +211,7 @@ async fn put(mut request: Request, collection: CollectionName, id: DocId) -> Res
         (status = 202, description = "Written here, but the durability asked for was not reached in time", body = Written),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "patch_failed", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "patch_failed, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn patch(request: Request, collection: CollectionName, id: DocId) -> Result<Response> {
     let kind = request.media_type()?.and_then(PatchKind::from_media_type).ok_or_else(|| {
@@ -250,6 +233,7 @@ async fn patch(request: Request, collection: CollectionName, id: DocId) -> Resul
         (status = 200, description = "Deleted", body = Written),
         (status = 202, description = "Deleted here, but the durability asked for was not reached in time", body = Written),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn delete(request: Request, collection: CollectionName, id: DocId) -> Result<Response> {
     write(request, collection, "", move |_| Edit::Delete { id }).await
@@ -275,10 +259,40 @@ async fn write(
     query.finish(parameters)?;
     let edit = edit(body.whole(JSON_BYTES_MAX).await?);
     let outcome = context.database.write(&collection, edit, &options).await?;
-    written(&collection, outcome, preferred)
+    let mut response = written(&collection, &outcome)?;
+    match preferred {
+        PreferredBody::Outcome => {}
+        PreferredBody::Minimal => {
+            if response.status() == StatusCode::OK {
+                *response.status_mut() = StatusCode::NO_CONTENT;
+            }
+            response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"));
+            return Ok(response);
+        }
+        PreferredBody::Representation if outcome.status == WriteStatus::Deleted => {}
+        PreferredBody::Representation => {
+            let read = ReadOptions { session: outcome.session.clone(), timeout: options.timeout };
+            match context.database.get(&collection, &outcome.id, &read).await {
+                Ok(document) => {
+                    // The version that the body has: another write may have come in between.
+                    response.headers_mut().extend(version_headers(&document));
+                    response.headers_mut().insert(CONTENT_TYPE, JSON);
+                    let applied = HeaderValue::from_static("return=representation");
+                    response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+                    return Ok(response.map(|_| document.json.into()));
+                }
+                // Deleted meanwhile. The write itself has happened, so the answer must not be a failure.
+                Err(error) => tracing::debug!(%error, "the document that was written cannot be shown"),
+            }
+        }
+    }
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    let body = spliced(&Written::from(outcome), None)?;
+    Ok(response.map(|_| body.into()))
 }
 
-fn written(collection: &CollectionName, outcome: WriteOutcome, preferred: PreferredBody) -> Result<Response> {
+/// Returns the head of the answer to a write.
+fn written(collection: &CollectionName, outcome: &WriteOutcome) -> Result<Response> {
     let status = match (outcome.durability.is_satisfied(), outcome.status) {
         (false, _) => StatusCode::ACCEPTED,
         (true, WriteStatus::Created) => StatusCode::CREATED,
@@ -302,16 +316,7 @@ fn written(collection: &CollectionName, outcome: WriteOutcome, preferred: Prefer
         headers.insert(LOCATION, header(&format!("/v1/collections/{collection}/docs/{id}"))?);
     }
     *response.status_mut() = status;
-    if preferred == PreferredBody::Minimal {
-        if status == StatusCode::OK {
-            *response.status_mut() = StatusCode::NO_CONTENT;
-        }
-        response.headers_mut().insert("preference-applied", HeaderValue::from_static("return=minimal"));
-        return Ok(response);
-    }
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
-    let body = spliced(&Written::from(outcome), None)?;
-    Ok(response.map(|_| body.into()))
+    Ok(response)
 }
 
 /// Lists where concurrent writers left more than one value in a document.
@@ -326,12 +331,12 @@ fn written(collection: &CollectionName, outcome: WriteOutcome, preferred: Prefer
     ))]
 pub(super) async fn conflicts(request: Request, collection: String, id: String) -> Result<Response> {
     let (collection, id) = (collection_name(&collection)?, document_id(&id)?);
-    if request.method != Method::GET && request.method != Method::HEAD {
-        return Ok(method_not_allowed("GET, HEAD"));
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
     }
     request.query.finish("")?;
     let items = request.context.database.conflicts(&collection, &id).await?;
-    super::state::json_answer(&Items { items })
+    json_answer(&Items { items })
 }
 
 /// Streams all documents of a collection as NDJSON, in the order of their ids.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use folkmoot::wire;
 use http::HeaderValue;
+use http::header::ORIGIN;
 use tower_service::Service as _;
 use tracing::Instrument as _;
 use warp::filters::BoxedFilter;
@@ -61,8 +62,14 @@ impl Front {
     {
         let _counted = Counted::request();
         let (begun, method) = (Instant::now(), request.method().clone());
-        // Whether it lives and is ready may be asked by a balancer that has no token.
-        let open = request.uri().path().starts_with("/health/");
+        let origins = &self.context.origins;
+        if let Some(response) = origins.preflight(&method, request.headers()) {
+            return response;
+        }
+        let asked = request.headers().get(ORIGIN).cloned();
+        // Whether it lives and is ready may be asked by a balancer that has no token; the description is no secret.
+        let path = request.uri().path();
+        let open = path.starts_with("/health/") || path == "/docs";
         let allowed = if open { Ok(()) } else { self.token.check(request.headers()) };
         let mut response = match allowed {
             Ok(()) => match warp::service(self.routes.clone()).call(request).await {
@@ -79,6 +86,7 @@ impl Front {
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(wire::REQUEST_ID, value);
         }
+        self.context.origins.expose(asked.as_ref(), response.headers_mut());
         response
     }
 }

@@ -1,9 +1,12 @@
 //! Metrics of the HTTP shell, and the text that Prometheus reads.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::host::Host;
 
 const REQUESTS: &str = "folkmoot_http_requests_total";
 const REQUEST_SECONDS: &str = "folkmoot_http_request_seconds";
@@ -50,12 +53,23 @@ impl Metrics {
         Self { handle, process }
     }
 
-    /// Folds samples for ever; run it as a task.
-    pub(crate) async fn upkeep(self) {
+    /// Folds samples and reads the machine's figures for ever; run it as a task. `data` is the data directory.
+    pub(crate) async fn upkeep(self, data: PathBuf) {
         let mut tick = tokio::time::interval(UPKEEP);
+        let mut host = Host::new(&data);
         loop {
             tick.tick().await;
             self.handle.run_upkeep();
+            // A file system on a network may hang: then nothing but these figures does.
+            host = match tokio::task::spawn_blocking(move || {
+                host.collect();
+                host
+            })
+            .await
+            {
+                Ok(host) => host,
+                Err(_) => Host::new(&data),
+            };
         }
     }
 

@@ -7,16 +7,21 @@ mod body;
 mod bulk;
 mod changes;
 mod collections;
+mod cors;
+mod docs;
 mod documents;
 mod front;
 mod guard;
+mod host;
 mod metrics;
 mod openapi;
 mod problem;
+mod reply;
 mod request;
 mod routes;
 mod shell;
 mod state;
+mod tls;
 
 #[cfg(test)]
 mod memory;
@@ -27,9 +32,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use auth::OwnerToken;
+pub(crate) use cors::Origins;
 pub(crate) use front::Front;
 pub(crate) use metrics::Metrics;
 pub(crate) use shell::{Exposure, Listener, ShellError};
+pub(crate) use tls::Tls;
 
 use folkmoot::Database;
 use tokio::sync::watch;
@@ -47,6 +54,8 @@ pub(crate) struct Limits {
     pub(crate) body_idle_timeout: Duration,
     /// How long a body that is read whole may take.
     pub(crate) body_timeout: Duration,
+    /// How long the node may take to begin its answer, once the body is here or while it comes.
+    pub(crate) answer_timeout: Duration,
     /// How long a client may take nothing of its answer.
     pub(crate) write_timeout: Duration,
     /// How long requests may go on after shutdown has begun.
@@ -58,6 +67,8 @@ pub(crate) struct Context {
     pub(crate) database: Arc<dyn Database>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
+    /// Whose pages may use the API from a browser.
+    pub(crate) origins: Origins,
     /// Turns true when the server shuts down: whatever waits then ends.
     pub(crate) shutdown: watch::Receiver<bool>,
 }

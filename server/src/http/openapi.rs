@@ -36,6 +36,7 @@ use super::{bulk, changes, collections, documents, state};
         state::ready,
         state::metrics,
         state::openapi,
+        state::docs,
     ),
     security(("bearer" = [])),
     modifiers(&Bearer),

@@ -9,9 +9,11 @@ use folkmoot::{CollectionName, DocId, Error, ErrorCode, Result, wire};
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, Method};
 use percent_encoding::percent_decode_str;
+use warp::reply::Response;
 
 use super::Context;
 use super::body::Body;
+use super::problem::method_not_allowed;
 
 /// How long a caller may make the node wait.
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
@@ -265,14 +267,26 @@ impl Request {
 
     /// Returns what the caller wants in the body of the answer to a write.
     pub(crate) fn preferred_body(&self) -> PreferredBody {
-        let minimal = self
-            .headers
-            .get_all("prefer")
-            .iter()
-            .filter_map(|value| value.to_str().ok())
+        let preferences = self.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        // RFC 7240: of several the first counts, and what is not understood is passed over.
+        preferences
             .flat_map(|value| value.split([',', ';']))
-            .any(|preference| preference.trim().eq_ignore_ascii_case("return=minimal"));
-        if minimal { PreferredBody::Minimal } else { PreferredBody::Outcome }
+            .find_map(|preference| match preference.trim().to_ascii_lowercase().as_str() {
+                "return=minimal" => Some(PreferredBody::Minimal),
+                "return=representation" => Some(PreferredBody::Representation),
+                _ => None,
+            })
+            .unwrap_or(PreferredBody::Outcome)
+    }
+
+    /// Returns how long the answer may take, and the method, for when it takes longer.
+    pub(crate) fn bounds(&self) -> (Duration, Method) {
+        (self.context.limits.answer_timeout, self.method.clone())
+    }
+
+    /// Returns the refusal of a request that is neither GET nor HEAD.
+    pub(crate) fn only_get(&self) -> Option<Response> {
+        (self.method != Method::GET && self.method != Method::HEAD).then(|| method_not_allowed("GET, HEAD"))
     }
 }
 
@@ -283,6 +297,8 @@ pub(crate) enum PreferredBody {
     Outcome,
     /// Nothing.
     Minimal,
+    /// The document as it is now.
+    Representation,
 }
 
 /// Names of headers, known to `http` or ours.

@@ -1,8 +1,10 @@
 //! Which path goes to which handler. Grouped by the first segments, because warp tries alternatives one by one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use folkmoot::{Error, ErrorCode, Result};
+use http::Method;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
@@ -31,16 +33,45 @@ fn request(context: &Arc<Context>) -> impl Filter<Extract = (Request,), Error = 
     )
 }
 
-fn answer(route: &'static str, result: Result<Response>) -> Response {
+/// Reads the whole store, however long that takes.
+const UNLIMITED: &str = "/v1/verify";
+
+/// Runs a handler within its time.
+async fn answer(
+    route: &'static str,
+    limit: Duration,
+    method: Method,
+    handler: impl Future<Output = Result<Response>> + Send,
+) -> Response {
+    let result = if route == UNLIMITED {
+        handler.await
+    } else {
+        tokio::time::timeout(limit, handler).await.unwrap_or_else(|_| Err(too_slow(limit, &method)))
+    };
     let mut response = result.unwrap_or_else(|error| problem::answer(&error));
     response.extensions_mut().insert(Route(route));
     response
 }
 
+fn too_slow(limit: Duration, method: &Method) -> Error {
+    let limit = humantime::format_duration(limit);
+    let error = Error::new(ErrorCode::TooSlow, format!("the node did not begin its answer within {limit}"));
+    if *method == Method::GET || *method == Method::HEAD {
+        error.hint("try again, or another node")
+    } else {
+        error.hint("it may have been carried out all the same; repeat it with the same idempotency key")
+    }
+}
+
 /// A path without names in it.
 macro_rules! fixed {
     ($context:expr, $route:literal, $handler:path) => {
-        request($context).then(|request: Request| async move { answer($route, $handler(request).await) }).boxed()
+        request($context)
+            .then(|request: Request| async move {
+                let (limit, method) = request.bounds();
+                answer($route, limit, method, $handler(request)).await
+            })
+            .boxed()
     };
 }
 
@@ -48,8 +79,10 @@ macro_rules! fixed {
 macro_rules! in_collection {
     ($context:expr, $rest:expr, $route:literal, $handler:path) => {{
         let path = warp::path::param::<String>().and($rest).and(request($context));
-        let handle =
-            |collection: String, request: Request| async move { answer($route, $handler(request, collection).await) };
+        let handle = |collection: String, request: Request| async move {
+            let (limit, method) = request.bounds();
+            answer($route, limit, method, $handler(request, collection)).await
+        };
         path.then(handle).boxed()
     }};
 }
@@ -63,7 +96,8 @@ macro_rules! of_document {
             .and($rest)
             .and(request($context))
             .then(|collection: String, id: String, request: Request| async move {
-                answer($route, $handler(request, collection, id).await)
+                let (limit, method) = request.bounds();
+                answer($route, limit, method, $handler(request, collection, id)).await
             })
             .boxed()
     };
@@ -111,7 +145,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .or(warp::path::param::<String>()
                 .and(request(context))
                 .then(|node: String, request: Request| async move {
-                    answer("/v1/peers/{node}", state::link(request, node).await)
+                    let (limit, method) = request.bounds();
+                    answer("/v1/peers/{node}", limit, method, state::link(request, node)).await
                 })
                 .boxed())
             .unify()
@@ -147,6 +182,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
     );
     v1.boxed()
         .or(health)
+        .unify()
+        .or(warp::path("docs").and(fixed!(context, "/docs", state::docs)))
         .unify()
         .or(warp::path("metrics").and(fixed!(context, "/metrics", state::metrics)))
         .unify()

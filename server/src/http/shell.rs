@@ -10,7 +10,8 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -18,6 +19,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::Front;
 use super::guard::Guarded;
 use super::metrics::Counted;
+use super::tls::{Tls, TlsError};
 
 /// Head of a request: room for an entity tag of the most heads that an edit can be made onto.
 const HEAD_BYTES_MAX: usize = 128 << 10;
@@ -31,8 +33,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShellError {
     /// Anyone on the network could read the token and the data.
-    #[error("refusing to listen on {0}: there is no TLS yet, and other machines could reach it")]
+    #[error(
+        "refusing to listen on {0} in the clear, where other machines could reach it: give a certificate and its key with \
+         --tls-cert and --tls-key, or, behind something that speaks TLS, --insecure-listen"
+    )]
     Exposed(SocketAddr),
+    #[error("speak TLS")]
+    Tls(#[from] TlsError),
     #[error("listen on {address}")]
     Bind { address: SocketAddr, source: std::io::Error },
 }
@@ -48,28 +55,36 @@ pub(crate) enum Exposure {
 pub(crate) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 impl Listener {
     /// Binds a socket; port 0 picks a free one.
     ///
     /// # Errors
-    /// The address is taken, not ours, or exposed without leave.
-    pub(crate) async fn bind(address: SocketAddr, exposure: Exposure) -> Result<Self, ShellError> {
-        if exposure == Exposure::LoopbackOnly && !address.ip().is_loopback() {
+    /// The address is taken, not ours, or exposed without leave and without TLS.
+    pub(crate) async fn bind(address: SocketAddr, exposure: Exposure, tls: Option<Tls>) -> Result<Self, ShellError> {
+        if exposure == Exposure::LoopbackOnly && tls.is_none() && !address.ip().is_loopback() {
             return Err(ShellError::Exposed(address));
         }
         let bound = async {
             let socket = TcpListener::bind(address).await?;
             let address = socket.local_addr()?;
-            Ok(Self { socket, address })
+            Ok(Self { socket, address, tls })
         };
         bound.await.map_err(|source| ShellError::Bind { address, source })
     }
 
     /// Returns the address in use.
+    #[cfg(test)]
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the URL at which the API is reached on this machine.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Serves until the context's shutdown begins and its deadline has passed, or all requests have ended.
@@ -118,21 +133,16 @@ impl Listener {
                     continue;
                 }
             };
-            let service = {
-                let front = front.clone();
-                service_fn(move |request| {
-                    let front = front.clone();
-                    async move { Ok::<_, Infallible>(front.answer(request).await) }
-                })
+            let connection = Connection {
+                front: front.clone(),
+                builder: builder.clone(),
+                watcher: graceful.watcher(),
+                limits: limits.clone(),
             };
-            let io = guarded(stream, limits);
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service).into_owned();
-            let connection = graceful.watch(connection);
+            let tls = self.tls.clone();
             connections.spawn(async move {
                 let _counted = Counted::connection();
-                if let Err(error) = connection.await {
-                    tracing::debug!(error, "connection ended");
-                }
+                connection.serve(stream, tls).await;
                 drop(slot);
             });
         }
@@ -148,10 +158,38 @@ impl Listener {
     }
 }
 
-fn guarded(stream: TcpStream, limits: &super::Limits) -> Guarded<TcpStream> {
-    // Answers are written whole; waiting for more would only add latency. A failure costs no more than that.
-    let _ = stream.set_nodelay(true);
-    Guarded::new(stream, limits.first_byte_timeout, limits.write_timeout)
+/// What an accepted connection needs.
+struct Connection {
+    front: Front,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    watcher: Watcher,
+    limits: super::Limits,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, tls: Option<Tls>) {
+        // Answers are written whole; waiting for more would only add latency. A failure costs no more than that.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else { return self.speak(stream).await };
+        match tokio::time::timeout(self.limits.first_byte_timeout, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no TLS came over a new connection"),
+            Err(_) => tracing::debug!("a new connection was silent"),
+        }
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let Self { front, builder, watcher, limits } = self;
+        let service = service_fn(move |request| {
+            let front = front.clone();
+            async move { Ok::<_, Infallible>(front.answer(request).await) }
+        });
+        let io = TokioIo::new(Guarded::new(stream, limits.first_byte_timeout, limits.write_timeout));
+        let connection = builder.serve_connection_with_upgrades(io, service).into_owned();
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(error, "connection ended");
+        }
+    }
 }
 
 fn note_panic(ended: Result<(), JoinError>) {

@@ -8,32 +8,19 @@ use folkmoot::wire::{self, InviteRequest, Items, LinkRequest};
 use folkmoot::{AuthorKey, Error, ErrorCode, Result};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
-use serde::Serialize;
 use warp::reply::Response;
 
 use super::problem::method_not_allowed;
+use super::reply::json_answer;
 use super::request::{Request, json};
 
 /// Requests of this part are a few members.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
 
-/// Returns an answer with a JSON body.
-pub(super) fn json_answer<T: Serialize>(value: &T) -> Result<Response> {
-    let body = serde_json::to_vec(value)
-        .map_err(|e| Error::new(ErrorCode::Internal, "the answer cannot be written as JSON").with_source(e))?;
-    let mut response = Response::new(body.into());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
-}
-
-fn only_get(request: &Request) -> Option<Response> {
-    (request.method != Method::GET && request.method != Method::HEAD).then(|| method_not_allowed("GET, HEAD"))
-}
-
 /// Tells what the node is and how it fares.
 #[utoipa::path(get, path = "/v1/status", tag = "state", responses((status = 200, description = "The status", body = Status)))]
 pub(super) async fn status(request: Request) -> Result<Response> {
-    if let Some(refused) = only_get(&request) {
+    if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
     request.query.finish("")?;
@@ -44,7 +31,7 @@ pub(super) async fn status(request: Request) -> Result<Response> {
 #[utoipa::path(get, path = "/v1/peers", tag = "state",
     responses((status = 200, description = "The members, connected or not", body = Items<PeerInfo>)))]
 pub(super) async fn peers(request: Request) -> Result<Response> {
-    if let Some(refused) = only_get(&request) {
+    if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
     request.query.finish("")?;
@@ -78,7 +65,7 @@ pub(super) async fn link(request: Request, node: String) -> Result<Response> {
 #[utoipa::path(get, path = "/v1/digests", tag = "state",
     responses((status = 200, description = "The digests", body = Items<ShardDigest>)))]
 pub(super) async fn digests(request: Request) -> Result<Response> {
-    if let Some(refused) = only_get(&request) {
+    if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
     request.query.finish("")?;
@@ -94,7 +81,7 @@ pub(super) async fn digests(request: Request) -> Result<Response> {
     ),
     responses((status = 200, description = "The transactions", body = QuarantinePage)))]
 pub(super) async fn quarantine(mut request: Request) -> Result<Response> {
-    if let Some(refused) = only_get(&request) {
+    if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
     let query = QuarantineQuery {
@@ -119,7 +106,10 @@ pub(super) async fn verify(request: Request) -> Result<Response> {
 /// Makes a ticket with which a new node can join.
 #[utoipa::path(post, path = "/v1/invites", tag = "state",
     request_body = InviteRequest,
-    responses((status = 201, description = "The ticket: a secret", body = Invite)))]
+    responses(
+        (status = 201, description = "The ticket: a secret", body = Invite),
+        (status = 403, description = "not_allowed: this node may not admit others", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn invites(request: Request) -> Result<Response> {
     if request.method != Method::POST {
         return Ok(method_not_allowed("POST"));
@@ -156,7 +146,7 @@ pub(super) async fn invites(request: Request) -> Result<Response> {
 #[utoipa::path(get, path = "/health/live", tag = "health", security(()),
     responses((status = 200, description = "It runs", body = Readiness)))]
 pub(super) async fn live(request: Request) -> Result<Response> {
-    if let Some(refused) = only_get(&request) {
+    if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
     json_answer(&serde_json::json!({ "live": true }))
@@ -169,7 +159,7 @@ pub(super) async fn live(request: Request) -> Result<Response> {
         (status = 503, description = "It is not", body = Readiness),
     ))]
 pub(super) async fn ready(request: Request) -> Result<Response> {
-    if let Some(refused) = only_get(&request) {
+    if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
     let shutting_down = *request.context.shutdown.borrow();
@@ -185,7 +175,7 @@ pub(super) async fn ready(request: Request) -> Result<Response> {
 #[utoipa::path(get, path = "/metrics", tag = "state",
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(request: Request) -> Result<Response> {
-    if let Some(refused) = only_get(&request) {
+    if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
     let mut response = Response::new(request.context.metrics.render().into());
@@ -198,8 +188,18 @@ pub(super) async fn metrics(request: Request) -> Result<Response> {
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "state",
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)))]
 pub(super) async fn openapi(request: Request) -> Result<Response> {
-    if let Some(refused) = only_get(&request) {
+    if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
     json_answer(&super::openapi::document())
+}
+
+/// Shows the description of the API to people.
+#[utoipa::path(get, path = "/docs", tag = "state", security(()),
+    responses((status = 200, description = "A page", body = String, content_type = "text/html")))]
+pub(super) async fn docs(request: Request) -> Result<Response> {
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
+    }
+    Ok(super::docs::page())
 }

@@ -80,6 +80,56 @@ async fn two_nodes_join_at_once_with_one_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_met_through_a_third_one_find_each_other_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut a = Node::found(folder.path(), "a").await;
+    let ticket = a.ticket(&["--uses", "2"]).await;
+    let mut b = Node::join_with(folder.path(), "b", &ticket).await;
+    let mut c = Node::join_with(folder.path(), "c", &ticket).await;
+    for (node, other) in [(&b, &c), (&c, &b)] {
+        let file = node.data().join("peers.json");
+        until("the other's addresses are written down", async || {
+            let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+            if text.contains(&other.key().to_string()) { Ok(()) } else { Err(text) }
+        })
+        .await;
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    a.kill();
+    b.kill();
+    c.kill();
+    b.start().await;
+    c.start().await;
+    b.put("notes", "one", json!({"from": "b"})).await;
+    println!("two of three equal after {:?}", converged(&[&b, &c]).await);
+    assert_eq!(c.get("notes", "one").await.unwrap(), json!({"from": "b"}));
+
+    // A link that was cut is up again as soon as it may be, not when the next attempt is due.
+    b.client().set_link(&c.key(), LinkRule::Blocked).await.unwrap();
+    let state = async |wanted: PeerState| {
+        until("the state of the link", async || {
+            let peers = b.client().peers().await.map_err(|error| error.to_string())?;
+            let found = peers.iter().find(|peer| peer.node == c.key()).map(|peer| peer.state);
+            if found == Some(wanted) { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+    };
+    state(PeerState::Blocked).await;
+    c.put("notes", "two", json!({"from": "c"})).await;
+    b.client().set_link(&c.key(), LinkRule::Open).await.unwrap();
+    let begun = std::time::Instant::now();
+    state(PeerState::Connected).await;
+    println!("connected {:?} after the link was opened", begun.elapsed());
+    converged(&[&b, &c]).await;
+    // A damaged list of addresses is no reason not to start.
+    b.kill();
+    std::fs::write(b.data().join("peers.json"), "{").unwrap();
+    b.start().await;
+    converged(&[&b, &c]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_tickets_are_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let a = Node::found(folder.path(), "a").await;

@@ -3,7 +3,9 @@
 mod bad_input;
 mod crash;
 mod disk_full;
+mod first_steps;
 mod joining;
 mod one_node;
 mod partition;
 mod retries;
+mod tls;

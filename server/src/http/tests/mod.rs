@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::sync::watch;
 
 use super::memory::Shared;
-use super::{Context, Front, Limits, Metrics, OwnerToken};
+use super::{Context, Front, Limits, Metrics, Origins, OwnerToken};
 
 const TOKEN: &str = "owner-token";
 
@@ -26,6 +26,7 @@ fn limits() -> Limits {
         header_timeout: short,
         body_idle_timeout: short,
         body_timeout: long,
+        answer_timeout: long,
         write_timeout: long,
         shutdown_timeout: short,
     }
@@ -38,9 +39,16 @@ struct World {
 }
 
 fn world_with(limits: Limits) -> World {
+    world_for(limits, &[])
+}
+
+fn world_for(limits: Limits, origins: &[&str]) -> World {
+    let origins: Vec<String> = origins.iter().map(|origin| (*origin).to_owned()).collect();
+    let origins = Origins::parse(&origins).unwrap();
     let (down, shutdown) = watch::channel(false);
     let database = Shared::default();
-    let context = Context { database: Arc::new(database.clone()), limits, metrics: Metrics::detached(), shutdown };
+    let context =
+        Context { database: Arc::new(database.clone()), limits, metrics: Metrics::detached(), origins, shutdown };
     World { front: Front::new(context, OwnerToken::new(TOKEN)), database, down }
 }
 

@@ -87,6 +87,76 @@ async fn conditions_hold_or_the_write_does_not_happen() {
 }
 
 #[tokio::test]
+async fn the_answer_to_a_write_has_the_body_that_is_preferred() {
+    let world = world();
+    let shown = "prefer: respond-async, return=representation";
+    let put = world.send("PUT /v1/collections/c/docs/a", &[shown], r#"{"x":1}"#).await;
+    assert_eq!((put.status, &put.body[..]), (StatusCode::CREATED, &br#"{"x":1}"#[..]));
+    assert_eq!(put.header("preference-applied"), "return=representation");
+    assert_eq!(put.header("etag"), world.send("GET /v1/collections/c/docs/a", &[], "").await.header("etag"));
+    assert!(put.header("location").ends_with("/docs/a") && !put.header("folkmoot-durability").is_empty());
+    let both = "prefer: return=minimal, return=representation";
+    let minimal = world.send("PUT /v1/collections/c/docs/a", &[both], r#"{"x":2}"#).await;
+    assert_eq!((minimal.status, minimal.body.len()), (StatusCode::NO_CONTENT, 0), "the first counts");
+    let gone = world.send("DELETE /v1/collections/c/docs/a", &[shown], "").await;
+    assert_eq!((gone.status, gone.json()["status"].as_str()), (StatusCode::OK, Some("deleted")));
+    assert_eq!(gone.header("preference-applied"), "");
+}
+
+#[tokio::test]
+async fn a_handler_that_takes_too_long_is_cut_off() {
+    let world = world_with(Limits { answer_timeout: Duration::from_millis(50), ..limits() });
+    let answer = world.send("GET /v1/changes?feed=longpoll&wait=20s&since=now", &[], "").await;
+    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::GATEWAY_TIMEOUT, "too_slow"));
+    assert!(answer.json()["detail"].as_str().unwrap().contains("50ms"));
+    assert_eq!(world.send("GET /v1/status", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_ask_only_if_they_are_named() {
+    let ask = ["origin: https://app.example", "access-control-request-method: PUT"];
+    let closed = world();
+    let refused = closed.send_bare("OPTIONS /v1/collections/c/docs/a", &ask, "").await;
+    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (StatusCode::UNAUTHORIZED, ""));
+    let got = closed.send("GET /v1/status", &ask[..1], "").await;
+    assert_eq!((got.status, got.header("access-control-allow-origin")), (StatusCode::OK, ""));
+
+    let open = world_for(limits(), &["https://App.example"]);
+    let allowed = open.send_bare("OPTIONS /v1/collections/c/docs/a", &ask, "").await;
+    assert_eq!(allowed.status, StatusCode::NO_CONTENT);
+    assert_eq!(allowed.header("access-control-allow-origin"), "https://app.example");
+    assert!(allowed.header("access-control-allow-headers").contains("idempotency-key"));
+    assert!(allowed.header("access-control-allow-methods").contains("PATCH"));
+    let got = open.send("GET /v1/status", &ask[..1], "").await;
+    assert_eq!(got.header("access-control-allow-origin"), "https://app.example");
+    assert!(got.header("access-control-expose-headers").contains("etag"));
+    assert_eq!(got.header("vary"), "origin");
+    // Also a refusal can be read by the page.
+    let denied = open.send_bare("GET /v1/status", &ask[..1], "").await;
+    assert_eq!(
+        (denied.status, denied.header("access-control-allow-origin")),
+        (StatusCode::UNAUTHORIZED, ask[0].split_at(8).1)
+    );
+    let other = open.send_bare("OPTIONS /v1/status", &["origin: https://evil.example", ask[1]], "").await;
+    assert_eq!((other.status, other.header("access-control-allow-origin")), (StatusCode::UNAUTHORIZED, ""));
+}
+
+#[tokio::test]
+async fn the_description_is_shown_without_a_token_and_without_other_servers() {
+    let world = world();
+    let page = world.send_bare("GET /docs", &[], "").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.header("content-type").starts_with("text/html"));
+    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    let text = String::from_utf8(page.body.to_vec()).unwrap();
+    for path in openapi::document().paths.paths.keys() {
+        assert!(text.contains(path.as_str()), "{path}");
+    }
+    assert_eq!(text.matches("</script").count(), 2, "nothing in the description ends its element");
+    assert!(!text.contains("src=") && !text.contains("@import") && !text.contains("url("), "all of it is in the page");
+}
+
+#[tokio::test]
 async fn durability_that_was_not_reached_is_no_failure() {
     let world = world();
     let answer = world.send("PUT /v1/collections/c/docs/a", &["folkmoot-durability: 3"], "{}").await;

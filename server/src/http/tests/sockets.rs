@@ -16,7 +16,7 @@ struct Running {
 
 async fn run(limits: Limits) -> Running {
     let world = world_with(limits);
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), Exposure::LoopbackOnly).await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), Exposure::LoopbackOnly, None).await.unwrap();
     let address = listener.address();
     let task = tokio::spawn(listener.serve(world.front.clone()));
     Running { address, world, task }
@@ -139,9 +139,9 @@ async fn shutdown_lets_requests_end_and_then_cuts_them_off() {
 
 #[tokio::test]
 async fn other_machines_need_leave() {
-    let refused = Listener::bind("0.0.0.0:0".parse().unwrap(), Exposure::LoopbackOnly).await;
+    let refused = Listener::bind("0.0.0.0:0".parse().unwrap(), Exposure::LoopbackOnly, None).await;
     assert!(matches!(refused, Err(ShellError::Exposed(_))));
-    assert!(Listener::bind("0.0.0.0:0".parse().unwrap(), Exposure::Anywhere).await.is_ok());
+    assert!(Listener::bind("0.0.0.0:0".parse().unwrap(), Exposure::Anywhere, None).await.is_ok());
 }
 
 #[tokio::test]
