@@ -10,7 +10,7 @@ use super::*;
 async fn served() -> (World, Client) {
     let long = Duration::from_secs(20);
     let world = world_with(Limits { first_byte_timeout: long, header_timeout: long, ..limits() });
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), Exposure::LoopbackOnly).await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), Exposure::LoopbackOnly, None).await.unwrap();
     let url = format!("http://{}", listener.address());
     tokio::spawn(listener.serve(world.front.clone()));
     // The first node is dead: the client goes on to the second.
