@@ -24,7 +24,8 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Cache {
     places: BTreeMap<DocKey, usize>,
-    entries: Vec<Option<Entry>>,
+    /// Boxed, so that the list grows without moving what it holds.
+    entries: Vec<Option<Box<Entry>>>,
     free: Vec<usize>,
     oldest: Option<usize>,
     newest: Option<usize>,
@@ -63,7 +64,7 @@ impl Cache {
         self.remove(&key);
         let bytes = loaded.document.memory_bytes();
         self.bytes += bytes;
-        let entry = Entry { key: key.clone(), loaded, bytes, busy: None, older: None, newer: None };
+        let entry = Box::new(Entry { key: key.clone(), loaded, bytes, busy: None, older: None, newer: None });
         let place = match self.free.pop() {
             Some(place) => place,
             None => {
@@ -88,7 +89,7 @@ impl Cache {
     }
 
     fn entry(&mut self, place: usize) -> Option<&mut Entry> {
-        self.entries.get_mut(place)?.as_mut()
+        self.entries.get_mut(place)?.as_deref_mut()
     }
 
     /// Takes an entry out of the order of use.

@@ -76,12 +76,13 @@ fn rendered(content: &Content<'_>) -> Bytes {
 #[derive(Clone, Default)]
 pub(super) struct Full {
     fresh: Option<Fresh>,
-    built: OnceLock<Automerge>,
+    /// Boxed, so that a document that is not built does not take the room of one that is.
+    built: OnceLock<Box<Automerge>>,
 }
 
 impl From<Automerge> for Full {
     fn from(doc: Automerge) -> Self {
-        Self { fresh: None, built: doc.into() }
+        Self { fresh: None, built: Box::new(doc).into() }
     }
 }
 
@@ -104,7 +105,8 @@ impl Full {
 
     /// Returns the document. It is an empty one if its change could not be loaded; [`check`](Self::check) tells.
     pub(super) fn get(&self) -> &Automerge {
-        self.built.get_or_init(|| self.fresh.as_ref().and_then(|fresh| fresh.load().ok()).unwrap_or_default())
+        let load = || self.fresh.as_ref().and_then(|fresh| fresh.load().ok()).unwrap_or_default();
+        self.built.get_or_init(|| Box::new(load()))
     }
 
     /// Returns the document to be changed.

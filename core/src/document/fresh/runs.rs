@@ -53,7 +53,6 @@ pub(super) fn signed(out: &mut Vec<u8>, number: i64) {
 }
 
 /// Writes a column.
-#[derive(Default)]
 pub(super) struct Column<T> {
     out: Vec<u8>,
     /// The last value, and how often it came in a row.
@@ -63,6 +62,16 @@ pub(super) struct Column<T> {
     once: Vec<u8>,
     onces: i64,
     any: bool,
+}
+
+/// Room of a new column: most are shorter, and growing costs more than the room.
+const COLUMN_BYTES: usize = 64;
+
+impl<T> Default for Column<T> {
+    fn default() -> Self {
+        let room = || Vec::with_capacity(COLUMN_BYTES);
+        Self { out: room(), last: None, repeats: 0, once: room(), onces: 0, any: false }
+    }
 }
 
 impl<'a, T: Cell<'a>> Column<T> {

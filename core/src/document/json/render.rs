@@ -27,13 +27,15 @@ pub fn render_value(value: &Value) -> String {
 
 /// Returns the canonical JSON text of what `show` hands over.
 pub(in crate::document) fn rendered(show: impl FnOnce(&mut Writer)) -> String {
-    let mut writer = Writer::default();
+    let mut writer = Writer { out: String::with_capacity(TEXT_BYTES), comma: false };
     show(&mut writer);
     writer.out
 }
 
+/// Room for a text at first: that of a usual document.
+const TEXT_BYTES: usize = 256;
+
 /// Writes the canonical JSON text.
-#[derive(Default)]
 pub(in crate::document) struct Writer {
     out: String,
     /// Whether a value was written at this level already.
