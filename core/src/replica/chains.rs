@@ -1,26 +1,53 @@
 //! Answers about chains from what is stored and what is on its way to the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::records::TxRef;
 use crate::authority::{Chains, Position};
 use crate::id::{OpId, StreamId};
 use crate::op::{Op, Pin};
 use crate::store::keys::{Key as _, OpKey};
 use crate::store::{Keyspace, Read, envelope};
 
-/// Ids of ops that are staged or in flight.
+/// Ops that are staged or in flight.
 #[derive(Debug, Default)]
 pub(super) struct Undurable {
-    ids: BTreeMap<(StreamId, u64), OpId>,
+    main: BTreeMap<(StreamId, u64), Arc<Op>>,
+    branches: BTreeMap<(StreamId, u64, OpId), Arc<Op>>,
 }
 
 impl Undurable {
-    pub(super) fn insert(&mut self, stream: StreamId, seq: u64, id: OpId) {
-        self.ids.insert((stream, seq), id);
+    pub(super) fn insert(&mut self, op: Arc<Op>) {
+        self.main.insert((op.stream(), op.header().seq), op);
+    }
+
+    pub(super) fn insert_branch(&mut self, op: Arc<Op>) {
+        self.branches.insert((op.stream(), op.header().seq, op.id()), op);
     }
 
     pub(super) fn remove(&mut self, stream: StreamId, seq: u64) {
-        self.ids.remove(&(stream, seq));
+        self.main.remove(&(stream, seq));
+    }
+
+    pub(super) fn remove_branch(&mut self, op: &Op) {
+        self.branches.remove(&(op.stream(), op.header().seq, op.id()));
+    }
+
+    /// Returns the op of a transaction.
+    pub(super) fn get(&self, tx: &TxRef) -> Option<Arc<Op>> {
+        let main = self.main.get(&(tx.stream, tx.seq)).filter(|op| op.id() == tx.op);
+        main.or_else(|| self.branches.get(&(tx.stream, tx.seq, tx.op))).cloned()
+    }
+
+    /// Returns the ops of a stream's main chain from a number on.
+    pub(super) fn from(&self, stream: StreamId, seq: u64) -> impl Iterator<Item = &Arc<Op>> {
+        self.main.range((stream, seq)..=(stream, u64::MAX)).map(|(_, op)| op)
+    }
+
+    /// Whether all of the stream's main chain is on the disk.
+    pub(super) fn is_settled(&self, stream: StreamId) -> bool {
+        self.from(stream, 0).next().is_none()
     }
 }
 
@@ -34,17 +61,25 @@ pub(super) struct StoredChains<'a> {
 impl StoredChains<'_> {
     /// Returns the id of the op at a place of the main chain.
     pub(super) fn main(&self, stream: &StreamId, seq: u64) -> Option<OpId> {
-        if let Some(id) = self.undurable.ids.get(&(*stream, seq)) {
-            return Some(*id);
+        self.main_op(stream, seq).map(|op| op.id())
+    }
+
+    /// Returns the op at a place of the main chain.
+    pub(super) fn main_op(&self, stream: &StreamId, seq: u64) -> Option<Arc<Op>> {
+        if let Some(op) = self.undurable.main.get(&(*stream, seq)) {
+            return Some(op.clone());
         }
         let value = self.store.get(Keyspace::Ops, &OpKey::new(*stream, seq).encode()).ok()??;
-        self.decode(value).map(|op| op.id())
+        self.decode(value).map(Arc::new)
     }
 
     /// Returns an op of a branch.
-    fn branch(&self, stream: &StreamId, seq: u64, id: OpId) -> Option<Op> {
+    pub(super) fn branch_op(&self, stream: &StreamId, seq: u64, id: OpId) -> Option<Arc<Op>> {
+        if let Some(op) = self.undurable.branches.get(&(*stream, seq, id)) {
+            return Some(op.clone());
+        }
         let key = OpKey { stream: *stream, seq, branch: Some(id) };
-        self.decode(self.store.get(Keyspace::Ops, &key.encode()).ok()??)
+        self.decode(self.store.get(Keyspace::Ops, &key.encode()).ok()??).map(Arc::new)
     }
 
     fn decode(&self, value: bytes::Bytes) -> Option<Op> {
@@ -63,13 +98,18 @@ impl StoredChains<'_> {
             if self.main(stream, at) == Some(at_id) {
                 return Some(self.main(stream, seq)? == id);
             }
-            let op = self.branch(stream, at, at_id)?;
+            let op = self.branch_op(stream, at, at_id)?;
             if at == seq {
                 return Some(at_id == id);
             }
             at_id = op.header().prev;
             at = at.checked_sub(1)?;
         }
+    }
+
+    /// Returns whether the chain that ends in a pin is here whole.
+    pub(super) fn has_whole(&self, stream: &StreamId, seq: u64, head: OpId) -> bool {
+        self.on_chain(stream, 1, head, seq, head).is_some()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Deterministic randomness: a BLAKE3 output stream over a seed that the caller draws.
 
-use crate::id::{Salt, SessionId};
+use crate::id::{OpId, Salt, SessionId};
 
 /// A source of random bytes; the same seed gives the same bytes.
 #[derive(Debug)]
@@ -11,6 +11,12 @@ pub(super) struct Entropy {
 impl Entropy {
     pub(super) fn new(seed: &[u8; 32]) -> Self {
         Self { reader: blake3::Hasher::new_keyed(seed).finalize_xof() }
+    }
+
+    /// Mixes something in that a copy of this source does not know.
+    pub(super) fn stir(&mut self, with: OpId) {
+        let key = self.bytes();
+        self.reader = blake3::Hasher::new_keyed(&key).update(with.as_bytes()).finalize_xof();
     }
 
     pub(super) fn bytes<const N: usize>(&mut self) -> [u8; N] {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::branch::Swap;
 use super::load::Published;
 use super::mutant::{Mutant, planted};
 use super::records::{ChangeRecord, HeadRecord, ShardRecord, TxRef, ViewRecord};
@@ -12,6 +13,7 @@ use super::types::{ActError, Admitted, BatchId, Effect, RequestTicket, WriteErro
 use super::write::OpenOp;
 use super::{Now, Placed, Replica, commit_effect};
 use crate::hash::{Domain, hash};
+use crate::hlc::Hlc;
 use crate::id::{AuthorKey, OpId, ShardId, StreamId};
 use crate::op::{Header, Op, Payload};
 use crate::replication::{Input as NetInput, ShardDigest};
@@ -88,6 +90,9 @@ pub(super) struct Staged {
     pub(super) heads: BTreeSet<StreamId>,
     /// Forks whose branches this batch holds: shard, stream, sequence number, arrival.
     pub(super) forks: Vec<(ShardId, StreamId, u64, u64)>,
+    /// Ops of branches in it.
+    pub(super) branch_ops: Vec<Arc<Op>>,
+    pub(super) swaps: Vec<Swap>,
 }
 
 /// A batch on its way.
@@ -99,6 +104,8 @@ pub(super) struct InFlight {
     feed: u64,
     durable: BTreeMap<ShardId, u64>,
     forks: Vec<(ShardId, StreamId, u64, u64)>,
+    branch_ops: Vec<Arc<Op>>,
+    swaps: Vec<Swap>,
     overlay: Vec<(Keyspace, Vec<u8>)>,
 }
 
@@ -185,11 +192,9 @@ impl Replica {
         if self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX || !self.has_staged() {
             return;
         }
-        for ((shard, author), ops) in std::mem::take(&mut self.staged.open) {
-            for open in ops {
-                self.sign_open(now, &shard, author, open);
-            }
-        }
+        self.now = now;
+        self.sign_open_ops();
+        self.stage_owed();
         let id = self.next_batch;
         for key in std::mem::take(&mut self.staged.dirty) {
             self.write_view(&key, id);
@@ -237,18 +242,29 @@ impl Replica {
             feed: self.feed,
             durable,
             forks: std::mem::take(&mut self.staged.forks),
+            branch_ops: std::mem::take(&mut self.staged.branch_ops),
+            swaps: std::mem::take(&mut self.staged.swaps),
             overlay,
         });
         effects.push(commit_effect(id, batch, own_heads));
     }
 
+    /// Signs what has gathered: from then on every change in a document has its place in an op.
+    pub(super) fn sign_open_ops(&mut self) {
+        for ((shard, author), ops) in std::mem::take(&mut self.staged.open) {
+            for open in ops {
+                self.sign_open(&shard, author, open);
+            }
+        }
+    }
+
     /// Signs an op of our own and stages it.
-    fn sign_open(&mut self, now: Now, shard: &ShardId, author: AuthorKey, open: OpenOp) {
+    fn sign_open(&mut self, shard: &ShardId, author: AuthorKey, open: OpenOp) {
         let Some(own) = self.own.get_mut(&(shard.clone(), author)) else {
             self.halt("an own stream vanished".to_owned());
             return;
         };
-        let hlc = self.clock.tick(now.wall_ms);
+        let hlc = self.clock.tick(self.now.wall_ms);
         let control_heads = open.control_heads;
         let header = Header {
             version: crate::limits::OP_VERSION,
@@ -272,6 +288,7 @@ impl Replica {
                 own.last = op.id();
                 let op = Arc::new(op);
                 self.counters.ops_signed += 1;
+                self.signed.insert(op.id());
                 for (place, mut waiter) in open.waiters {
                     if let Waiter::Write(_, outcome) = &mut waiter {
                         outcome.hlc = hlc;
@@ -313,7 +330,7 @@ impl Replica {
         head.arrival = arrival;
         head.hlc = header.hlc;
         self.staged.heads.insert(stream);
-        self.undurable.insert(stream, header.seq, op.id());
+        self.undurable.insert(op.clone());
         self.staged.ops.push((Placed { op, arrival }, from));
     }
 
@@ -321,6 +338,7 @@ impl Replica {
     fn write_view(&mut self, key: &DocKey, batch: BatchId) {
         let of = self.shards_of(&key.collection);
         let shard_id = ShardId::of_document(&key.collection, &key.doc, of);
+        let modified = self.modified(key);
         let Some(loaded) = self.cache.get(key) else { return };
         loaded.dirty = false;
         let document = &loaded.document;
@@ -330,9 +348,9 @@ impl Replica {
         let view = ViewRecord {
             heads: document.heads().to_vec(),
             deleted,
-            modified: loaded.modified,
+            modified,
             feed: self.feed,
-            changes: document.change_count() as u64,
+            changes: (document.change_count() - document.void_changes().len()) as u64,
             voids: document.void_changes().iter().copied().collect(),
             deletes: loaded.deletes.clone(),
             json,
@@ -381,6 +399,27 @@ impl Replica {
         }
     }
 
+    /// Returns the latest time of a document's heads and of its deletes that count.
+    fn modified(&mut self, key: &DocKey) -> Hlc {
+        let Some(loaded) = self.cache.get(key) else { return Hlc::ZERO };
+        let heads = loaded.document.heads().to_vec();
+        let known = std::mem::take(&mut loaded.times);
+        let deletes = loaded.deletes.iter().filter(|delete| delete.counts).map(|delete| delete.hlc).max();
+        let mut times = BTreeMap::new();
+        for head in heads {
+            let time = match known.get(&head) {
+                Some(time) => Some(*time),
+                None => self.placed_op(&head).map(|(_, op)| op.header().hlc),
+            };
+            times.extend(time.map(|time| (head, time)));
+        }
+        let modified = times.values().copied().chain(deletes).max().unwrap_or(Hlc::ZERO);
+        if let Some(loaded) = self.cache.get(key) {
+            loaded.times = times;
+        }
+        modified
+    }
+
     /// Stages a change of a document that its history now holds.
     pub(super) fn stage_change(&mut self, key: &DocKey, change: crate::id::ChangeHash, record: &ChangeRecord) {
         self.put(Keyspace::Tail, TailKey { doc: key.clone(), change }.encode(), &record.encode());
@@ -402,6 +441,10 @@ impl Replica {
             }
             effects.extend(batch.waiters.into_iter().map(Waiter::answer));
             effects.push(Effect::FeedAdvanced(batch.feed));
+            for op in &batch.branch_ops {
+                self.undurable.remove_branch(op);
+            }
+            self.on_swaps_durable(now, batch.swaps, effects);
             self.on_ops_durable(now, batch.ops, effects);
             for (shard, stream, seq, arrival) in batch.forks {
                 self.step_engine(now, NetInput::ForkStored { shard, stream, seq, arrival }, effects);

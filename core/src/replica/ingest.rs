@@ -120,6 +120,7 @@ impl Replica {
         ops: Vec<Arc<Op>>,
         effects: &mut Vec<Effect>,
     ) {
+        self.notice_copy(&shard, stream, &ops, effects);
         let next = self.heads.get(&stream).map_or(1, |head| head.seq + 1);
         if self.halted.is_some() || ops.first().is_none_or(|op| op.header().seq != next) {
             self.step_engine(now, NetInput::Refused { shard, stream }, effects);
@@ -143,6 +144,22 @@ impl Replica {
             self.stage_op(op.clone(), Some(from));
             self.note_op(&op);
         }
+    }
+
+    /// Ends our session if somebody else goes on with it: a copy of this node, started from the same state.
+    fn notice_copy(&mut self, shard: &ShardId, stream: StreamId, ops: &[Arc<Op>], effects: &mut Vec<Effect>) {
+        let Some(first) = ops.first() else { return };
+        let own = self.own.get(&(shard.clone(), first.header().author));
+        if own.is_none_or(|own| own.stream != stream) {
+            return;
+        }
+        self.sign_open_ops();
+        self.entropy.stir(ops.last().unwrap_or(first).id());
+        self.begin_session();
+        effects.push(Effect::Alarm {
+            kind: "copy",
+            detail: format!("another process signs with this node's key and session, in {shard}"),
+        });
     }
 
     /// Tells the verdict engine of an op that continues its stream and is staged or stored.
@@ -326,14 +343,18 @@ impl Replica {
         ops: &[Arc<Op>],
         effects: &mut Vec<Effect>,
     ) {
+        self.notice_copy(&shard, stream, ops, effects);
         for op in ops {
-            let key = OpKey { stream, seq: op.header().seq, branch: Some(op.id()) };
-            self.put(Keyspace::Ops, key.encode(), &op.encode());
-            if shard.is_control() {
-                let _ = self.authority.add_control(op.id(), op.header_arc());
-            } else {
-                self.authority.note_aside(&Position { stream, seq: op.header().seq, op: op.id() });
+            let at = op.header().seq;
+            if self.chains().main(&stream, at) == Some(op.id()) {
+                continue;
             }
+            let key = OpKey { stream, seq: at, branch: Some(op.id()) };
+            self.put(Keyspace::Ops, key.encode(), &op.encode());
+            self.undurable.insert_branch(op.clone());
+            self.staged.branch_ops.push(op.clone());
+            self.note_branch_op(op, seq);
+            self.note_aside(op);
         }
         if !shard.is_control() {
             self.authority.note_fork(stream, seq);

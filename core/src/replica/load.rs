@@ -1,6 +1,6 @@
 //! A document as loaded from the store, with what the store knows about it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::records::{ChangeRecord, DeleteRecord, ViewRecord};
 use crate::document::Document;
@@ -44,7 +44,8 @@ pub(super) struct Published {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) document: Document,
-    pub(crate) modified: Hlc,
+    /// Times of the changes that came since it was loaded, and of its heads.
+    pub(super) times: BTreeMap<ChangeHash, Hlc>,
     pub(crate) deletes: Vec<DeleteRecord>,
     /// What the store's view says; none if there is no view yet.
     pub(super) published: Option<Published>,
@@ -61,7 +62,7 @@ impl Loaded {
     pub(super) fn empty() -> Self {
         Self {
             document: Document::new(),
-            modified: Hlc::ZERO,
+            times: BTreeMap::new(),
             deletes: Vec::new(),
             published: None,
             tail: Vec::new(),
@@ -122,7 +123,6 @@ pub(crate) fn load(store: &dyn Read, key: &DocKey) -> Result<Loaded, LoadError> 
         loaded.document =
             Document::load(snapshot.as_deref(), tail, voids, BTreeSet::new()).map_err(|error| damaged(&error))?;
     }
-    loaded.modified = view.modified;
     loaded.deletes = view.deletes;
     loaded.published = Some(Published {
         heads: view.heads,

@@ -11,8 +11,10 @@
 
 mod act;
 mod bootstrap;
+mod branch;
 mod cache;
 mod chains;
+mod claims;
 mod entropy;
 mod flush;
 #[cfg(feature = "fuzzing")]
@@ -21,7 +23,10 @@ mod ingest;
 mod load;
 mod materialise;
 mod mutant;
+mod offer;
 mod open;
+mod outcome;
+mod owed;
 mod read;
 mod records;
 mod rejudge;
@@ -109,18 +114,32 @@ pub struct Replica {
     feed: u64,
     /// Transactions to look at (again).
     ready: BTreeSet<TxRef>,
+    /// Those of them that a start would not find by itself.
+    owed: BTreeSet<TxRef>,
+    /// Streams to judge again, from which number on.
+    rejudging: BTreeMap<StreamId, u64>,
+    /// What the store, with the batches on their way, says of these.
+    owed_stored: records::OwedRecord,
+    /// Ops signed here that are not applied yet: the documents have them already.
+    signed: BTreeSet<OpId>,
     /// Transactions that wait for a change.
     waiting_for: BTreeMap<ChangeHash, BTreeSet<TxRef>>,
     /// Transactions that wait for an earlier one of their stream.
     waiting_behind: BTreeMap<TxRef, BTreeSet<TxRef>>,
-    /// Waiting and deferred transactions by stream and document.
-    waiting_in: BTreeMap<(StreamId, DocKey), BTreeSet<TxRef>>,
+    claims: claims::Claims,
     /// Transactions whose verdict waits for something.
     deferred: BTreeSet<TxRef>,
     /// Changes that are waited for; those asked for and settled since the replication engine was last told.
     wanted: BTreeMap<ChangeHash, ShardId>,
     asked: Vec<(ShardId, ChangeHash)>,
     settled: Vec<(ShardId, ChangeHash)>,
+    /// Ends of chains that pins name and that are not here whole; those not asked for yet.
+    needed_pins: BTreeMap<(StreamId, OpId), (ShardId, Tip)>,
+    asked_pins: Vec<(ShardId, StreamId, Tip)>,
+    /// Whether a pin may keep another branch than the main chain of some stream.
+    branches_due: bool,
+    /// Streams whose main chain is being replaced.
+    swapping: BTreeSet<StreamId>,
     /// Streams that the replication engine was told are closed.
     closed: BTreeMap<StreamId, Tip>,
     /// Whether the control log changed since its consequences were last carried out.
@@ -129,6 +148,8 @@ pub struct Replica {
     tx_states: BTreeMap<TxState, u64>,
     halted: Option<String>,
     counters: Counters,
+    /// The time of the last call.
+    now: Now,
 }
 
 /// What a replica has done since it was opened.
@@ -157,9 +178,10 @@ pub struct Counters {
 impl Replica {
     /// Takes one input and appends what the caller must now do.
     pub fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        self.now = now;
         match input {
             Input::Net(input) => self.step_engine(now, input, effects),
-            Input::Write { ticket, request } => self.write(now, ticket, request, effects),
+            Input::Write { ticket, request } => self.write(ticket, request, effects),
             Input::Act { ticket, signer, request } => self.act(now, ticket, signer, request, effects),
             Input::Committed(id) => self.on_committed(now, id, effects),
             Input::CommitFailed(id, reason) => self.on_commit_failed(id, &reason, effects),
@@ -208,10 +230,12 @@ impl Replica {
         &self.tx_states
     }
 
-    /// Returns how many ops are durable and not yet applied to their documents.
+    /// Returns how many ops are durable and not yet applied to their documents, transactions and streams to be looked at
+    /// again among them.
     #[must_use]
     pub fn unapplied(&self) -> u64 {
-        self.shards.values().map(flush::Shard::unapplied).sum::<u64>() + self.ready.len() as u64
+        let unapplied = self.shards.values().map(flush::Shard::unapplied).sum::<u64>();
+        unapplied + self.ready.len() as u64 + self.rejudging.len() as u64
     }
 
     /// Returns how far a stream reaches here; of one that is not, nothing.

@@ -7,10 +7,10 @@ use super::cache::Cache;
 use super::entropy::Entropy;
 use super::flush::{SHARD_RECORDS, Shard, Staged};
 use super::ingest::AuthorityPolicy;
-use super::records::{HeadRecord, ShardRecord, TxRecord, TxState};
+use super::records::{HeadRecord, OwedRecord, ShardRecord, TxRecord};
 use super::rejudge::closed_streams;
 use super::types::BatchId;
-use super::{Counters, Identity, Now, Replica, chains, materialise};
+use super::{Counters, Identity, Now, Replica, chains, claims, materialise};
 use crate::authority::{Authority, Position};
 use crate::hlc::{Hlc, HlcClock};
 use crate::id::{ClusterId, OpId, ShardId, StoreEpoch, StreamId};
@@ -60,7 +60,7 @@ pub enum OpenError {
     },
 }
 
-fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> OpenError {
+pub(super) fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> OpenError {
     OpenError::Damaged { keyspace, what: what.to_string() }
 }
 
@@ -145,7 +145,16 @@ impl Replica {
             ready: BTreeSet::new(),
             waiting_for: BTreeMap::new(),
             waiting_behind: BTreeMap::new(),
-            waiting_in: BTreeMap::new(),
+            claims: claims::Claims::default(),
+            owed: BTreeSet::new(),
+            rejudging: BTreeMap::new(),
+            owed_stored: OwedRecord::default(),
+            signed: BTreeSet::new(),
+            needed_pins: BTreeMap::new(),
+            asked_pins: Vec::new(),
+            branches_due: true,
+            swapping: BTreeSet::new(),
+            now,
             deferred: BTreeSet::new(),
             wanted: BTreeMap::new(),
             asked: Vec::new(),
@@ -158,6 +167,7 @@ impl Replica {
             store,
         };
         replica.resume_transactions()?;
+        replica.resume_owed()?;
         Ok(replica)
     }
 
@@ -169,13 +179,8 @@ impl Replica {
             let value = envelope::open(value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
             let record = TxRecord::decode(&value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
             self.count_state(record.state, true);
-            match record.state {
-                TxState::Waiting | TxState::Deferred | TxState::Held => self.make_ready(record.tx),
-                TxState::NotAllowed
-                | TxState::BadChange
-                | TxState::AfterRevocation
-                | TxState::Duplicate
-                | TxState::Forked => {}
+            if record.waits {
+                self.make_ready(record.tx);
             }
         }
         Ok(())
@@ -196,7 +201,7 @@ impl Replica {
     }
 }
 
-fn read(store: &dyn Store, keyspace: Keyspace, key: &[u8]) -> Result<Option<bytes::Bytes>, OpenError> {
+pub(super) fn read(store: &dyn Store, keyspace: Keyspace, key: &[u8]) -> Result<Option<bytes::Bytes>, OpenError> {
     match store.get(keyspace, key)? {
         None => Ok(None),
         Some(value) => Ok(Some(envelope::open(value).map_err(|error| damaged(keyspace, error))?)),

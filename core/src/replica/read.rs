@@ -46,9 +46,9 @@ pub struct View {
     pub heads: Vec<ChangeHash>,
     /// Whether it is deleted; its JSON is empty then.
     pub deleted: bool,
-    /// Latest time of an accepted transaction.
+    /// Latest time of its heads and of its deletes.
     pub modified: Hlc,
-    /// Changes in its history.
+    /// Accepted changes.
     pub changes: u64,
     /// The JSON text.
     pub json: Bytes,
@@ -112,14 +112,15 @@ impl Reader {
         &self.store
     }
 
-    /// Returns a document, deleted or not; none if it was never here.
+    /// Returns a document, deleted or not; none if it has no accepted change: then it never was, whatever else is kept
+    /// of it here.
     ///
     /// # Errors
     /// [`ReadError`] if the store cannot be read.
     pub fn get(&self, key: &DocKey) -> Result<Option<View>, ReadError> {
         match self.store.get(Keyspace::Views, &key.encode())? {
             None => Ok(None),
-            Some(value) => view_of(key.doc.clone(), value).map(Some),
+            Some(value) => Ok(Some(view_of(key.doc.clone(), value)?).filter(|view| !view.heads.is_empty())),
         }
     }
 

@@ -54,6 +54,8 @@ pub struct DeleteRecord {
     pub heads: Vec<ChangeHash>,
     /// Whether the transaction counts.
     pub counts: bool,
+    /// The op's time.
+    pub hlc: Hlc,
 }
 
 /// The materialised state of a document: what a read answers with, and what is needed to load the document.
@@ -63,11 +65,11 @@ pub struct ViewRecord {
     pub heads: Vec<ChangeHash>,
     /// Whether every accepted change is covered by a delete (or there is none).
     pub deleted: bool,
-    /// Latest time of an accepted transaction.
+    /// Latest time of the heads and of the deletes that count.
     pub modified: Hlc,
     /// Where the document stands in the feed of changes.
     pub feed: u64,
-    /// Changes in the document's history.
+    /// Accepted changes.
     pub changes: u64,
     /// Changes that passed the gate but do not count.
     pub voids: Vec<ChangeHash>,
@@ -142,24 +144,35 @@ pub struct TxRecord {
     pub missing: Vec<ChangeHash>,
     /// The op's time.
     pub hlc: Hlc,
+    /// Whether it is looked at again when something else comes: a change, an act, an earlier transaction.
+    pub waits: bool,
+}
+
+/// What a replica has still to carry out of what it knows: lost with its memory, documents would not follow.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct OwedRecord {
+    /// Streams whose verdicts may have changed, with the first sequence number.
+    pub streams: Vec<(StreamId, u64)>,
+    /// Transactions that are to be looked at again.
+    pub transactions: Vec<TxRef>,
 }
 
 /// What became of a transaction that is not simply accepted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum TxState {
-    /// Waits for a change that it builds on.
+    /// Has the right, and builds on a change that is not in the document's history (yet).
     Waiting,
     /// Waits for a control act or a pinned chain.
     Deferred,
     /// Nothing ever gave the right. Final.
     NotAllowed,
-    /// Breaks a rule of the gate, or builds on something that does. Final.
+    /// Breaks a rule of the gate. Final, as long as its place in the stream is.
     BadChange,
     /// A revocation cuts it; a readmit can bring it back.
     AfterRevocation,
     /// The same request counts already, at another op.
     Duplicate,
-    /// On no counting branch of a forked stream.
+    /// At or beyond a fork of its stream and not on the branch that a pin keeps, whatever else is wrong with it.
     Forked,
     /// This program's Automerge cannot apply it; an alarm, not a verdict.
     Held,
@@ -178,15 +191,9 @@ impl TxState {
         Self::Held,
     ];
 
-    /// Whether the transaction's changes stay in the document's history without effect (others may build on them).
+    /// Whether its changes stay out of the documents whatever other changes arrive.
     #[must_use]
-    pub const fn is_void(self) -> bool {
-        matches!(self, Self::AfterRevocation | Self::Duplicate)
-    }
-
-    /// Whether nothing that arrives later can change the state.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
+    pub const fn is_refusal(self) -> bool {
         matches!(self, Self::NotAllowed | Self::BadChange)
     }
 
@@ -268,4 +275,4 @@ macro_rules! plain_record {
     )+};
 }
 
-plain_record!(HeadRecord, ChangeRecord, TxRecord, RequestRecord, ShardRecord);
+plain_record!(HeadRecord, ChangeRecord, TxRecord, RequestRecord, ShardRecord, OwedRecord);

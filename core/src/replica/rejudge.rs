@@ -4,31 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::load::Loaded;
+use super::outcome::named_changes;
 use super::records::{ChangeRecord, HeadRecord, TxRef, TxState};
 use super::types::Effect;
 use super::{Now, Replica};
-use crate::authority::{Authority, Closed, Position, Rejudge};
-use crate::document::{Document, gate};
-use crate::id::{ChangeHash, OpId, ShardId, StreamId};
-use crate::op::Op;
+use crate::authority::{Authority, Closed, Position};
+use crate::document::Document;
+use crate::id::{ChangeHash, DocId, OpId, ShardId, StreamId};
+use crate::op::{Op, WriteAction};
 use crate::replication::{Input as NetInput, Tip};
-use crate::store::keys::{ChangeKey, ChangePlace, DocKey, Key as _, OpKey, TailKey};
+use crate::store::keys::{DocKey, Key as _, OpKey, TailKey};
 use crate::store::{Keyspace, Order, envelope};
+
+/// Ops judged again in one slice.
+const SLICE_OPS_MAX: usize = 256;
 
 impl Replica {
     /// Carries out what a change of the control log, or a fork, means for what is here already.
     pub(super) fn apply_policy_changes(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let chains = super::chains::StoredChains {
-            store: &*self.store,
-            undurable: &self.undurable,
-            cluster: self.identity.cluster,
-        };
-        let list = self.authority.take_rejudge(&chains);
-        for Rejudge { stream, from_seq } in list {
-            self.rejudge_stream(stream, from_seq);
-        }
+        self.collect_rejudge();
+        self.settle_pins(now, effects);
         // What waited for an act or a pinned chain may be judged now.
         if std::mem::take(&mut self.policy_changed) {
+            self.branches_due = true;
             for tx in self.deferred.clone() {
                 self.make_ready(tx);
             }
@@ -37,33 +35,59 @@ impl Replica {
         self.tell_wants(now, effects);
     }
 
-    /// Makes the stored transactions of a stream ready whose verdict is not what was carried out.
-    fn rejudge_stream(&mut self, stream: StreamId, from_seq: u64) {
-        let span = OpKey::stream(stream).starting_at(&OpKey::new(stream, from_seq).encode());
-        for entry in self.store.scan(Keyspace::Ops, &span, Order::Ascending) {
+    /// Judges some of the ops again whose verdicts may have changed.
+    pub(super) fn rejudge(&mut self, transactions_max: usize) {
+        // What was found must be carried out before more of it is looked for, or it would gather without bound.
+        if self.owed.len() >= transactions_max.max(SLICE_OPS_MAX) {
+            return;
+        }
+        let next = self.rejudging.iter().find(|(stream, _)| !self.swapping.contains(*stream));
+        let Some((stream, from)) = next.map(|(stream, from)| (*stream, *from)) else { return };
+        let span = OpKey::stream(stream).starting_at(&OpKey::new(stream, from).encode());
+        let mut reached = from;
+        let store = self.store.clone();
+        let mut is_end = true;
+        for (looked_at, entry) in store.scan(Keyspace::Ops, &span, Order::Ascending).enumerate() {
             let (key, value) = match entry {
                 Ok(entry) => entry,
                 Err(error) => return self.halt(format!("read the store: {error}")),
             };
-            let Ok(OpKey { branch: None, .. }) = OpKey::decode(&key) else { continue };
+            let Ok(OpKey { branch: None, seq, .. }) = OpKey::decode(&key) else { continue };
+            if looked_at >= SLICE_OPS_MAX {
+                is_end = false;
+                break;
+            }
             let Some(op) = envelope::open(value).ok().and_then(|bytes| Op::decode(&bytes, self.identity.cluster).ok())
             else {
                 return self.halt(format!("a stored op of the stream {stream} is damaged"));
             };
-            let op = Arc::new(op);
-            self.note_op(&op);
-            let at = Position { stream, seq: op.header().seq, op: op.id() };
-            for index in 0..op.header().transactions().len() {
-                let tx = TxRef { stream, seq: at.seq, op: at.op, tx: u16::try_from(index).unwrap_or(u16::MAX) };
-                let verdict = self.authority.judge(&at, op.header(), index, &self.chains());
-                let state = self.tx_state(&tx);
-                let as_before = match state {
-                    None => verdict.is_allowed(),
-                    Some(state) => state.is_final() || state.agrees_with(&verdict),
-                };
-                if !as_before {
-                    self.make_ready(tx);
-                }
+            reached = seq + 1;
+            self.rejudge_op(&Arc::new(op));
+        }
+        if is_end {
+            // What is on its way to the disk is judged when it is there, but its stream must go on.
+            let rest: Vec<Arc<Op>> = self.undurable.from(stream, reached).cloned().collect();
+            for op in rest {
+                self.note_op(&op);
+            }
+            self.rejudging.remove(&stream);
+        } else {
+            self.rejudging.insert(stream, reached);
+        }
+    }
+
+    fn rejudge_op(&mut self, op: &Arc<Op>) {
+        self.note_op(op);
+        let at = Position { stream: op.stream(), seq: op.header().seq, op: op.id() };
+        for index in 0..op.header().transactions().len() {
+            let tx = TxRef { stream: at.stream, seq: at.seq, op: at.op, tx: u16::try_from(index).unwrap_or(u16::MAX) };
+            let verdict = self.verdict(&at, op.header(), index);
+            let as_before = match self.tx_state(&tx) {
+                None => verdict.is_allowed(),
+                Some(state) => state.agrees_with(&verdict),
+            };
+            if !as_before {
+                self.owe(tx);
             }
         }
     }
@@ -83,6 +107,9 @@ impl Replica {
 
     /// Tells the replication engine which changes documents wait for, and which no longer.
     pub(super) fn tell_wants(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for (shard, stream, tip) in std::mem::take(&mut self.asked_pins) {
+            self.step_engine(now, NetInput::NeedOp { shard, stream, tip, hint: None }, effects);
+        }
         for (shard, change) in std::mem::take(&mut self.settled) {
             self.step_engine(now, NetInput::ChangeSettled { shard, change }, effects);
         }
@@ -94,28 +121,34 @@ impl Replica {
         }
     }
 
-    /// Takes the changes of a transaction out of the documents whose history has them: they lie on a branch that does not
-    /// count, or cannot be judged any more.
+    /// Takes a transaction out of the documents whose history has it: it lies on a branch that does not count, cannot be
+    /// judged any more, or builds on something that was taken out.
     pub(super) fn take_out(&mut self, op: &Arc<Op>, tx: TxRef) {
         let header = op.header();
-        let Some((transaction, bodies)) = op.transactions().nth(usize::from(tx.tx)) else { return };
-        let mut docs = BTreeSet::new();
-        for (change, body) in transaction.changes.iter().zip(bodies) {
-            let key = DocKey { collection: header.collection().clone(), doc: change.doc.clone() };
-            let actor = header.stream_key().actor(&transaction.principal, &change.doc);
-            let Some(hash) = body.as_ref().and_then(|body| gate::bound_hash(&body.bytes, &actor)) else { continue };
+        let Some(transaction) = header.transactions().get(usize::from(tx.tx)) else { return };
+        let key = |doc: &DocId| DocKey { collection: header.collection().clone(), doc: doc.clone() };
+        for change in transaction.changes.iter().filter(|change| change.action == WriteAction::Delete) {
+            let key = key(&change.doc);
             if self.ensure_loaded(&key).is_err() {
                 continue;
             }
-            let has = self.cache.get(&key).is_some_and(|loaded| {
-                loaded.document.contains(&hash) || loaded.deletes.iter().any(|delete| delete.tx == tx)
-            });
-            if has {
-                docs.insert((key, hash));
+            let Some(loaded) = self.cache.get(&key) else { continue };
+            if loaded.deletes.iter().any(|delete| delete.tx == tx) {
+                loaded.deletes.retain(|delete| delete.tx != tx);
+                loaded.apply_deletes();
+                self.dirty(&key);
             }
         }
-        for (key, hash) in docs {
-            self.rebuild_without(&key, &hash, tx);
+        for (index, hash) in named_changes(op, tx) {
+            let Some(change) = transaction.changes.get(index) else { continue };
+            let key = key(&change.doc);
+            if self.ensure_loaded(&key).is_err() {
+                continue;
+            }
+            let has = self.cache.get(&key).is_some_and(|loaded| loaded.document.contains(&hash));
+            if has && self.place_of(&hash) == Some(tx) {
+                self.rebuild_without(&key, &hash, tx);
+            }
         }
     }
 
@@ -133,17 +166,15 @@ impl Replica {
             }
         }
         let void = old.document.void_changes().clone();
-        let mut deletes = old.deletes.clone();
-        deletes.retain(|delete| delete.tx != without_tx);
         let (whole, broken): (Vec<_>, Vec<_>) =
-            deletes.into_iter().partition(|delete| !delete.heads.iter().any(|head| out.contains(head)));
+            old.deletes.clone().into_iter().partition(|delete| !delete.heads.iter().any(|head| out.contains(head)));
         let document = match Document::load(None, kept.iter().map(|(_, bytes)| &**bytes), void, BTreeSet::new()) {
             Ok(document) => document,
             Err(error) => return self.halt(format!("rebuild document {}/{}: {error}", key.collection, key.doc)),
         };
         let mut fresh = Loaded::empty();
         fresh.published = old.published.clone();
-        fresh.modified = old.modified;
+        fresh.times = std::mem::take(&mut old.times);
         fresh.document = document;
         fresh.deletes = whole;
         fresh.apply_deletes();
@@ -154,31 +185,24 @@ impl Replica {
         for hash in &out {
             self.delete(Keyspace::Tail, TailKey { doc: key.clone(), change: *hash }.encode());
             if let Some(tx) = self.place_of(hash).filter(|tx| *tx != without_tx) {
-                self.make_ready(tx);
+                self.owe(tx);
             }
         }
         for delete in broken {
-            self.make_ready(delete.tx);
+            self.owe(delete.tx);
         }
         // The snapshot may have held what is left.
         for (hash, bytes) in kept {
-            if let Some(tx) = self.place_of(&hash) {
-                let record = ChangeRecord { tx, bytes: bytes.to_vec() };
-                self.stage_change(key, hash, &record);
-                if let Some(loaded) = self.cache.get(key) {
-                    loaded.tail.push(hash);
-                    loaded.tail_bytes += bytes.len();
-                }
+            let Some(tx) = self.place_of(&hash) else {
+                return self.halt(format!("a change of document {}/{} has no place: {hash}", key.collection, key.doc));
+            };
+            let record = ChangeRecord { tx, bytes: bytes.to_vec() };
+            self.stage_change(key, hash, &record);
+            if let Some(loaded) = self.cache.get(key) {
+                loaded.tail.push(hash);
+                loaded.tail_bytes += bytes.len();
             }
         }
-    }
-
-    /// Returns the transaction that brought a change.
-    pub(super) fn place_of(&mut self, hash: &ChangeHash) -> Option<TxRef> {
-        let value = self.read_back(Keyspace::Index, &ChangeKey(*hash).encode())?;
-        let place = ChangePlace::decode(&value).ok()?;
-        let op = self.chains().main(&place.stream, place.seq)?;
-        Some(TxRef { stream: place.stream, seq: place.seq, op, tx: place.transaction })
     }
 }
 
@@ -206,7 +230,7 @@ impl TxState {
             Verdict::Allowed => matches!(self, Self::Waiting | Self::BadChange | Self::Duplicate | Self::Held),
             Verdict::Deferred(_) => self == Self::Deferred,
             Verdict::Refused | Verdict::NotAllowed => self == Self::NotAllowed,
-            Verdict::AfterRevocation { .. } => self == Self::AfterRevocation,
+            Verdict::AfterRevocation { .. } => matches!(self, Self::AfterRevocation | Self::BadChange | Self::Held),
             Verdict::Forked { .. } => self == Self::Forked,
         }
     }

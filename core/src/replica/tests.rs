@@ -1,3 +1,5 @@
+mod forks;
+
 use std::collections::VecDeque;
 
 use super::*;
@@ -15,6 +17,8 @@ struct Node {
     done: BTreeMap<RequestTicket, Result<WriteOutcome, WriteError>>,
     acts: BTreeMap<RequestTicket, Result<Admitted, ActError>>,
     alarms: Vec<String>,
+    /// The disk after each commit, where a test wants to go on from there.
+    disks: Option<Vec<MemoryStore>>,
 }
 
 struct Lab {
@@ -114,7 +118,8 @@ impl Lab {
         bytes[1] = u8::try_from(self.ticket % 251).unwrap();
         let mut replica = Replica::open(ReplicaConfig::default(), identity, store.clone(), &bytes, self.now).unwrap();
         replica.seed_control(ops);
-        let node = Node { replica, store, done: BTreeMap::new(), acts: BTreeMap::new(), alarms: Vec::new() };
+        let node =
+            Node { replica, store, done: BTreeMap::new(), acts: BTreeMap::new(), alarms: Vec::new(), disks: None };
         if seed < self.nodes.len() {
             self.nodes[seed] = node;
         } else {
@@ -165,6 +170,8 @@ impl Lab {
             match effect {
                 Effect::Commit { id, batch, .. } => {
                     self.nodes[node].store.commit(&batch, Durability::Synced).unwrap();
+                    let disk = self.nodes[node].store.clone_synced();
+                    self.nodes[node].disks.iter_mut().for_each(|disks| disks.push(disk.clone_synced()));
                     self.step(node, Input::Committed(id));
                 }
                 Effect::Send { peer, lane, bytes } => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Replica;
 use super::flush::Waiter;
 use super::load::Loaded;
 use super::records::{ChangeRecord, DeleteRecord, RequestRecord, Told, TxRef, TxState};
@@ -9,7 +10,6 @@ use super::types::{
     DocWrite, Effect, ItemOutcome, ItemStatus, Precondition, RequestTicket, WriteError, WriteItem, WriteOutcome,
     WriteRequest,
 };
-use super::{Now, Replica};
 use crate::authority::{Action, Decision, Denial};
 use crate::document::edit::{self, Edit, EditError, FieldTypes};
 use crate::document::{self, LocalChange};
@@ -65,14 +65,14 @@ struct Draft {
 }
 
 impl Replica {
-    pub(super) fn write(&mut self, now: Now, ticket: RequestTicket, request: WriteRequest, effects: &mut Vec<Effect>) {
-        match self.try_write(now, ticket, &request) {
+    pub(super) fn write(&mut self, ticket: RequestTicket, request: WriteRequest, effects: &mut Vec<Effect>) {
+        match self.try_write(ticket, &request) {
             Ok(()) => {}
             Err(error) => effects.push(Effect::WriteDone { ticket, result: Err(error) }),
         }
     }
 
-    fn try_write(&mut self, now: Now, ticket: RequestTicket, request: &WriteRequest) -> Result<(), WriteError> {
+    fn try_write(&mut self, ticket: RequestTicket, request: &WriteRequest) -> Result<(), WriteError> {
         if let Some(reason) = &self.halted {
             return Err(WriteError::NotReady(reason.clone()));
         }
@@ -103,13 +103,8 @@ impl Replica {
             self.staged.waiters.push(Waiter::Write(ticket, outcome));
             return Ok(());
         }
-        let time = self.clock.last().max(Hlc::new(now.wall_ms, 0));
         for draft in &drafts {
-            if let Some(loaded) = self.cache.get(&draft.key) {
-                loaded.modified = loaded.modified.max(time);
-                loaded.dirty = true;
-            }
-            self.staged.dirty.insert(draft.key.clone());
+            self.dirty(&draft.key);
         }
         let waiter = Waiter::Write(ticket, outcome);
         self.append(&shard, author, principal, request.request, drafts, Some(waiter));
@@ -200,7 +195,8 @@ impl Replica {
             DocWrite::Delete => {
                 let tx = TxRef { stream: stream.id(), seq: next, op: OpId::ZERO, tx: 0 };
                 let heads = loaded.document.heads().to_vec();
-                loaded.deletes.push(DeleteRecord { tx, heads: heads.clone(), counts: true });
+                let record = DeleteRecord { tx, heads: heads.clone(), counts: true, hlc: Hlc::ZERO };
+                loaded.deletes.push(record);
                 loaded.apply_deletes();
                 let draft = Draft {
                     key: key.clone(),
@@ -284,6 +280,21 @@ impl Replica {
         Ok(key)
     }
 
+    /// Goes on under another session: what is written from now on shares no stream and no actor with what was.
+    pub(super) fn begin_session(&mut self) {
+        // A copy of this node draws the same: what we signed last tells us apart, and a session that is known is not new.
+        for last in self.own.values().map(|own| own.last) {
+            self.entropy.stir(last);
+        }
+        loop {
+            self.session = self.entropy.session();
+            if self.heads.values().all(|head| head.key.session != self.session) {
+                break;
+            }
+        }
+        self.own.retain(|(shard, _), _| shard.is_control());
+    }
+
     pub(super) fn begin_stream(&mut self, key: StreamKey) {
         let stream = key.id();
         let own = OwnStream { stream, next_seq: 1, last: OpId::ZERO, key: key.clone() };
@@ -304,14 +315,13 @@ impl Replica {
             self.counters.transactions_applied += 1;
             for body in bodies {
                 let Some((key, hash)) = changes.next() else { break };
-                // The time under which every other replica notes it.
-                if let Some(loaded) = self.cache.get(&key) {
-                    loaded.modified = loaded.modified.max(header.hlc);
-                }
                 match (hash, body) {
                     (Some(hash), Some(body)) => {
                         let record = ChangeRecord { tx, bytes: body.bytes.to_vec() };
                         self.keep_change(&key, hash, &record);
+                        if let Some(loaded) = self.cache.get(&key) {
+                            loaded.times.insert(hash, header.hlc);
+                        }
                     }
                     (Some(_), None) => {}
                     (None, _) => {
@@ -319,6 +329,7 @@ impl Replica {
                             let own = |delete: &&mut DeleteRecord| delete.tx.op == OpId::ZERO;
                             if let Some(delete) = loaded.deletes.iter_mut().find(own) {
                                 delete.tx = tx;
+                                delete.hlc = header.hlc;
                             }
                         }
                     }

@@ -279,6 +279,19 @@ pub enum Input {
         /// The arrival given to it.
         arrival: u64,
     },
+    /// The main chain of a forked stream is another branch now: the one that a pin keeps.
+    BranchChanged {
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+        /// The last op of the chain.
+        tip: Tip,
+        /// Its time.
+        hlc: Hlc,
+        /// The arrival given to the change.
+        arrival: u64,
+    },
     /// The policy changed (control ops were committed). What was held for it is tried again.
     PolicyChanged {
         /// Streams whose [`Policy::closed_at`] may answer differently now.

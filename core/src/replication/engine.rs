@@ -11,7 +11,7 @@ use super::api::{
 };
 use super::fork::{BranchFetch, Search};
 use super::frame::{Credit, Frame, FrameError, Hello};
-use super::heads::{Heads, StreamAt};
+use super::heads::{Heads, StreamAt, TimedTip};
 use super::held::Held;
 use super::limits as bounds;
 use super::live::{Expected, InFlight};
@@ -137,6 +137,9 @@ impl Engine {
             Input::Refused { shard, stream } => self.refused(cx, &StreamAt::new(&shard, stream)),
             Input::ForkStored { shard, stream, seq, arrival } => {
                 self.fork_stored(cx, &StreamAt::new(&shard, stream), seq, arrival);
+            }
+            Input::BranchChanged { shard, stream, tip, hlc, arrival } => {
+                self.branch_changed(cx, &StreamAt::new(&shard, stream), TimedTip { tip, hlc }, arrival);
             }
             Input::PolicyChanged { streams } => self.policy_changed(cx, &streams),
             Input::Tick => {}

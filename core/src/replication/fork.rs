@@ -9,7 +9,7 @@ use super::api::{Effect, Peer, Timestamp};
 use super::digest::Tip;
 use super::engine::{Cx, Engine};
 use super::frame::{Answer, BranchAsk, Chain, ChainAsk, Frame, Reach};
-use super::heads::StreamAt;
+use super::heads::{StreamAt, TimedTip};
 use super::limits as bounds;
 use super::run::{Run, RunError};
 use super::serve::Question;
@@ -133,17 +133,13 @@ impl Engine {
 
     /// A peer knows of a fork that we do not know of.
     pub(super) fn fork_heard(&mut self, cx: &mut Cx<'_>, at: &StreamAt, peer: Peer, seq: u64) {
-        let own = self.heads.get(at);
-        let pin = own.map_or_else(|| cx.policy.closed_at(&at.stream), |own| own.pin);
-        let durable = own.map_or(0, |own| own.durable.tip.seq);
-        if pin.is_some_and(|pin| pin.seq < seq) {
-            // Beyond our pin nothing is of interest, but up to it.
-            self.want(at, peer, seq, Reach::Pin(()));
-        } else if durable >= seq {
+        let durable = self.heads.get(at).map_or(0, |own| own.durable.tip.seq);
+        if durable >= seq {
             self.fetch_branches(cx, at, peer, seq, None);
         } else if self.fork_news.len() < bounds::FORK_NEWS_MAX || self.fork_news.contains_key(at) {
             self.fork_news.insert(at.clone(), (peer, seq));
-            self.want(at, peer, seq, Reach::Pin(()));
+            // The proof needs the chain up to the fork, beyond a pin as well.
+            self.want(at, peer, seq, Reach::Beyond(()));
         }
     }
 
@@ -275,6 +271,17 @@ impl Engine {
         self.drop_want(at);
         self.searches.remove(at);
         self.hasten_digests(cx.now, None);
+    }
+
+    /// The store has changed to another branch of a forked stream.
+    pub(super) fn branch_changed(&mut self, cx: &mut Cx<'_>, at: &StreamAt, tip: TimedTip, arrival: u64) {
+        self.heads.change(at.shard(), at.stream, cx.policy.closed_at(&at.stream), |stream| {
+            stream.durable = tip;
+            stream.ingested = tip;
+        });
+        self.heads.arrived(at.shard(), at.stream, arrival);
+        self.held.clear(at);
+        self.drop_want(at);
     }
 
     pub(super) fn sweep_forks(&mut self, cx: &Cx<'_>) {

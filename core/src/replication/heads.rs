@@ -74,9 +74,10 @@ impl Stream {
     /// Returns what digests and head lists say of the stream; `None` if nothing.
     pub(super) fn state(&self) -> Option<HeadState> {
         match (self.fork, self.pin) {
-            (Some(seq), Some(pin)) if pin.seq >= seq => Some(HeadState::Forked { seq, pin: Some(pin) }),
-            (_, Some(pin)) if self.durable.tip.seq >= pin.seq => (pin.seq > 0).then_some(HeadState::Open(pin)),
-            (Some(seq), _) => Some(HeadState::Forked { seq, pin: None }),
+            // Beyond the pin too: what lies there may be held by documents without effect, as others build on it, and
+            // of two branches no document can hold both. So who knows of a fork tells everybody.
+            (Some(seq), pin) => Some(HeadState::Forked { seq, pin }),
+            (None, Some(pin)) if self.durable.tip.seq >= pin.seq => (pin.seq > 0).then_some(HeadState::Open(pin)),
             (None, _) => (self.durable.tip.seq > 0).then_some(HeadState::Open(self.durable.tip)),
         }
     }

@@ -112,8 +112,11 @@ impl Engine {
             return;
         }
         for (change, stream, seq) in found.changes {
-            if self.needed_changes.contains_key(&(found.shard.clone(), change)) {
-                self.want(&StreamAt::new(&found.shard, stream), peer, seq, Reach::Beyond(()));
+            let at = StreamAt::new(&found.shard, stream);
+            // On a branch it is of no use, unless a pin keeps that: then the pin's op is asked for.
+            let is_branch = self.heads.get(&at).and_then(|own| own.fork).is_some_and(|fork| fork <= seq);
+            if !is_branch && self.needed_changes.contains_key(&(found.shard.clone(), change)) {
+                self.want(&at, peer, seq, Reach::Beyond(()));
             }
         }
     }

@@ -1,11 +1,11 @@
 //! What must hold when everything is healed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use folkmoot_core::authority::{Verdict, reference};
 use folkmoot_core::id::{OpId, StreamId};
-use folkmoot_core::op::Act;
+use folkmoot_core::op::{Act, Op};
 use folkmoot_core::replica::{DocKey, Reader, TxState, View, verify};
 use folkmoot_core::store::keys::Key as _;
 use folkmoot_core::store::{Keyspace, Order, Read as _, Span, Store};
@@ -16,10 +16,9 @@ use super::world::World;
 impl World {
     /// The nodes that must agree.
     fn members(&self) -> Vec<usize> {
-        // Of a node that ran twice nobody can say which of the two it is.
-        (0..self.nodes.len())
-            .filter(|node| Some(*node) != self.plan.removed && !self.plan.is_equivocator(*node))
-            .collect()
+        // Of a node that ran twice the first goes on, and the second is gone.
+        let twin = self.plan.cloned.map(|(_, twin)| twin);
+        (0..self.nodes.len()).filter(|node| Some(*node) != self.plan.removed && Some(*node) != twin).collect()
     }
 
     /// Says in what the members do not agree yet.
@@ -94,8 +93,7 @@ impl World {
             }
         }
         for key in a.keys().chain(b.keys()).collect::<std::collections::BTreeSet<_>>() {
-            let strip = |view: Option<&View>| view.map(|view| (view.heads.clone(), view.deleted, view.json.clone()));
-            if strip(a.get(key)) != strip(b.get(key)) {
+            if a.get(key) != b.get(key) {
                 text += &format!("\n  {key:?}: {:?}\n     against {:?}", a.get(key), b.get(key));
             }
         }
@@ -124,12 +122,7 @@ impl World {
     fn compare_views(&self, first: usize, index: usize) -> Result<(), String> {
         let (a, b) = (views(&self.nodes[first]), views(&self.nodes[index]));
         for key in a.keys().chain(b.keys()) {
-            // How much void history lies about, and when it came, is each node's own affair.
-            let shown = |view: Option<&View>| {
-                view.filter(|view| !view.heads.is_empty())
-                    .map(|view| (view.heads.clone(), view.deleted, view.json.clone()))
-            };
-            if shown(a.get(key)) != shown(b.get(key)) {
+            if a.get(key) != b.get(key) {
                 let names = (&self.nodes[first].name, &self.nodes[index].name);
                 return Err(format!("{key:?} differs, {names:?}: {:?} against {:?}", a.get(key), b.get(key)));
             }
@@ -137,7 +130,7 @@ impl World {
         Ok(())
     }
 
-    /// Transactions that both hold on their main chains have the same state on both.
+    /// Transactions that both hold, on whichever branch, have the same state on both.
     fn compare_states(&self, first: usize, index: usize) -> Result<(), String> {
         let (a, b) = (states(&self.nodes[first])?, states(&self.nodes[index])?);
         let names = (&self.nodes[first].name, &self.nodes[index].name);
@@ -157,20 +150,20 @@ impl World {
         let ops = node::all_ops(&*node.store, self.cluster);
         let headers = ops.iter().map(|(_, op)| (op.id(), op.header_arc())).collect();
         let verdicts = reference::judge_all(self.cluster, &headers);
+        let forked = forked(&ops);
         for ((op, tx), (state, reason)) in states(node)? {
             let Some(verdict) = verdicts.data.get(&(op, tx)) else { continue };
             let agrees = match verdict {
-                Verdict::Allowed => {
-                    matches!(state, None | Some(TxState::Waiting | TxState::BadChange | TxState::Duplicate))
-                }
+                // Nobody here writes what breaks a rule or Automerge.
+                Verdict::Allowed => matches!(state, None | Some(TxState::Waiting | TxState::Duplicate)),
                 Verdict::Deferred(_) => state == Some(TxState::Deferred),
                 Verdict::Refused | Verdict::NotAllowed => state == Some(TxState::NotAllowed),
                 Verdict::AfterRevocation { .. } => state == Some(TxState::AfterRevocation),
                 Verdict::Forked { .. } => state == Some(TxState::Forked),
             };
-            // Void by verdict and waiting for a change: it would be void if that came.
-            let waits = !verdict.is_allowed() && matches!(state, Some(TxState::Waiting | TxState::BadChange));
-            if !agrees && !waits {
+            // What a fork cuts off is called forked, whatever else is wrong with it.
+            let is_cut = !verdict.is_allowed() && state == Some(TxState::Forked) && forked.contains(&op);
+            if !agrees && !is_cut {
                 return Err(format!("{op:?}/{tx} is {state:?} ({reason}) on {}, the rule says {verdict:?}", node.name));
             }
         }
@@ -238,21 +231,34 @@ fn views(node: &Node) -> BTreeMap<DocKey, View> {
 
 type States = BTreeMap<(OpId, usize), (Option<TxState>, String)>;
 
-/// Returns what became of each transaction of the main chains; none for an accepted one.
+/// Returns what became of each transaction, on whichever branch; none for an accepted one.
 fn states(node: &Node) -> Result<States, String> {
     let mut states = States::new();
-    for (main, op) in node::all_ops(&*node.store, node.identity.cluster) {
-        if main {
-            for tx in 0..op.header().transactions().len() {
-                states.insert((op.id(), tx), (None, String::new()));
-            }
+    for (_, op) in node::all_ops(&*node.store, node.identity.cluster) {
+        for tx in 0..op.header().transactions().len() {
+            states.insert((op.id(), tx), (None, String::new()));
         }
     }
     let records = Reader::new(node.store.clone()).transactions(None, usize::MAX).map_err(|error| error.to_string())?;
     for (_, record) in records {
-        if let Some(state) = states.get_mut(&(record.tx.op, usize::from(record.tx.tx))) {
-            *state = (Some(record.state), record.reason);
-        }
+        let Some(state) = states.get_mut(&(record.tx.op, usize::from(record.tx.tx))) else {
+            return Err(format!("{} has a record of {:?}, which it does not hold", node.name, record.tx));
+        };
+        *state = (Some(record.state), record.reason);
     }
     Ok(states)
+}
+
+/// Returns the ops at or beyond the fork of their stream.
+fn forked(ops: &[(bool, Op)]) -> BTreeSet<OpId> {
+    let mut places: BTreeMap<(StreamId, u64), usize> = BTreeMap::new();
+    for (_, op) in ops {
+        *places.entry((op.stream(), op.header().seq)).or_default() += 1;
+    }
+    let mut forks: BTreeMap<StreamId, u64> = BTreeMap::new();
+    for ((stream, seq), _) in places.iter().filter(|(_, ops)| **ops > 1) {
+        forks.entry(*stream).or_insert(*seq);
+    }
+    let is_beyond = |op: &Op| forks.get(&op.stream()).is_some_and(|fork| op.header().seq >= *fork);
+    ops.iter().filter(|(_, op)| is_beyond(op)).map(|(_, op)| op.id()).collect()
 }

@@ -369,7 +369,9 @@ impl World {
             if keyspace != Keyspace::Ops {
                 continue;
             }
-            let op = value.cloned().and_then(|value| node::decode(value, cluster));
+            // Ops are removed from their places only when a stream's main chain changes to another branch.
+            let Some(value) = value else { continue };
+            let op = node::decode(value.clone(), cluster);
             let (Ok(place), Some(op)) = (OpKey::decode(key), op) else {
                 wrong.get_or_insert_with(|| "writes an op that does not decode".to_owned());
                 continue;

@@ -23,6 +23,7 @@ use crate::id::{ClusterId, OpId, StreamId};
 use crate::op::{Act, Header};
 use effect::{Change, Subject};
 use log::{ActIx, Log};
+use past::Past;
 use streams::Streams;
 
 /// Why an op cannot be taken into the control log.
@@ -189,6 +190,21 @@ impl Authority {
     #[must_use]
     pub fn judge(&self, at: &Position, header: &Header, transaction: usize, chains: &dyn Chains) -> Verdict {
         self.streams.judge(&self.log, at, header, transaction, chains)
+    }
+
+    /// Returns what a fork alone makes of an op, whatever else is said of it: forked, or deferred while it is not known
+    /// on which branch it lies. `None` before the fork and on the kept branch.
+    #[must_use]
+    pub fn fork_verdict(&self, at: &Position, certificate: OpId, chains: &dyn Chains) -> Option<Verdict> {
+        let past = Past::empty();
+        let subject = Subject { position: *at, past: &past, chains };
+        match self.log.find(certificate) {
+            Some(certificate) => self.log.fork_blame(certificate, &subject),
+            None => {
+                let fork = self.log.forks.get(&at.stream).copied().filter(|fork| *fork <= at.seq)?;
+                Some(Verdict::Forked { stream: at.stream, at: fork })
+            }
+        }
     }
 
     /// Returns the acts whose act is of some kind and that are effective.

@@ -193,6 +193,27 @@ fn a_closed_stream_counts_up_to_its_pin() {
 }
 
 #[test]
+fn a_fork_beyond_the_pin_is_told_to_everybody() {
+    let (author, chains) = branches(5, &[5, 5]);
+    let mut world = World::new(3, 4);
+    world.seed_store(0, &chains[0]);
+    world.seed_store(1, &chains[1]);
+    world.link(0, 1);
+    world.run(SECOND * 5);
+    let pin = Tip { seq: 3, id: chains[0][2].id() };
+    for node in 0..3 {
+        world.nodes[node].verdicts.pins.insert(author.stream(), pin);
+        world.give(node, Input::PolicyChanged { streams: vec![(shard(), author.stream())] });
+    }
+    world.link(1, 2);
+    let took = world.run_while(SECOND * 20, |world| all_know(world, &author, 6));
+    let states: Vec<_> = world.nodes.iter().map(|node| node.engine.head(&shard(), author.stream())).collect();
+    assert!(took.is_some(), "{states:?}");
+    world.run(SECOND * 3);
+    world.converge_digests(SECOND * 5);
+}
+
+#[test]
 fn a_pin_in_mid_run_vouches_for_the_end() {
     let mut world = World::new(2, 4);
     let mut author = Author::new(1);
