@@ -74,7 +74,7 @@ impl World {
         };
         let (a, b) = (heads(first), heads(index));
         let mut text = String::new();
-        for stream in a.keys().chain(b.keys()).collect::<std::collections::BTreeSet<_>>() {
+        for stream in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
             if a.get(stream) != b.get(stream) {
                 text += &format!("\n  {stream:?}: {:?}\n     against {:?}", a.get(stream), b.get(stream));
             }
@@ -92,7 +92,7 @@ impl World {
                 text += &format!("\n    {op:?}/{tx} {state:?}: {reason}");
             }
         }
-        for key in a.keys().chain(b.keys()).collect::<std::collections::BTreeSet<_>>() {
+        for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
             if a.get(key) != b.get(key) {
                 text += &format!("\n  {key:?}: {:?}\n     against {:?}", a.get(key), b.get(key));
             }
