@@ -12,8 +12,8 @@ use folkmoot_core::keys::SecretKey;
 use futures_util::StreamExt as _;
 use futures_util::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::Multiaddr;
-use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{DialError, SwarmEvent};
 use tokio::sync::{Notify, oneshot};
 
 use crate::addresses::split_peer;
@@ -119,6 +119,21 @@ pub async fn join(
     tokio::time::timeout(timeout, visit).await.map_err(|_| JoinError::TimedOut(timeout))?
 }
 
+/// Tells for each address why nobody was reached there. What libp2p writes spans lines and repeats itself; the end of it is
+/// what the system said.
+fn reasons(error: &DialError) -> String {
+    let DialError::Transport(tried) = error else { return error.to_string() };
+    let reason = |text: String| {
+        let last = text.lines().last().unwrap_or_default();
+        last.rsplit(": ").next().unwrap_or_default().trim_start_matches([' ', '-']).to_owned()
+    };
+    let each = tried.iter().map(|(address, error)| {
+        let (_, address) = split_peer(address);
+        format!("{address}: {}", reason(error.to_string()))
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
 async fn visit(
     secret: &SecretKey,
     inviter: libp2p::PeerId,
@@ -128,7 +143,7 @@ async fn visit(
     let panicked = Arc::new(Notify::new());
     let behaviour = streams::Behaviour::new(Offer::Nothing);
     let mut swarm = build(identity::keypair(secret), behaviour, Arc::clone(&panicked))?;
-    let unreachable = |error: libp2p::swarm::DialError| JoinError::Unreachable(error.to_string());
+    let unreachable = |error| JoinError::Unreachable(reasons(&error));
     swarm.dial(DialOpts::peer_id(inviter).addresses(addresses).build()).map_err(unreachable)?;
     let stream = loop {
         let event = tokio::select! {

@@ -59,6 +59,20 @@ pub enum ServeError {
     Metrics(String),
 }
 
+impl ServeError {
+    /// Returns whether the configuration must change for it to work.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Listen(ListenError(ShellError::Exposed(_) | ShellError::Tls(_))) | Self::Origin(_) => true,
+            Self::Listen(ListenError(ShellError::Bind { .. }))
+            | Self::Token { .. }
+            | Self::Endpoints { .. }
+            | Self::Metrics(_) => false,
+        }
+    }
+}
+
 /// Why the HTTP API cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]

@@ -75,6 +75,13 @@ async fn requests_and_answers_are_bounded_and_refusals_told() {
     let address = [a.address.clone()];
     let other = join(&secret(2), key(9), &address, Bytes::new(), PATIENCE).await;
     assert!(matches!(other, Err(JoinError::Unreachable(_))), "another key answers there: {other:?}");
+    let closed: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+    match join(&secret(2), a.key, &[closed.clone(), closed], Bytes::new(), PATIENCE).await {
+        Err(JoinError::Unreachable(why)) => {
+            assert!(why.starts_with("/ip4/127.0.0.1/tcp/1: ") && !why.contains('\n') && why.len() < 200, "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
     let dropped = visit(&mut a, 2, b"x", drop).await;
     assert!(matches!(dropped, Err(JoinError::Refused)), "{dropped:?}");
     let unanswerable = |request: JoinRequest| {

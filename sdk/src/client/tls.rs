@@ -63,10 +63,13 @@ impl ServerCertVerifier for Trusted {
 pub(super) fn is_mistrusted(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        // An error of input and output shows the one in it, and passes it over as its cause.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
+        // An error of input and output shows the one in it, which may be another one of its kind, and passes it over as
+        // its cause.
+        let mut inner = error;
+        while let Some(within) = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            inner = within;
+        }
+        if matches!(inner.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
             return true;
         }
         cause = error.source();

@@ -225,15 +225,18 @@ impl Inner {
         if name.len() > NAME_BYTES_MAX || labels.len() > 16 {
             return Err("the name is too long, or there are too many labels".to_owned());
         }
-        // A cluster whose control log does not fit into the answer takes nobody in this way; then no use is spent either.
-        self.control_log_for_answer().await?;
         let claim = super::lock(&self.invites).claim(&self.directory, &secret, request.from, wall_ms());
         let certificate = match claim.map_err(|error| error.to_string())? {
             Claim::Admit { role } => {
-                let admitted = self.sign_admission(request.from, &role, name, labels).await;
+                // A cluster whose control log does not fit into an answer takes nobody in this way.
+                let admitted = match self.control_log_for_answer().await {
+                    Ok(_) => self.sign_admission(request.from, &role, name, labels).await,
+                    Err(reason) => Err(ActError::NotAllowed(reason)),
+                };
                 let ended = match &admitted {
                     Ok(_) => Ended::Admitted,
-                    Err(ActError::Unknown(_)) => Ended::Unknown,
+                    // Who stops while it signs does not learn whether it did.
+                    Err(ActError::Unknown(_) | ActError::NotReady(_)) => Ended::Unknown,
                     Err(_) => Ended::Refused,
                 };
                 let settled = super::lock(&self.invites).settle(&self.directory, &secret, request.from, ended);

@@ -51,6 +51,17 @@ impl Find {
         if self.json { Format::Json } else { Format::People }
     }
 
+    /// Returns how to find another node: at an address, or by a data directory with the token in it.
+    pub(super) fn of_other(&self, node: &str, token_file: Option<PathBuf>) -> Self {
+        if node.contains("://") {
+            let token_file = token_file.or_else(|| self.token_file.clone());
+            return Self { url: Some(node.to_owned()), token_file, ..self.clone() };
+        }
+        let data = PathBuf::from(node);
+        let token_file = token_file.unwrap_or_else(|| data.join(crate::serve::TOKEN_FILE));
+        Self { url: None, token_file: Some(token_file), data: Some(data), ..self.clone() }
+    }
+
     pub(super) fn data_directory(&self) -> PathBuf {
         match (&self.data, std::env::var_os("FOLKMOOT_DATA")) {
             (Some(data), _) => data.clone(),
@@ -100,9 +111,13 @@ pub(super) enum Command {
     },
     /// Show the digest of every shard; equal digests mean equal contents
     Digests {
-        /// Compare with this node; exit 7 if both hold the same ops and differ
-        #[arg(long, value_name = "URL")]
+        /// Compare with this node, by its address or, on this machine, its data directory; exit 7 if both hold the same
+        /// ops and differ
+        #[arg(long, value_name = "URL|DIR")]
         against: Option<String>,
+        /// File that holds the other node's token, if it is another one
+        #[arg(long, value_name = "FILE", requires = "against")]
+        against_token_file: Option<PathBuf>,
     },
     /// List the transactions that were refused and kept as evidence
     Quarantine,

@@ -11,7 +11,7 @@ use folkmoot::wire::ChangeMeta;
 use folkmoot::{Client, Error, ErrorCode};
 use futures_util::StreamExt as _;
 
-use super::args::{Changes, Collections, CollectionsCommand, Find, Invite, PeersCommand};
+use super::args::{Changes, Collections, CollectionsCommand, Invite, PeersCommand};
 use super::documents::raw;
 use super::failure::Failure;
 use super::output::{Output, facts, table};
@@ -225,14 +225,9 @@ fn compare(ours: &[ShardDigest], theirs: &[ShardDigest]) -> Comparison {
     result
 }
 
-pub(super) async fn digests(
-    client: &Client,
-    find: &Find,
-    against: Option<String>,
-    output: &Output,
-) -> Result<ExitCode, Failure> {
+pub(super) async fn digests(client: &Client, other: Option<Client>, output: &Output) -> Result<ExitCode, Failure> {
     let ours = client.digests().await?;
-    let Some(url) = against else {
+    let Some(other) = other else {
         output.show(&ours, || {
             let rows = ours.iter().map(|digest| {
                 let shard = format!("{}/{}of{}", digest.collection, digest.shard, digest.of);
@@ -243,7 +238,6 @@ pub(super) async fn digests(
         })?;
         return Ok(ExitCode::Done);
     };
-    let other = super::connect(&Find { url: Some(url), ..find.clone() })?;
     let (word, code) = match compare(&ours, &other.digests().await?) {
         Comparison::Equal => ("equal", ExitCode::Done),
         Comparison::Behind => {

@@ -12,6 +12,8 @@ pub(super) enum Failure {
     Call(Error),
     /// The user asked for something that cannot be.
     Usage(Error),
+    /// Whoever reads the output has had enough, as `head` has: no reason to complain.
+    OutputClosed,
 }
 
 impl Failure {
@@ -19,9 +21,11 @@ impl Failure {
         Self::Usage(Error::new(ErrorCode::InvalidParameter, detail))
     }
 
-    pub(super) fn error(&self) -> &Error {
+    /// Returns what there is to tell.
+    pub(super) fn error(&self) -> Option<&Error> {
         match self {
-            Self::Call(error) | Self::Usage(error) => error,
+            Self::Call(error) | Self::Usage(error) => Some(error),
+            Self::OutputClosed => None,
         }
     }
 
@@ -29,6 +33,7 @@ impl Failure {
         match self {
             Self::Call(error) => error.code().exit_code(),
             Self::Usage(_) => ExitCode::Usage,
+            Self::OutputClosed => ExitCode::Done,
         }
     }
 }
@@ -54,8 +59,11 @@ impl From<ConfigError> for Failure {
 }
 
 impl From<std::io::Error> for Failure {
-    /// Standard output is gone: what follows could not be told anyhow.
+    /// Standard output cannot be written: what follows could not be told anyhow.
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::OutputClosed;
+        }
         Self::Call(Error::new(ErrorCode::Internal, format!("write the output: {error}")))
     }
 }

@@ -88,7 +88,10 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Changes(args) => cluster::changes(&client, args, output).await,
             Command::Status => cluster::status(&client, output).await,
             Command::Peers { command } => cluster::peers(&client, command, output).await,
-            Command::Digests { against } => cluster::digests(&client, &find, against, output).await,
+            Command::Digests { against, against_token_file } => {
+                let other = against.map(|node| connect(&find.of_other(&node, against_token_file))).transpose()?;
+                cluster::digests(&client, other, output).await
+            }
             Command::Quarantine => cluster::quarantine(&client, output).await,
             Command::Verify => cluster::verify(&client, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,

@@ -51,7 +51,7 @@ pub(super) async fn join(find: &Find, args: &Join, output: &Output) -> Result<Ex
 pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<ExitCode, Failure> {
     let config = configuration(find, args)?;
     logging::begin(&config.log).map_err(|error| Failure::usage(error.to_string()))?;
-    let server = Server::bind(&config).await.map_err(|error| bind_failure(&error))?;
+    let server = Server::bind(&config).await.map_err(|error| serve_failure(&error))?;
     if Node::is_new(&config.data) {
         let options = InitOptions { labels: labels(&config)?, ..InitOptions::default() };
         let recovery = Node::init(&config.data, &options).map_err(|error| open_failure(&error))?;
@@ -82,7 +82,7 @@ pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<
     };
     let served = server.run(&config, Arc::new(node.clone()), stop).await;
     node.shutdown().await;
-    served.map_err(|error| call_failure("serve the HTTP API", &error))?;
+    served.map_err(|error| serve_failure(&error))?;
     match reason.get() {
         None => Ok(ExitCode::Done),
         Some(why) => Err(Error::new(ErrorCode::StoreFailed, format!("the node stopped: {why}"))
@@ -172,13 +172,11 @@ fn multiaddr(address: &SocketAddr) -> Multiaddr {
 }
 
 /// What stands in the configuration is the user's to mend.
-fn bind_failure(error: &ServeError) -> Failure {
-    match error {
-        ServeError::Listen(_) | ServeError::Origin(_) => {
-            Failure::usage(format!("serve the HTTP API: {}", error_chain(error)))
-        }
-        _ => call_failure("serve the HTTP API", error),
+fn serve_failure(error: &ServeError) -> Failure {
+    if error.is_configuration() {
+        return Failure::usage(format!("serve the HTTP API: {}", error_chain(error)));
     }
+    call_failure("serve the HTTP API", error)
 }
 
 fn call_failure(doing: &str, error: &(dyn std::error::Error + 'static)) -> Failure {

@@ -71,7 +71,7 @@ impl Output {
 
     /// Tells why the command failed.
     pub(super) fn failure(&self, failure: &Failure) {
-        let error = failure.error();
+        let Some(error) = failure.error() else { return };
         match self.format {
             Format::Json => {
                 if let Ok(text) = serde_json::to_string(&Problem::from(error)) {

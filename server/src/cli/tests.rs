@@ -60,5 +60,5 @@ fn without_a_node_it_says_how_to_start_one() {
     let find = Find { url: None, token_file: None, ..parse(&line).unwrap().find };
     let failure = connect(&find).unwrap_err();
     assert_eq!(failure.exit_code(), ExitCode::Unreachable);
-    assert!(failure.error().advice().unwrap().contains("folkmoot serve"));
+    assert!(failure.error().unwrap().advice().unwrap().contains("folkmoot serve"));
 }

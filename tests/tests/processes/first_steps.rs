@@ -100,6 +100,12 @@ async fn an_import_that_was_interrupted_is_simply_made_again() {
     assert!(counts["unchanged"].as_u64().unwrap() > 0 && counts["failed"] == 0, "{counts}");
     assert_eq!(node.get("cities", "2643743").await.unwrap()["name"], "London");
 
+    // Who reads only the beginning has had enough; that is no failure.
+    let list = format!("{} list cities --limit 6000 --data {}", program().display(), node.data().display());
+    let mut shell = tokio::process::Command::new("bash");
+    let piped = shell.args(["-c", &format!("{list} | head -1; exit ${{PIPESTATUS[0]}}")]).output().await.unwrap();
+    assert!(piped.status.success() && piped.stderr.is_empty(), "{}", printed(&piped));
+
     // What was exported comes back the same.
     let file = folder.path().join("cities.ndjson");
     let exported = node.cli(&["export", "cities", file.to_str().unwrap()], "").await;

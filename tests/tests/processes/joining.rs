@@ -103,6 +103,14 @@ async fn nodes_that_met_through_a_third_one_find_each_other_without_it() {
     c.start().await;
     b.put("notes", "one", json!({"from": "b"})).await;
     println!("two of three equal after {:?}", converged(&[&b, &c]).await);
+    // Each node has a token of its own; on one machine the data directory tells it.
+    let token = c.data().join("owner.token");
+    for other in [&[c.data().to_str().unwrap()][..], &[c.url(), "--against-token-file", token.to_str().unwrap()]] {
+        let compared = b.cli(&[&["--json", "digests", "--against"], other].concat(), "").await;
+        assert!(compared.status.success(), "{}", printed(&compared));
+        let said: serde_json::Value = serde_json::from_slice(&compared.stdout).unwrap();
+        assert_eq!(said["result"], "equal");
+    }
     assert_eq!(c.get("notes", "one").await.unwrap(), json!({"from": "b"}));
 
     // A link that was cut is up again as soon as it may be, not when the next attempt is due.
