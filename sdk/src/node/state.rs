@@ -129,7 +129,7 @@ impl Inner {
             .map_err(|_| gone())?;
         let (members, ops_unapplied, states) = looked;
         let count = |wanted: &[TxState]| wanted.iter().filter_map(|state| states.get(state)).sum();
-        let usage = self.store.usage().map(|usage| usage.disk_bytes + usage.journal_bytes).unwrap_or_default();
+        let usage = self.store.usage().map(|usage| usage.disk_bytes).unwrap_or_default();
         let net = self.net.get();
         let halted = self.core.halted.borrow().is_some();
         Ok(Status {

@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use folkmoot::api::{Durability, Heads};
 use folkmoot::{AuthorKey, CollectionName, DocId};
 
+use super::bench::{Bench, BenchBare};
 use super::output::Format;
 
 /// Folkmoot: a multi-master CRDT document database.
@@ -127,6 +128,11 @@ pub(super) enum Command {
     Invite(Invite),
     /// Start a small cluster, cut it in two, edit both halves, heal it and check everything; exit 6 on damage, 7 if diverged
     Demo(Demo),
+    /// Measure how fast nodes are: a running node or cluster (--url), else nodes started for it
+    Bench(Bench),
+    /// Answer every request with the same bytes: what `bench bare` measures
+    #[command(hide = true)]
+    BenchBare(BenchBare),
     /// Check or show the configuration of a node
     #[command(subcommand)]
     Config(ConfigCommand),

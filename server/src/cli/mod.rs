@@ -1,12 +1,15 @@
 //! The command line.
 
 mod args;
+mod bench;
 mod cluster;
 mod demo;
 mod documents;
 mod failure;
 mod node;
 mod output;
+mod process;
+mod random;
 mod settings;
 mod transfer;
 
@@ -70,6 +73,8 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
         Command::Serve(args) => return runtime(Threads::Many)?.block_on(node::serve(&find, &args, output)),
         Command::Join(args) => return runtime(Threads::Many)?.block_on(node::join(&find, &args, output)),
         Command::Demo(args) => return runtime(Threads::One)?.block_on(demo::run(&args, output)),
+        Command::Bench(args) => return runtime(Threads::One)?.block_on(bench::run(&find, &args, output)),
+        Command::BenchBare(args) => return runtime(Threads::Many)?.block_on(bench::bare(&find, &args)),
         _ => {}
     }
     runtime(Threads::One)?.block_on(async {
@@ -101,7 +106,9 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             | Command::Init(_)
             | Command::Serve(_)
             | Command::Join(_)
-            | Command::Demo(_) => Ok(ExitCode::Done),
+            | Command::Demo(_)
+            | Command::Bench(_)
+            | Command::BenchBare(_) => Ok(ExitCode::Done),
         }
     })
 }

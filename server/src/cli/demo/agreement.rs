@@ -7,7 +7,8 @@ use folkmoot::api::{Database as _, ShardDigest};
 use folkmoot::{Error, ErrorCode};
 use futures_util::future::try_join_all;
 
-use super::cluster::{Cluster, DemoNode, POLL_INTERVAL};
+use super::cluster::{Cluster, DemoNode};
+use crate::cli::process::POLL_INTERVAL;
 
 /// How long nodes may take to hold the same.
 const AGREE_TIME_MAX: Duration = Duration::from_secs(300);
@@ -18,7 +19,7 @@ const DIVERGED_AFTER: Duration = Duration::from_secs(5);
 
 /// How the digests of nodes compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Agreement {
+pub(in crate::cli) enum Agreement {
     /// All hold the same ops, have applied them, and they come to the same.
     Equal,
     /// Some node lacks ops or has not applied them yet.
@@ -28,7 +29,7 @@ pub(super) enum Agreement {
 }
 
 /// Compares what nodes tell of their shards.
-pub(super) fn compare(digests: &[Vec<ShardDigest>]) -> Agreement {
+pub(in crate::cli) fn compare(digests: &[Vec<ShardDigest>]) -> Agreement {
     let ops: BTreeSet<Vec<_>> = digests
         .iter()
         .map(|node| node.iter().map(|d| (&d.collection, d.shard, d.of, &d.ops_digest, d.ops)).collect())

@@ -10,6 +10,7 @@ use folkmoot::{DocId, Error, ErrorCode};
 use serde_json::json;
 
 use super::cases::{Kind, geoname};
+use crate::cli::random::Random;
 
 /// Places with at least 100,000 inhabitants, from GeoNames (CC BY 4.0): `examples/data/README.md`.
 static CITIES: &[u8] = include_bytes!("../../../../examples/data/cities.ndjson.gz");
@@ -42,28 +43,6 @@ pub(super) fn cities(limit: usize) -> Result<Vec<City>, Error> {
     cities.sort_by_key(|city| !Kind::ALL.iter().any(|kind| geoname(*kind) == city.id.as_str()));
     cities.truncate(limit);
     Ok(cities)
-}
-
-/// A small generator (SplitMix64): the edits need variety, not secrecy, and the same seed gives the same edits.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns a number below `bound`, or 0 if that is 0.
-    fn below(&mut self, bound: usize) -> usize {
-        let number = self.next() % (bound as u64).max(1);
-        usize::try_from(number).unwrap_or_default()
-    }
 }
 
 /// Returns an edit of one of these documents, most often of a field that others edit too.

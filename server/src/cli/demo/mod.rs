@@ -12,6 +12,7 @@ use folkmoot::api::ExitCode;
 use folkmoot::{Error, ErrorCode};
 use serde::Serialize;
 
+pub(super) use self::agreement::{Agreement, compare};
 use self::cluster::Cluster;
 use self::paper::Paper;
 use super::args::Demo;

@@ -12,11 +12,12 @@ use super::Half;
 use super::agreement::{Agreement, connected, digests, documents, ops, settle};
 use super::cases::{Case, Kind, Seen, geoname};
 use super::cluster::{Cluster, DemoNode};
-use super::data::{City, Edited, Random, cities, random_edit};
+use super::data::{City, Edited, cities, random_edit};
 use super::paper::{Ink, Paper, count, rate, span};
 use super::report::{ConflictCount, NodeReport, Report, Timings};
 use crate::cli::args::Demo;
 use crate::cli::failure::Failure;
+use crate::cli::random::Random;
 
 /// Documents sent at once.
 const IMPORT_BATCH: usize = 250;
