@@ -52,6 +52,22 @@ fn hex_decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(out)
 }
 
+/// Writes bytes as hexadecimal digits, in one piece: every answer has ids in it, and a formatted write for each byte costs
+/// ten times as much.
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    const PIECE: usize = 32;
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    let mut digits = [0; PIECE * 2];
+    for piece in bytes.chunks(PIECE) {
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(piece) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        let written = digits.get(..piece.len() * 2).and_then(|digits| std::str::from_utf8(digits).ok());
+        f.write_str(written.unwrap_or_default())?;
+    }
+    Ok(())
+}
+
 macro_rules! fixed_bytes {
     ($(#[$doc:meta])* $name:ident, $len:literal, $kind:literal) => {
         $(#[$doc])*
@@ -85,20 +101,14 @@ macro_rules! fixed_bytes {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                for byte in self.0 {
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
+                write_hex(f, &self.0)
             }
         }
 
         impl fmt::Debug for $name {
             /// The first four bytes: enough to tell ids apart in a trace.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                for byte in self.0.iter().take(4) {
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
+                write_hex(f, self.0.get(..4).unwrap_or(&self.0))
             }
         }
 

@@ -38,7 +38,11 @@ impl Heads {
     /// Returns the entity tag: the text form in quotation marks.
     #[must_use]
     pub fn etag(&self) -> String {
-        format!("\"{self}\"")
+        use fmt::Write as _;
+        let mut text = String::with_capacity(2 + self.0.len() * (ChangeHash::LEN * 2 + 1));
+        // Writing to memory does not fail.
+        let _ = write!(text, "\"{self}\"");
+        text
     }
 }
 

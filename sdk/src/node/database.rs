@@ -121,12 +121,13 @@ impl Inner {
         durability: Durability,
         timeout: Option<Duration>,
     ) -> Result<DurabilityReached> {
-        let members = self.members().len().max(1);
+        // Asked for only where it matters: most writes are local.
+        let members = || self.members().len().max(1);
         let needed = match durability {
             Durability::Local => return Ok(DurabilityReached::LOCAL),
             Durability::Peers(n) => usize::from(n),
-            Durability::Majority => members / 2 + 1,
-            Durability::All => members,
+            Durability::Majority => members() / 2 + 1,
+            Durability::All => members(),
         };
         let deadline = tokio::time::Instant::now() + timeout.unwrap_or(DURABILITY_WAIT).min(DURABILITY_WAIT_MAX);
         loop {

@@ -91,7 +91,7 @@ fn with_version(body: Bytes, document: &Document) -> Response {
 
 fn version_headers(document: &Document) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    if let Ok(etag) = HeaderValue::from_str(&document.heads.etag()) {
+    if let Ok(etag) = HeaderValue::try_from(document.heads.etag()) {
         headers.insert(ETAG, etag);
     }
     headers.insert(LAST_MODIFIED, http_date(document.modified));
@@ -106,7 +106,7 @@ fn version_headers(document: &Document) -> HeaderMap {
 
 fn http_date(time: Timestamp) -> HeaderValue {
     let text = httpdate::HttpDate::from(std::time::SystemTime::from(time)).to_string();
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
 /// Lists documents in the order of their ids.

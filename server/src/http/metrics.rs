@@ -1,9 +1,12 @@
 //! Metrics of the HTTP shell, and the text that Prometheus reads.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::host::Host;
@@ -81,26 +84,60 @@ impl Metrics {
 }
 
 /// Counts something while it lives.
-pub(super) struct Counted(&'static str);
+pub(super) struct Counted(Gauge);
 
 impl Counted {
     pub(super) fn connection() -> Self {
-        Self::new(CONNECTIONS)
+        Self::new(gauge!(CONNECTIONS))
     }
 
     pub(super) fn request() -> Self {
-        Self::new(IN_FLIGHT)
+        Self::new(HANDLES.with_borrow_mut(|handles| handles.in_flight.get_or_insert_with(|| gauge!(IN_FLIGHT)).clone()))
     }
 
-    fn new(name: &'static str) -> Self {
-        gauge!(name).increment(1.0);
-        Self(name)
+    fn new(gauge: Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        gauge!(self.0).decrement(1.0);
+        self.0.decrement(1.0);
+    }
+}
+
+/// Metrics that this thread has used before: finding one by its name and labels takes longer than counting, and every
+/// request counts. Their number is bounded, since labels are closed sets.
+#[derive(Default)]
+struct Handles {
+    in_flight: Option<Gauge>,
+    answers: Vec<Answers>,
+}
+
+struct Answers {
+    route: &'static str,
+    method: &'static str,
+    status: http::StatusCode,
+    count: Counter,
+    seconds: Histogram,
+}
+
+thread_local! {
+    static HANDLES: RefCell<Handles> = RefCell::default();
+}
+
+impl Handles {
+    fn of(&mut self, route: &'static str, method: &'static str, status: http::StatusCode) -> Option<&Answers> {
+        let found = |known: &Answers| known.status == status && known.method == method && known.route == route;
+        let at = self.answers.iter().position(found).unwrap_or_else(|| {
+            let count =
+                counter!(REQUESTS, "route" => route, "method" => method, "status" => status.as_u16().to_string());
+            let seconds = histogram!(REQUEST_SECONDS, "route" => route);
+            self.answers.push(Answers { route, method, status, count, seconds });
+            self.answers.len() - 1
+        });
+        self.answers.get(at)
     }
 }
 
@@ -115,6 +152,31 @@ pub(super) fn answered(route: &'static str, method: &http::Method, status: http:
         http::Method::DELETE => "DELETE",
         _ => "other",
     };
-    counter!(REQUESTS, "route" => route, "method" => method, "status" => status.as_u16().to_string()).increment(1);
-    histogram!(REQUEST_SECONDS, "route" => route).record(took.as_secs_f64());
+    HANDLES.with_borrow_mut(|handles| {
+        if let Some(answers) = handles.of(route, method, status) {
+            answers.count.increment(1);
+            answers.seconds.record(took.as_secs_f64());
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_of_answer_has_one_handle() {
+        let mut handles = Handles::default();
+        for _ in 0..3 {
+            for (route, method, status) in
+                [("/a", "GET", StatusCode::OK), ("/b", "GET", StatusCode::OK), ("/a", "PUT", StatusCode::CONFLICT)]
+            {
+                let answers = handles.of(route, method, status).unwrap();
+                assert_eq!((answers.route, answers.method, answers.status), (route, method, status));
+            }
+        }
+        assert_eq!(handles.answers.len(), 3);
+    }
 }

@@ -163,10 +163,9 @@ impl Request {
     /// # Errors
     /// [`ErrorCode::InvalidHeader`] if it is given twice or is not visible ASCII.
     pub(crate) fn header(&self, name: impl AsHeader) -> Result<Option<&str>> {
-        let shown_name = name.name().to_owned();
         let mut values = self.headers.get_all(name.name()).iter();
         let Some(value) = values.next() else { return Ok(None) };
-        let wrong = |why: &str| Error::new(ErrorCode::InvalidHeader, format!("the header {shown_name} {why}"));
+        let wrong = |why: &str| Error::new(ErrorCode::InvalidHeader, format!("the header {} {why}", name.name()));
         if values.next().is_some() {
             return Err(wrong("is given twice"));
         }
