@@ -54,7 +54,9 @@ enum Relation {
 impl Engine {
     /// Begins to search where a peer's chain leaves ours, at `high` or before.
     pub(super) fn fork_suspected(&mut self, cx: &mut Cx<'_>, at: &StreamAt, peer: Peer, high: u64) {
+        let is_doubted = self.peers.get(&peer).is_none_or(|state| state.doubted.contains_key(at));
         if high == 0
+            || is_doubted
             || self.blocked.contains_key(at)
             || self.searches.contains_key(at)
             || self.searches.len() >= bounds::FORK_WORK_MAX
@@ -112,9 +114,7 @@ impl Engine {
             .collect();
         let Some(high) = pairs.iter().find(|(_, own, theirs)| own != theirs).map(|(seq, ..)| *seq) else {
             // They do not part after all, or one side has moved on: the next digest tells.
-            self.searches.remove(at);
-            self.block(cx.now, at);
-            return;
+            return self.doubt(cx, at);
         };
         search.high = high;
         let equal = pairs.iter().filter(|(seq, own, theirs)| *seq < high && own == theirs).map(|(seq, ..)| *seq);
@@ -124,11 +124,22 @@ impl Engine {
             self.searches.remove(at);
             self.fetch_branches(cx, at, peer, high, None);
         } else if (search.low, search.high) == before {
-            self.searches.remove(at);
-            self.block(cx.now, at);
+            self.doubt(cx, at);
         } else {
             self.probe(cx, at);
         }
+    }
+
+    /// Ends a search that found nothing. What the peer says of the stream is not looked into for a while; the stream
+    /// itself goes on, or one liar could stop it.
+    fn doubt(&mut self, cx: &Cx<'_>, at: &StreamAt) {
+        let Some(search) = self.searches.remove(at) else { return };
+        if let Some(state) = self.peers.get_mut(&search.peer)
+            && state.doubted.len() < bounds::DOUBTED_MAX
+        {
+            state.doubted.insert(at.clone(), cx.now.after(bounds::BLOCKED_FOR));
+        }
+        self.drop_source(at, &search.peer);
     }
 
     /// A peer knows of a fork that we do not know of.
@@ -287,6 +298,9 @@ impl Engine {
     pub(super) fn sweep_forks(&mut self, cx: &Cx<'_>) {
         self.searches.retain(|_, search| search.deadline > cx.now);
         self.branches.retain(|_, fetch| fetch.deadline > cx.now);
+        for state in self.peers.values_mut() {
+            state.doubted.retain(|_, until| *until > cx.now);
+        }
     }
 }
 

@@ -62,6 +62,12 @@ pub const STREAMS_MAX: usize = 1 << 20;
 pub const PULLS_PER_PEER_MAX: usize = 4;
 /// How long a range, page or search may take before it is asked of the next peer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer may give no range at all before one asked of it goes to a peer that has it too and a free place.
+pub const PULL_PATIENCE: Duration = Duration::from_secs(1);
+/// Streams that one peer may be known to have more of, whatever the others have: what one comparison lists.
+pub const WANTS_PER_PEER_MIN: usize = HEADS_PAGE_MAX;
+/// Streams of one peer whose alleged fork was not found, and which it is not asked about again for a while.
+pub const DOUBTED_MAX: usize = 256;
 /// Streams known to be behind. More are found again by the next digest.
 pub const WANTS_MAX: usize = 16_384;
 /// Shards that are compared head by head with one peer at once.

@@ -65,6 +65,14 @@ pub(super) struct PeerState {
     pub(super) is_equal: bool,
     /// Ranges under way.
     pub(super) pulls: usize,
+    /// Ranges in a row that it did not give in time.
+    pub(super) late: u32,
+    /// When it last gave one.
+    pub(super) gave_at: Timestamp,
+    /// Streams of which it has more than we.
+    pub(super) offers: usize,
+    /// Streams that it alleged to differ where they do not, until when that is not looked into again.
+    pub(super) doubted: BTreeMap<StreamAt, Timestamp>,
     /// Streams that can be pulled from here and are not being pulled.
     pub(super) ready: BTreeSet<StreamAt>,
     pub(super) serving: VecDeque<Serve>,
@@ -94,6 +102,10 @@ impl PeerState {
             digest_resume: None,
             is_equal: false,
             pulls: 0,
+            late: 0,
+            gave_at: Timestamp::default(),
+            offers: 0,
+            doubted: BTreeMap::new(),
             ready: BTreeSet::new(),
             serving: VecDeque::new(),
             reading: None,
@@ -102,6 +114,11 @@ impl PeerState {
             sync_queue: BTreeSet::new(),
             syncs: BTreeMap::new(),
         }
+    }
+
+    /// Returns whether one more range may be asked of it: of one that did not answer, one alone.
+    pub(super) const fn has_place(&self) -> bool {
+        self.pulls < if self.late == 0 { bounds::PULLS_PER_PEER_MAX } else { 1 }
     }
 
     /// Returns how many heads were hashed for it lately: what was hashed is forgotten at a constant rate.

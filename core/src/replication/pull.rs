@@ -1,5 +1,8 @@
 //! Ranged pulls: which streams are behind, who can give them, and what is under way.
 //!
+//! Work spreads over all peers that have it. One that does not answer loses its ranges to others, and gets no more than one at
+//! a time, of what nobody else has, until it answers again; so it slows down nothing but itself.
+//!
 //! Invariant: of one stream at most one range is under way, so no range is ever fetched twice at once.
 
 use std::collections::BTreeMap;
@@ -26,7 +29,7 @@ pub(super) struct Want {
 pub(super) struct PullState {
     pub(super) peer: Peer,
     pub(super) at: StreamAt,
-    deadline: Timestamp,
+    asked_at: Timestamp,
 }
 
 impl Engine {
@@ -38,23 +41,27 @@ impl Engine {
             Reach::Pin(()) => to.min(live_end),
             Reach::Beyond(()) => to,
         };
+        // Nobody fills the table with streams that there are not.
+        let share = (bounds::WANTS_MAX / (self.peers.len() + 1)).max(bounds::WANTS_PER_PEER_MIN);
+        let is_new = !self.wants.contains_key(at);
+        let Some(state) = self.peers.get_mut(&peer) else { return false };
         if to <= have
             || self.blocked.contains_key(at)
             || !self.config.subscription.covers(&at.shard().collection)
-            || !self.peers.contains_key(&peer)
-            || (self.wants.len() >= bounds::WANTS_MAX && !self.wants.contains_key(at))
+            || (is_new && (self.wants.len() >= bounds::WANTS_MAX || state.offers >= share))
         {
             return false;
         }
         let want = self.wants.entry(at.clone()).or_insert_with(|| Want { sources: BTreeMap::new(), reach, pull: None });
-        let known = want.sources.entry(peer).or_default();
+        let known = want.sources.entry(peer).or_insert_with(|| {
+            state.offers += 1;
+            0
+        });
         *known = to.max(*known);
         if reach == Reach::Beyond(()) {
             want.reach = reach;
         }
-        if want.pull.is_none()
-            && let Some(state) = self.peers.get_mut(&peer)
-        {
+        if want.pull.is_none() {
             state.ready.insert(at.clone());
         }
         true
@@ -76,9 +83,11 @@ impl Engine {
         }
     }
 
-    fn drop_source(&mut self, at: &StreamAt, peer: &Peer) {
+    pub(super) fn drop_source(&mut self, at: &StreamAt, peer: &Peer) {
+        let is_source = self.wants.get(at).is_some_and(|want| want.sources.contains_key(peer));
         if let Some(state) = self.peers.get_mut(peer) {
             state.ready.remove(at);
+            state.offers = state.offers.saturating_sub(usize::from(is_source));
         }
         if let Some(want) = self.wants.get_mut(at) {
             want.sources.remove(peer);
@@ -137,17 +146,28 @@ impl Engine {
             let free: Vec<(Peer, StreamAt)> = self
                 .peers
                 .iter()
-                .filter(|(_, state)| state.pulls < bounds::PULLS_PER_PEER_MAX)
+                .filter(|(_, state)| state.has_place())
                 .filter_map(|(peer, state)| Some((*peer, state.ready.first()?.clone())))
                 .collect();
             let mut is_started = false;
             for (peer, at) in free {
-                is_started |= self.start_pull(cx, peer, &at);
+                if self.peers.get(&peer).is_some_and(|state| state.late > 0) && self.has_better(&at, &peer) {
+                    self.drop_source(&at, &peer);
+                    is_started = true;
+                } else {
+                    is_started |= self.start_pull(cx, peer, &at);
+                }
             }
             if !is_started {
                 return;
             }
         }
+    }
+
+    /// Returns whether a peer other than this one has the stream and answers.
+    fn has_better(&self, at: &StreamAt, peer: &Peer) -> bool {
+        let sources = self.wants.get(at).into_iter().flat_map(|want| want.sources.keys());
+        sources.filter(|other| *other != peer).any(|other| self.peers.get(other).is_some_and(|state| state.late == 0))
     }
 
     fn start_pull(&mut self, cx: &mut Cx<'_>, peer: Peer, at: &StreamAt) -> bool {
@@ -176,8 +196,7 @@ impl Engine {
             return false;
         }
         self.counters.pulls_sent += 1;
-        let deadline = cx.now.after(bounds::REQUEST_TIMEOUT);
-        self.pulls.insert(request, PullState { peer, at: at.clone(), deadline });
+        self.pulls.insert(request, PullState { peer, at: at.clone(), asked_at: cx.now });
         if let Some(want) = self.wants.get_mut(at) {
             want.pull = Some(request);
             for source in want.sources.keys() {
@@ -194,6 +213,10 @@ impl Engine {
 
     pub(super) fn range(&mut self, cx: &mut Cx<'_>, peer: Peer, bytes: usize, answer: &Answer) {
         let charge = Charge { peer, lane: Lane::Repair, bytes };
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.late = 0;
+            state.gave_at = cx.now;
+        }
         let asked = self.pulls.get(&answer.request).filter(|pull| pull.peer == peer).map(|pull| pull.at.clone());
         let Some(at) = asked else {
             // Late: the range was asked of another peer meanwhile. What still fits is taken.
@@ -226,14 +249,26 @@ impl Engine {
 
     pub(super) fn sweep_pulls(&mut self, cx: &Cx<'_>) {
         let late: Vec<u32> =
-            self.pulls.iter().filter(|(_, pull)| pull.deadline <= cx.now).map(|(request, _)| *request).collect();
+            self.pulls.iter().filter(|(_, pull)| self.is_late(cx.now, pull)).map(|(request, _)| *request).collect();
         for request in late {
             self.counters.pulls_timed_out += 1;
             if let Some((at, peer)) = self.pulls.get(&request).map(|pull| (pull.at.clone(), pull.peer)) {
                 self.drop_source(&at, &peer);
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    state.late = state.late.saturating_add(1);
+                }
             }
             self.end_pull(request);
         }
+    }
+
+    /// Returns whether a range is no longer waited for: its time is over, or the peer gives nothing while another could.
+    fn is_late(&self, now: Timestamp, pull: &PullState) -> bool {
+        let gave_at = self.peers.get(&pull.peer).map_or(pull.asked_at, |state| state.gave_at.max(pull.asked_at));
+        let sources = self.wants.get(&pull.at).into_iter().flat_map(|want| want.sources.keys());
+        let mut others = sources.filter(|other| **other != pull.peer).filter_map(|other| self.peers.get(other));
+        pull.asked_at.after(bounds::REQUEST_TIMEOUT) <= now
+            || (gave_at.after(bounds::PULL_PATIENCE) <= now && others.any(|other| other.late == 0 && other.has_place()))
     }
 
     /// Notes that a peer answered with something that does not fit.

@@ -235,6 +235,8 @@ pub(super) struct World {
     /// Pairs (from, to) whose frames vanish while the connection seems to stand.
     pub(super) silent: BTreeSet<(usize, usize)>,
     pub(super) frames: u64,
+    /// Frames to peers that are no nodes, but hands of a test, with their senders.
+    pub(super) outside: Vec<(usize, Bytes)>,
 }
 
 impl World {
@@ -251,6 +253,7 @@ impl World {
             lane_times: BTreeMap::new(),
             silent: BTreeSet::new(),
             frames: 0,
+            outside: Vec::new(),
         };
         for node in 0..nodes {
             world.add_node(node, seed, Subscription::All);
@@ -523,7 +526,10 @@ impl World {
     fn send(&mut self, from: usize, peer: &Peer, lane: Lane, bytes: Bytes) {
         assert!(bytes.len() <= limits::FRAME_BYTES_MAX);
         self.frames += 1;
-        let Some(to) = (0..self.nodes.len()).find(|to| node_key(*to) == *peer) else { return };
+        let Some(to) = (0..self.nodes.len()).find(|to| node_key(*to) == *peer) else {
+            self.outside.push((from, bytes));
+            return;
+        };
         self.watch_pull(from, to, &bytes);
         let Some(link) = self.links.get(&(from.min(to), from.max(to))).copied() else { return };
         let faults = self.faults;
@@ -547,7 +553,7 @@ impl World {
     fn watch_pull(&mut self, node: usize, of: usize, bytes: &Bytes) {
         let Ok(Some(Frame::Pull(pull))) = Frame::decode(bytes) else { return };
         let now = self.now;
-        let old = |since: u64| since + limits::REQUEST_TIMEOUT.as_micros() as u64 <= now;
+        let old = |since: u64| since + limits::PULL_PATIENCE.as_micros() as u64 <= now;
         let entry = &mut self.nodes[node];
         let clash = entry.open.values().any(|(stream, _, since)| *stream == pull.stream && !old(*since));
         assert!(!clash, "one range of a stream at a time");
