@@ -10,6 +10,7 @@
 //! Invariant: an author session ends with the process, so an author whose disk lost its end never forks.
 
 mod act;
+mod audit;
 mod bootstrap;
 mod branch;
 mod cache;
@@ -60,7 +61,7 @@ use crate::hlc::HlcClock;
 use crate::id::{AuthorKey, ChangeHash, ClusterId, OpId, PrincipalId, SessionId, ShardId, StoreEpoch, StreamId};
 use crate::keys::SecretKey;
 use crate::op::Op;
-use crate::replication::{Engine, Tip};
+use crate::replication::{self, Engine, Tip};
 use crate::store::{Batch, Store};
 
 /// A point in time as the caller measures it.
@@ -147,6 +148,7 @@ pub struct Replica {
     /// How many transactions wait or are quarantined, by state.
     tx_states: BTreeMap<TxState, u64>,
     halted: Option<String>,
+    audit: audit::Audit,
     counters: Counters,
     /// The time of the last call.
     now: Now,
@@ -173,6 +175,10 @@ pub struct Counters {
     pub requests_replayed: u64,
     /// Requests refused because their idempotency key was used for another one.
     pub requests_mismatched: u64,
+    /// Times that the whole store was audited.
+    pub audits: u64,
+    /// Damage that audits found.
+    pub damage_found: u64,
 }
 
 impl Replica {
@@ -180,6 +186,10 @@ impl Replica {
     pub fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
         self.now = now;
         match input {
+            Input::Net(replication::Input::Tick) => {
+                self.step_engine(now, replication::Input::Tick, effects);
+                self.audit_step(now, effects);
+            }
             Input::Net(input) => self.step_engine(now, input, effects),
             Input::Write { ticket, request } => self.write(ticket, request, effects),
             Input::Act { ticket, signer, request } => self.act(now, ticket, signer, request, effects),

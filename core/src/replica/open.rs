@@ -163,6 +163,7 @@ impl Replica {
             policy_changed: true,
             tx_states: BTreeMap::new(),
             halted: None,
+            audit: super::audit::Audit::new(now),
             counters: Counters::default(),
             store,
         };

@@ -80,6 +80,9 @@ pub const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 pub const FRUITLESS_ROUNDS_MAX: u8 = 2;
 /// The least time between two comparisons of all ranges of one shard with one peer.
 pub const RANGES_INTERVAL: Duration = Duration::from_secs(10);
+/// How often one shard after the other is compared by salted ranges with a peer whose digests are equal: what a member crafted to
+/// hide in the plain sums comes to light. About 2 KiB each.
+pub const SALTED_CHECK_INTERVAL: Duration = Duration::from_mins(10);
 /// How often a range may be cut in one comparison: a correct peer with as many streams as there may be needs five cuts.
 pub const RANGE_DEPTH_MAX: u8 = 12;
 /// Questions of one comparison: a million streams of which all differ need about three thousand.

@@ -7,6 +7,8 @@
 pub enum Mutant {
     /// What a comparison of ranges lists is forgotten.
     LinesForgotten,
+    /// All digests are equal, as if somebody had crafted streams to that end.
+    DigestsBlind,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]

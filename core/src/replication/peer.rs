@@ -63,6 +63,9 @@ pub(super) struct PeerState {
     pub(super) digest_resume: Option<ShardId>,
     /// Whether the last roll-up that came was equal to ours.
     pub(super) is_equal: bool,
+    /// When a shard was last compared although digests are equal, and which.
+    pub(super) checked_at: Timestamp,
+    pub(super) checked: Option<ShardId>,
     /// Ranges under way.
     pub(super) pulls: usize,
     /// Ranges in a row that it did not give in time.
@@ -101,6 +104,8 @@ impl PeerState {
             digest_sent: Timestamp::default(),
             digest_resume: None,
             is_equal: false,
+            checked_at: digest_at,
+            checked: None,
             pulls: 0,
             late: 0,
             gave_at: Timestamp::default(),

@@ -1,7 +1,7 @@
 //! What can be seen from outside: digests, lag, acknowledgements, counters.
 
 use super::api::Peer;
-use super::digest::{HeadState, ShardDigest};
+use super::digest::{HeadState, ShardDigest, Tip};
 use super::engine::Engine;
 use super::heads::StreamAt;
 use super::peer::{Link, Pace};
@@ -32,6 +32,8 @@ pub struct Counters {
     pub syncs: u64,
     /// Comparisons by ranges of heads, where no cursor helped.
     pub ranges_compared: u64,
+    /// Comparisons although digests are equal, to see what a sum may hide.
+    pub salted_checks: u64,
     /// Questions of such comparisons.
     pub range_questions: u64,
     /// Runs that wait for their certificate.
@@ -108,6 +110,12 @@ impl Engine {
     #[must_use]
     pub fn head(&self, shard: &ShardId, stream: StreamId) -> Option<HeadState> {
         self.heads.get(&StreamAt::new(shard, stream)).and_then(super::heads::Stream::state)
+    }
+
+    /// Returns how far a stream is durable here, whatever closes it.
+    #[must_use]
+    pub fn durable_tip(&self, shard: &ShardId, stream: StreamId) -> Option<Tip> {
+        self.heads.get(&StreamAt::new(shard, stream)).map(|stream| stream.durable.tip)
     }
 
     /// Returns the heads of a shard, by stream.

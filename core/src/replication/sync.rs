@@ -11,6 +11,7 @@ use super::engine::{Cx, Engine};
 use super::frame::{Frame, HeadLine, Heads, HeadsAsk, Ranges, RangesAsk, Reach, RollUp, ShardSummary};
 use super::heads::{Place, Shard, StreamAt};
 use super::limits as bounds;
+use super::mutant::{Mutant, planted};
 use super::peer::Pace;
 use super::ranges::Session;
 use crate::id::{Salt, ShardId, StoreEpoch, StreamId};
@@ -48,6 +49,22 @@ pub(super) struct Sync {
     deadline: Timestamp,
 }
 
+impl Sync {
+    fn new(now: Timestamp, course: Course, epoch: StoreEpoch) -> Self {
+        Self {
+            request: 0,
+            course,
+            epoch,
+            arrival: None,
+            stage: Stage::Between,
+            waiting: BTreeMap::new(),
+            is_whole: true,
+            is_useful: false,
+            deadline: now.after(bounds::SYNC_TIMEOUT),
+        }
+    }
+}
+
 /// How the difference is looked for.
 #[derive(Debug)]
 enum Course {
@@ -80,6 +97,9 @@ impl Engine {
     // ---- digests ----
 
     fn roll_up(&self, cx: &Cx<'_>, peer: &Peer) -> Salt {
+        if planted(Mutant::DigestsBlind) {
+            return Salt::ZERO;
+        }
         let mut sum = ShardDigest::default();
         for (collection, part) in self.heads.roll_ups() {
             if self.shares(cx, peer, collection) {
@@ -123,7 +143,7 @@ impl Engine {
         if is_equal {
             state.pace = Pace::KeepsUp;
             self.note_equal(cx, peer);
-            return;
+            return self.check_salted(cx, peer);
         }
         self.send_shard_digests(cx, peer);
     }
@@ -227,22 +247,34 @@ impl Engine {
                 Some(_) | None => continue,
             };
             let Some(state) = self.peers.get_mut(&peer) else { return };
-            let sync = Sync {
-                request: 0,
-                course,
-                epoch,
-                arrival: None,
-                stage: Stage::Between,
-                waiting: BTreeMap::new(),
-                is_whole: true,
-                is_useful: false,
-                deadline: cx.now.after(bounds::SYNC_TIMEOUT),
-            };
-            state.syncs.insert(place.clone(), sync);
+            state.syncs.insert(place.clone(), Sync::new(cx.now, course, epoch));
             self.counters.syncs += 1;
             self.next_question(cx, peer, &place);
             self.finish_sync(cx, peer, &place);
         }
+    }
+
+    /// Compares the next shard with a peer whose digests are equal, if it is time for that.
+    fn check_salted(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        let Some(state) = self.peers.get(&peer) else { return };
+        if state.checked_at.after(bounds::SALTED_CHECK_INTERVAL) > cx.now || !state.syncs.is_empty() {
+            return;
+        }
+        let Some(epoch) = state.introduction.as_ref().map(|introduction| introduction.epoch) else { return };
+        let is_next = |id: &ShardId| state.checked.as_ref().is_none_or(|last| id > last);
+        let shared: Vec<&ShardId> =
+            self.heads.shards().map(|(id, _)| id).filter(|id| self.shares(cx, &peer, &id.collection)).collect();
+        let next = shared.iter().find(|id| is_next(id)).or(shared.first()).map(|id| (*id).clone());
+        let Some(shard) = next else { return };
+        let course = Course::Ranges(self.session(&shard));
+        self.counters.salted_checks += 1;
+        let place = Place::new(&shard);
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.checked_at = cx.now;
+            state.checked = Some(shard);
+            state.syncs.insert(place.clone(), Sync::new(cx.now, course, epoch));
+        }
+        self.next_question(cx, peer, &place);
     }
 
     /// Begins a comparison of ranges.

@@ -231,3 +231,19 @@ fn answers_that_fit_no_range_cost_the_connection() {
     }
     assert!(world.nodes[1].disconnected.iter().any(|(peer, _)| *peer == liar.key));
 }
+
+#[test]
+fn what_equal_digests_hide_comes_to_light() {
+    plant(Some(Mutant::DigestsBlind));
+    let mut world = World::new(2, 1);
+    let mut authors = shared(&mut world, 40);
+    let op = authors[3].write("y");
+    world.seed_store(0, &[op]);
+    world.link_all();
+    world.run(limits::SALTED_CHECK_INTERVAL - SECOND);
+    assert!(!world.is_converged() && world.nodes[1].engine.peers()[0].is_equal);
+    let took = world.run_while(SECOND * 5, World::is_converged);
+    plant(None);
+    assert!(took.is_some(), "a salted comparison is not blind");
+    assert_eq!(world.nodes[1].engine.counters().salted_checks, 1);
+}

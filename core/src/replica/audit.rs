@@ -1,0 +1,366 @@
+//! The audit: now and then all heads and views are read again in small steps and compared with what is counted of them.
+//!
+//! What is wrong is told as damage, with its place; nothing is mended here. A pass reads one snapshot, in which heads, ops,
+//! views and the counts of shards belong together whatever is written meanwhile.
+
+use std::collections::BTreeMap;
+
+use super::flush::{doc_entry, shard_record_key};
+use super::load::Published;
+use super::records::{HeadRecord, ShardRecord, ViewRecord};
+use super::types::Effect;
+use super::{Now, Replica};
+use crate::id::{OpId, ShardId, StreamId};
+use crate::op::{Op, codec};
+use crate::replication::ShardDigest;
+use crate::store::keys::{DocKey, Key as _, OpKey};
+use crate::store::{Keyspace, Order, Read, Span, envelope};
+
+/// Time from the start to the first pass: a node that has just started has other work.
+const FIRST_AFTER_MS: u64 = 10 * 60 * 1_000;
+/// Time between two passes.
+const INTERVAL_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Heads or views of one step, a millisecond or two. Steps come several times a second.
+const STEP_ENTRIES: usize = 512;
+/// Damage of one pass that is told one by one.
+const TOLD_MAX: u64 = 16;
+
+/// When the store is audited, and how far that is.
+pub(super) struct Audit {
+    due_ms: u64,
+    pass: Option<Pass>,
+}
+
+/// What is read now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Heads,
+    Views,
+}
+
+/// What the views of a shard make.
+#[derive(Default)]
+struct Sum {
+    digest: ShardDigest,
+    documents: u64,
+    bytes: u64,
+}
+
+struct Pass {
+    snapshot: Box<dyn Read>,
+    stage: Stage,
+    /// The last key read.
+    after: Option<Vec<u8>>,
+    sums: BTreeMap<ShardId, Sum>,
+    found: Vec<String>,
+}
+
+impl Audit {
+    pub(super) const fn new(now: Now) -> Self {
+        Self { due_ms: now.monotonic_ms.saturating_add(FIRST_AFTER_MS), pass: None }
+    }
+}
+
+impl Replica {
+    /// Does a step of the audit, if it is time for one.
+    pub(super) fn audit_step(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.halted.is_some() || now.monotonic_ms < self.audit.due_ms {
+            return;
+        }
+        let mut pass = self.audit.pass.take().unwrap_or_else(|| Pass {
+            snapshot: self.store.snapshot(),
+            stage: Stage::Heads,
+            after: None,
+            sums: BTreeMap::new(),
+            found: Vec::new(),
+        });
+        let told = pass.found.len();
+        let is_done = self.read_on(&mut pass);
+        for detail in pass.found.iter().skip(told) {
+            self.counters.damage_found += 1;
+            if self.counters.damage_found <= TOLD_MAX {
+                effects.push(Effect::Alarm { kind: "damage", detail: detail.clone() });
+            }
+        }
+        if is_done {
+            self.counters.audits += 1;
+            self.audit.due_ms = now.monotonic_ms.saturating_add(INTERVAL_MS);
+        } else {
+            self.audit.pass = Some(pass);
+        }
+    }
+
+    /// Reads the next entries; returns whether the pass is over.
+    fn read_on(&self, pass: &mut Pass) -> bool {
+        let keyspace = match pass.stage {
+            Stage::Heads => Keyspace::Heads,
+            Stage::Views => Keyspace::Views,
+        };
+        let span = match &pass.after {
+            Some(key) => Span::all().after(key),
+            None => Span::all(),
+        };
+        let mut count = 0;
+        for entry in pass.snapshot.scan(keyspace, &span, Order::Ascending).take(STEP_ENTRIES) {
+            let (key, value) = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    pass.found.push(format!("read keyspace {keyspace}: {error}"));
+                    return true;
+                }
+            };
+            count += 1;
+            let checked = match pass.stage {
+                Stage::Heads => self.audit_head(&*pass.snapshot, &key, value),
+                Stage::Views => self.audit_view(&mut pass.sums, &key, value),
+            };
+            pass.found.extend(checked.err());
+            pass.after = Some(key.to_vec());
+        }
+        if count == STEP_ENTRIES {
+            return false;
+        }
+        pass.after = None;
+        match pass.stage {
+            Stage::Heads => {
+                pass.stage = Stage::Views;
+                false
+            }
+            Stage::Views => {
+                self.audit_shards(pass);
+                true
+            }
+        }
+    }
+
+    /// A head is the last op of its chain, and what the replication engine goes by.
+    fn audit_head(&self, store: &dyn Read, key: &[u8], value: bytes::Bytes) -> Result<(), String> {
+        let stream = StreamId::decode(key).map_err(|error| format!("key of a head: {error}"))?;
+        let damaged = |what: &dyn std::fmt::Display| format!("head of the stream {stream}: {what}");
+        let value = envelope::open(value).map_err(|error| damaged(&error))?;
+        let head = HeadRecord::decode(&value).map_err(|error| damaged(&error))?;
+        let op_at = |seq| -> Result<Option<OpId>, String> {
+            let Some(value) =
+                store.get(Keyspace::Ops, &OpKey::new(stream, seq).encode()).map_err(|error| damaged(&error))?
+            else {
+                return Ok(None);
+            };
+            let value = envelope::open(value).map_err(|error| damaged(&error))?;
+            Op::decode(&value, self.identity.cluster).map(|op| Some(op.id())).map_err(|error| damaged(&error))
+        };
+        if op_at(head.seq)? != Some(head.head) {
+            return Err(damaged(&format_args!("the op {} is not at {}", head.head, head.seq)));
+        }
+        if op_at(head.seq.saturating_add(1))?.is_some() {
+            return Err(damaged(&format_args!("the chain goes on after {}", head.seq)));
+        }
+        match self.engine.durable_tip(&head.key.shard, stream) {
+            Some(tip) if tip.seq == head.seq && tip.id != head.head => {
+                Err(damaged(&format_args!("{} in memory, {} on the disk", tip.id, head.head)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn audit_view(&self, sums: &mut BTreeMap<ShardId, Sum>, key: &[u8], value: bytes::Bytes) -> Result<(), String> {
+        let key = DocKey::decode(key).map_err(|error| format!("key of a view: {error}"))?;
+        let damaged = |what: &dyn std::fmt::Display| format!("view of {}/{}: {what}", key.collection, key.doc);
+        let value = envelope::open(value).map_err(|error| damaged(&error))?;
+        let view = ViewRecord::decode(&value).map_err(|error| damaged(&error))?;
+        let shard = ShardId::of_document(&key.collection, &key.doc, self.shards_of(&key.collection));
+        let sum = sums.entry(shard).or_default();
+        if !view.deleted {
+            sum.documents += 1;
+            sum.bytes += view.json.len() as u64;
+        }
+        if !view.heads.is_empty() {
+            let published = Published { heads: view.heads, deleted: view.deleted, json_bytes: 0, feed: view.feed };
+            sum.digest.add(&doc_entry(&key, &published));
+        }
+        Ok(())
+    }
+
+    /// What is counted of a shard is what its views make.
+    fn audit_shards(&self, pass: &mut Pass) {
+        let shards: Vec<ShardId> =
+            self.shards.keys().chain(pass.sums.keys()).filter(|shard| !shard.is_control()).cloned().collect();
+        let sums = std::mem::take(&mut pass.sums);
+        for shard in shards.into_iter().collect::<std::collections::BTreeSet<_>>() {
+            let empty = Sum::default();
+            let sum = sums.get(&shard).unwrap_or(&empty);
+            let record =
+                pass.snapshot.get(Keyspace::Meta, &shard_record_key(&shard)).map_err(|error| error.to_string());
+            let record = record.and_then(|value| match value {
+                None => Ok(ShardRecord::default()),
+                Some(value) => {
+                    let value = envelope::open(value).map_err(|error| error.to_string())?;
+                    ShardRecord::decode(&value).map_err(|error| error.to_string())
+                }
+            });
+            let counted = record.and_then(|record| {
+                let digest = match record.digest.as_slice() {
+                    [] => ShardDigest::default(),
+                    bytes => codec::decode(bytes, 64).map_err(|error| error.to_string())?,
+                };
+                Ok((digest, record.documents, record.bytes))
+            });
+            match counted {
+                Ok(counted) if counted == (sum.digest, sum.documents, sum.bytes) => {}
+                Ok((_, documents, bytes)) => pass.found.push(format!(
+                    "shard {shard}: the views make {} documents of {} bytes with another digest than the {documents} of \
+                     {bytes} that are counted",
+                    sum.documents, sum.bytes
+                )),
+                Err(error) => pass.found.push(format!("record of the shard {shard}: {error}")),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{
+        DocWrite, Founding, Identity, Input, Precondition, ReplicaConfig, WriteItem, WriteRequest, found_cluster,
+    };
+    use super::*;
+    use crate::document::edit::{Edit, EditFormat};
+    use crate::keys::SecretKey;
+    use crate::replication::Input as NetInput;
+    use crate::store::{Batch, Durability, MemoryStore, Store as _};
+
+    const START: Now = Now { monotonic_ms: 1_700_000_000_000, wall_ms: 1_700_000_000_000 };
+
+    /// Steps a replica and commits all that it wants to.
+    fn settle(replica: &mut Replica, store: &MemoryStore, now: Now, input: Input) -> Vec<String> {
+        let mut effects = Vec::new();
+        let mut alarms = Vec::new();
+        replica.step(now, input, &mut effects);
+        loop {
+            let more = replica.work(now, 64, &mut effects);
+            replica.flush(now, &mut effects);
+            if effects.is_empty() && !more {
+                return alarms;
+            }
+            for effect in std::mem::take(&mut effects) {
+                match effect {
+                    Effect::Commit { id, batch, .. } => {
+                        store.commit(&batch, Durability::Synced).unwrap();
+                        replica.step(now, Input::Committed(id), &mut effects);
+                    }
+                    Effect::Alarm { kind, detail } => alarms.push(format!("{kind}: {detail}")),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A replica with more documents than one step reads.
+    fn replica() -> (Replica, Arc<MemoryStore>) {
+        let (owner, node) = (SecretKey::from_seed(&[100; 32]), SecretKey::from_seed(&[1; 32]));
+        let founding = Founding {
+            name: "test",
+            node_name: "n0",
+            labels: Vec::new(),
+            owner: &owner,
+            node: &node,
+            recovery: Vec::new(),
+        };
+        let founded = found_cluster(founding, START.wall_ms, &[9; 32]).unwrap();
+        let identity = Identity {
+            node,
+            owner: Some(owner.clone()),
+            cluster: founded.cluster,
+            certificate: founded.certificate,
+            principal: founded.principal,
+        };
+        let store = Arc::new(MemoryStore::new());
+        let mut replica = Replica::open(ReplicaConfig::default(), identity, store.clone(), &[7; 32], START).unwrap();
+        replica.seed_control(founded.ops);
+        for number in 0..STEP_ENTRIES + 20 {
+            let item = WriteItem {
+                doc: format!("d{number}").parse().unwrap(),
+                write: DocWrite::Edit(Edit::parse(EditFormat::Document, b"{\"a\":1}").unwrap()),
+                precondition: Precondition::None,
+                base: None,
+                bytes: 7,
+            };
+            let request =
+                WriteRequest { collection: "c".parse().unwrap(), principal: None, request: None, items: vec![item] };
+            replica.step(START, Input::Write { ticket: 0, request }, &mut Vec::new());
+        }
+        let alarms = settle(&mut replica, &store, START, Input::Net(NetInput::Tick));
+        assert!(alarms.is_empty());
+        (replica, store)
+    }
+
+    /// Ticks until a whole pass is through; returns the alarms.
+    fn pass(replica: &mut Replica, store: &MemoryStore) -> Vec<String> {
+        let now = Now { monotonic_ms: START.monotonic_ms + FIRST_AFTER_MS, ..START };
+        let mut alarms = Vec::new();
+        for _ in 0..10 {
+            assert_eq!(replica.counters().audits, 0);
+            alarms.extend(settle(replica, store, now, Input::Net(NetInput::Tick)));
+            if replica.counters().audits == 1 {
+                return alarms;
+            }
+        }
+        panic!("the pass does not end");
+    }
+
+    fn first(store: &MemoryStore, keyspace: Keyspace) -> (bytes::Bytes, bytes::Bytes) {
+        store.first(keyspace, &Span::all()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_sound_store_passes_in_steps() {
+        let (mut replica, store) = replica();
+        assert_eq!(pass(&mut replica, &store), [String::new(); 0]);
+        let later = Now { monotonic_ms: START.monotonic_ms + FIRST_AFTER_MS + INTERVAL_MS - 1, ..START };
+        settle(&mut replica, &store, later, Input::Net(NetInput::Tick));
+        assert!(replica.audit.pass.is_none(), "the next one is a day later");
+    }
+
+    #[test]
+    fn a_lost_view_a_false_head_and_a_lost_op_are_told() {
+        type Break = fn(&MemoryStore, &mut Batch);
+        let breaks: [(Break, &str); 4] = [
+            (|store, batch| batch.delete(Keyspace::Views, first(store, Keyspace::Views).0.to_vec()), "shard"),
+            (
+                |store, batch| {
+                    let (key, value) = first(store, Keyspace::Heads);
+                    let mut head = HeadRecord::decode(&envelope::open(value).unwrap()).unwrap();
+                    head.seq -= 1;
+                    batch.put(Keyspace::Heads, key.to_vec(), envelope::enclose(&head.encode()));
+                },
+                "head of the stream",
+            ),
+            (
+                |store, batch| {
+                    let (_, value) = first(store, Keyspace::Heads);
+                    let head = HeadRecord::decode(&envelope::open(value).unwrap()).unwrap();
+                    let key = OpKey::new(head.key.id(), head.seq);
+                    batch.delete(Keyspace::Ops, key.encode());
+                },
+                "head of the stream",
+            ),
+            (
+                |store, batch| {
+                    let (key, _) = first(store, Keyspace::Views);
+                    batch.put(Keyspace::Views, key.to_vec(), envelope::enclose(&[1, 2, 3]));
+                },
+                "view of",
+            ),
+        ];
+        for (damage, told) in breaks {
+            let (mut replica, store) = replica();
+            let mut batch = Batch::default();
+            damage(&store, &mut batch);
+            store.commit(&batch, Durability::Synced).unwrap();
+            let alarms = pass(&mut replica, &store);
+            assert!(alarms.iter().any(|alarm| alarm.starts_with(&format!("damage: {told}"))), "{alarms:?}");
+            assert!(replica.counters().damage_found >= 1);
+        }
+    }
+}
