@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use folkmoot_core::{authority, replica};
+use folkmoot_core::{authority, replica, replication};
 use folkmoot_tests::simulator::{Failure, Options, Report, Trace, run, with_stack};
 
 /// Simulated minutes of each.
@@ -100,6 +100,11 @@ fn an_early_send_is_found() {
 #[test]
 fn a_transaction_out_of_order_is_found() {
     is_found("apply out of order", || replica::plant(Some(replica::Mutant::NotWaitedFor)));
+}
+
+#[test]
+fn a_comparison_of_ranges_without_effect_is_found() {
+    is_found("forget what ranges list", || replication::plant(Some(replication::Mutant::LinesForgotten)));
 }
 
 #[test]

@@ -380,6 +380,9 @@ impl Inner {
             metrics::counter!("folkmoot_forks_total").absolute(counters.forks);
             metrics::counter!("folkmoot_requests_replayed_total").absolute(counters.requests_replayed);
             metrics::counter!("folkmoot_requests_mismatched_total").absolute(counters.requests_mismatched);
+            metrics::counter!("folkmoot_audits_total").absolute(counters.audits);
+            metrics::counter!("folkmoot_damage_found_total").absolute(counters.damage_found);
+            metrics::counter!("folkmoot_replication_comparisons_total").absolute(engine.ranges_compared);
             metrics::counter!("folkmoot_replication_pulls_total").absolute(engine.pulls_sent);
             metrics::counter!("folkmoot_replication_pulls_timed_out_total").absolute(engine.pulls_timed_out);
             metrics::counter!("folkmoot_replication_pushes_total").absolute(engine.pushes_sent);
