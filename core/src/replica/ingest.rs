@@ -11,7 +11,9 @@ use crate::authority::{Action, Authority, Decision, Noted, Position};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, OpId, ShardId, StreamId};
 use crate::op::Op;
-use crate::replication::{self, CertificateState, Committed, Input as NetInput, Policy, StoredOp, Timestamp, Tip};
+use crate::replication::{
+    self, CertificateState, Committed, Input as NetInput, OpForm, Policy, StoredOp, Timestamp, Tip,
+};
 use crate::store::keys::{ChangeKey, ChangePlace, Key as _, OpKey};
 use crate::store::{Keyspace, Order, envelope};
 
@@ -82,8 +84,23 @@ impl Replica {
                 replication::Effect::Ingest { from, shard, stream, ops } => {
                     self.ingest(now, from, shard, stream, ops, effects);
                 }
-                replication::Effect::ReadOps { ticket, stream, from_seq, ops_max, bytes_max, .. } => {
-                    let ops = self.read_ops(stream, from_seq, ops_max, bytes_max);
+                replication::Effect::ReadDocuments { ticket, shard, after } => {
+                    let (documents, next) = self.read_documents(&shard, after.as_ref());
+                    self.step_engine(now, NetInput::DocumentsRead { ticket, documents, next }, effects);
+                }
+                replication::Effect::TakeDocuments { from, shard, documents } => {
+                    self.take_documents(now, from, shard, &documents, effects);
+                }
+                replication::Effect::CompleteOps { ticket, ops } => {
+                    let ops = self.complete_ops(&ops);
+                    self.step_engine(now, NetInput::OpsCompleted { ticket, ops }, effects);
+                }
+                replication::Effect::BulkEnded { equal, shard } => self.bulk_ended(shard, equal),
+                replication::Effect::ReadOps { ticket, stream, from_seq, ops_max, bytes_max, form, .. } => {
+                    let mut ops = self.read_ops(stream, from_seq, ops_max, bytes_max);
+                    if form == OpForm::Bare {
+                        ops = self.bare(ops);
+                    }
                     self.step_engine(now, NetInput::OpsRead { ticket, ops }, effects);
                 }
                 replication::Effect::ReadIds { ticket, stream, seqs, .. } => {

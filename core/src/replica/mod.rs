@@ -13,6 +13,7 @@ mod act;
 mod audit;
 mod bootstrap;
 mod branch;
+mod bulk;
 mod cache;
 mod chains;
 mod claims;
@@ -149,6 +150,7 @@ pub struct Replica {
     tx_states: BTreeMap<TxState, u64>,
     halted: Option<String>,
     audit: audit::Audit,
+    bulks: bulk::Bulks,
     counters: Counters,
     /// The time of the last call.
     now: Now,
@@ -179,6 +181,8 @@ pub struct Counters {
     pub audits: u64,
     /// Damage that audits found.
     pub damage_found: u64,
+    /// Documents taken in bulk that the ops refuted.
+    pub false_documents: u64,
 }
 
 impl Replica {
@@ -189,11 +193,15 @@ impl Replica {
             Input::Net(replication::Input::Tick) => {
                 self.step_engine(now, replication::Input::Tick, effects);
                 self.audit_step(now, effects);
+                self.settle_claims(now, effects);
             }
             Input::Net(input) => self.step_engine(now, input, effects),
             Input::Write { ticket, request } => self.write(ticket, request, effects),
             Input::Act { ticket, signer, request } => self.act(now, ticket, signer, request, effects),
-            Input::Committed(id) => self.on_committed(now, id, effects),
+            Input::Committed(id) => {
+                self.on_committed(now, id, effects);
+                self.documents_durable(now, effects);
+            }
             Input::CommitFailed(id, reason) => self.on_commit_failed(id, &reason, effects),
         }
     }

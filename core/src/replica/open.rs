@@ -164,11 +164,13 @@ impl Replica {
             tx_states: BTreeMap::new(),
             halted: None,
             audit: super::audit::Audit::new(now),
+            bulks: super::bulk::Bulks::default(),
             counters: Counters::default(),
             store,
         };
         replica.resume_transactions()?;
         replica.resume_owed()?;
+        replica.resume_bulks()?;
         Ok(replica)
     }
 

@@ -95,8 +95,12 @@ fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadError {
 fn view_of(doc: DocId, value: Bytes) -> Result<View, ReadError> {
     let value = envelope::open(value).map_err(|error| damaged(Keyspace::Views, error))?;
     let record = ViewRecord::decode(&value).map_err(|error| damaged(Keyspace::Views, error))?;
+    Ok(shown(doc, record))
+}
+
+fn shown(doc: DocId, record: ViewRecord) -> View {
     let ViewRecord { heads, deleted, modified, changes, json, .. } = record;
-    Ok(View { doc, heads, deleted, modified, changes, json })
+    View { doc, heads, deleted, modified, changes, json }
 }
 
 impl Reader {
@@ -119,7 +123,8 @@ impl Reader {
     /// [`ReadError`] if the store cannot be read.
     pub fn get(&self, key: &DocKey) -> Result<Option<View>, ReadError> {
         match self.store.get(Keyspace::Views, &key.encode())? {
-            None => Ok(None),
+            // A node that has only just joined shows what a peer says of it, until its ops are here.
+            None => Ok(super::bulk::claimed_view(&*self.store, key)?.map(|view| shown(key.doc.clone(), view))),
             Some(value) => Ok(Some(view_of(key.doc.clone(), value)?).filter(|view| !view.heads.is_empty())),
         }
     }

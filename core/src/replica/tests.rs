@@ -1,3 +1,4 @@
+mod bulk;
 mod forks;
 
 use std::collections::VecDeque;

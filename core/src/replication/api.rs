@@ -7,8 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Tip;
+pub use super::frame::BulkDocument;
 use crate::hlc::Hlc;
-use crate::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, OpId, ShardId, StoreEpoch, StreamId};
+use crate::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, ShardId, StoreEpoch, StreamId};
 use crate::op::Op;
 
 /// A member node, named by its key, which is also its libp2p identity.
@@ -260,6 +261,34 @@ pub enum Input {
         /// Its id.
         id: OpId,
     },
+    /// Answers [`Effect::ReadDocuments`].
+    DocumentsRead {
+        /// Of the question.
+        ticket: Ticket,
+        /// The documents, in the order of their ids.
+        documents: Vec<BulkDocument>,
+        /// The id up to which these are all that are given; none at the end.
+        next: Option<DocId>,
+    },
+    /// What became of [`Effect::TakeDocuments`]. The next page is asked for now, so that no more gathers than the disk takes.
+    DocumentsTaken {
+        /// The shard.
+        shard: ShardId,
+        /// Whether all of them were documents.
+        outcome: Taken,
+    },
+    /// A peer gave documents that its ops do not make.
+    DocumentsFalse {
+        /// Who.
+        peer: Peer,
+    },
+    /// Answers [`Effect::CompleteOps`]: encoded ops, all of them, or none if a change is not here.
+    OpsCompleted {
+        /// Of the question.
+        ticket: Ticket,
+        /// The ops.
+        ops: Vec<Bytes>,
+    },
     /// The store or the verdict engine did not take what [`Effect::Ingest`] offered; nothing beyond the durable head of
     /// the stream is under way any more.
     Refused {
@@ -339,6 +368,42 @@ pub enum Effect {
         ops_max: usize,
         /// At most so many encoded bytes, but the first op in any case.
         bytes_max: usize,
+        /// With their changes or without.
+        form: OpForm,
+    },
+    /// Read documents of a shard in the order of their ids, at most [`super::limits::DOCUMENTS_PAGE_MAX`] and
+    /// [`super::limits::DOCUMENTS_BYTES_MAX`] together. Some may be left out: they come by their ops.
+    ReadDocuments {
+        /// To be given back.
+        ticket: Ticket,
+        /// The shard.
+        shard: ShardId,
+        /// After this one.
+        after: Option<DocId>,
+    },
+    /// Show these documents to readers until their ops are here, and keep their changes; answer
+    /// [`Input::DocumentsTaken`]. Nothing of them is vouched for.
+    TakeDocuments {
+        /// Who sent them.
+        from: Peer,
+        /// The shard.
+        shard: ShardId,
+        /// The documents.
+        documents: Vec<BulkDocument>,
+    },
+    /// The ops of the shard are here as the peer has them: what is left of documents taken in bulk from it is refuted.
+    BulkEnded {
+        /// The peer.
+        equal: Peer,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// Put the named changes into these bare ops.
+    CompleteOps {
+        /// To be given back.
+        ticket: Ticket,
+        /// The ops.
+        ops: Vec<Bytes>,
     },
     /// Read op ids of a stream's main chain.
     ReadIds {
@@ -408,6 +473,24 @@ pub enum Effect {
     },
 }
 
+/// How ops are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpForm {
+    /// As they are.
+    Whole,
+    /// With the salts and names of their changes instead of the changes.
+    Bare,
+}
+
+/// What became of documents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Taken {
+    /// They are on the disk.
+    Stored,
+    /// Something among them is no document.
+    Refused,
+}
+
 /// What no correct peer does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Misbehaviour {
@@ -433,6 +516,8 @@ pub enum Misbehaviour {
     WrongCertificate,
     /// An answer that does not fit its question.
     WrongAnswer,
+    /// Documents that are none, or that the ops do not make.
+    FalseDocuments,
 }
 
 impl Misbehaviour {
@@ -447,7 +532,7 @@ impl Misbehaviour {
             | Self::FalseHello
             | Self::WrongLane => 100,
             Self::Malformed => 50,
-            Self::BrokenChain | Self::BadSignature | Self::WrongCertificate => 34,
+            Self::BrokenChain | Self::BadSignature | Self::WrongCertificate | Self::FalseDocuments => 34,
             Self::WrongAnswer => 10,
         }
     }

@@ -9,6 +9,7 @@ use super::api::{
     AbsorbedCursor, Committed, Config, DisconnectReason, Effect, Input, Lane, Misbehaviour, Peer, Policy, StoredHead,
     Ticket, Timestamp,
 };
+use super::bulk::Bulk;
 use super::fork::{BranchFetch, Search};
 use super::frame::{Credit, Frame, FrameError, Hello};
 use super::heads::{Heads, StreamAt, TimedTip};
@@ -57,6 +58,9 @@ pub struct Engine {
     pub(super) needed_changes: BTreeMap<(ShardId, ChangeHash), NeededChange>,
     pub(super) needed_ops: BTreeMap<(StreamAt, OpId), NeededOp>,
     pub(super) questions: BTreeMap<Ticket, Question>,
+    pub(super) bulks: BTreeMap<ShardId, Bulk>,
+    /// Streams of these whose next range is pulled with its changes, since those were not here as named.
+    pub(super) whole: BTreeSet<StreamAt>,
     pub(super) counters: Counters,
     next_ticket: u64,
     next_request: u32,
@@ -108,6 +112,8 @@ impl Engine {
             needed_changes: BTreeMap::new(),
             needed_ops: BTreeMap::new(),
             questions: BTreeMap::new(),
+            bulks: BTreeMap::new(),
+            whole: BTreeSet::new(),
             counters: Counters::default(),
             next_ticket: 0,
             next_request: 0,
@@ -126,6 +132,10 @@ impl Engine {
             Input::IdsRead { ticket, ids } => self.ids_read(cx, ticket, &ids),
             Input::BranchesRead { ticket, branches } => self.branches_read(cx, ticket, &branches),
             Input::ChangesLocated { ticket, found } => self.changes_located(cx, ticket, found),
+            Input::DocumentsRead { ticket, documents, next } => self.documents_read(cx, ticket, documents, next),
+            Input::DocumentsTaken { shard, outcome } => self.documents_taken(cx, &shard, outcome),
+            Input::DocumentsFalse { peer } => self.misbehaved(cx, peer, Misbehaviour::FalseDocuments),
+            Input::OpsCompleted { ticket, ops } => self.ops_completed(cx, ticket, ops),
             Input::NeedChange { shard, change, hint } => self.need_change(cx, shard, change, hint),
             Input::ChangeSettled { shard, change } => {
                 self.needed_changes.remove(&(shard, change));
@@ -186,6 +196,7 @@ impl Engine {
     fn sweep(&mut self, cx: &mut Cx<'_>) {
         self.blocked.retain(|_, until| *until > cx.now);
         self.sweep_pulls(cx);
+        self.sweep_bulks(cx);
         self.sweep_syncs(cx);
         self.sweep_expected(cx);
         self.sweep_forks(cx);
@@ -251,6 +262,7 @@ impl Engine {
             return;
         }
         self.forget_source(peer);
+        self.forget_bulk_source(peer);
         self.questions.retain(|_, question| question.asker() != Some(*peer));
         self.searches.retain(|_, search| search.peer != *peer);
         self.branches.retain(|_, fetch| fetch.peer != *peer);
@@ -341,11 +353,18 @@ impl Engine {
             Frame::ShardDigests(digests) => self.shard_digests(cx, peer, digests),
             Frame::Heads(heads) => self.heads_page(cx, peer, &heads),
             Frame::Range(answer) => return self.range(cx, peer, bytes.len(), &answer),
+            Frame::BareRange(answer) => {
+                let ops = answer.ops.into_iter().map(|op| Bytes::from(op.into_vec())).collect();
+                return self.bare_range(cx, peer, bytes.len(), answer.request, ops);
+            }
+            Frame::Documents(page) => return self.documents(cx, peer, bytes.len(), page),
+            Frame::DocumentsAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Documents(ask)),
+            Frame::BarePull(pull) => self.serve(cx, peer, pull.request, super::peer::Serve::BarePull(pull)),
             Frame::Ack(positions) => self.acknowledged(peer, positions),
             Frame::Found(found) => self.found(cx, peer, found),
             Frame::Chain(chain) => self.chain(cx, peer, &chain),
             Frame::Branch(answer) => self.branch(cx, peer, &answer),
-            Frame::Busy(request) => self.busy(&peer, request),
+            Frame::Busy(request) => self.busy(cx, &peer, request),
             Frame::Ranges(answer) => self.ranges(cx, peer, &answer),
             Frame::RangesAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Ranges(ask)),
             Frame::HeadsAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Heads(ask)),

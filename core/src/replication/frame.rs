@@ -10,7 +10,8 @@ use serde_bytes::ByteBuf;
 use super::api::Lane;
 use super::digest::{HeadState, Tip};
 use super::limits as bounds;
-use crate::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, OpId, ShardId, StoreEpoch, StreamId};
+use crate::hlc::Hlc;
+use crate::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, ShardId, StoreEpoch, StreamId};
 use crate::op::codec::{self, tagged_enum};
 
 tagged_enum! {
@@ -61,6 +62,14 @@ tagged_enum! {
         20 => RangesAsk(RangesAsk),
         /// Says where ranges of heads differ.
         21 => Ranges(Ranges),
+        /// Asks for documents of a shard.
+        22 => DocumentsAsk(DocumentsAsk),
+        /// Documents of a shard.
+        23 => Documents(Documents),
+        /// Asks for a range of a stream, of whose changes the asker has most.
+        24 => BarePull(Pull),
+        /// Answers that: ops whose changes are named instead of given.
+        25 => BareRange(Answer),
     }
 }
 
@@ -393,6 +402,41 @@ pub struct Found {
     pub changes: Vec<(ChangeHash, StreamId, u64)>,
 }
 
+/// Asks for documents of a shard.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DocumentsAsk {
+    /// Names the answer.
+    pub request: u32,
+    /// The shard.
+    pub shard: ShardId,
+    /// After this one; none: from the first.
+    pub after: Option<DocId>,
+}
+
+/// Documents of a shard, in the order of their ids.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Documents {
+    /// The request.
+    pub request: u32,
+    /// The documents.
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::DOCUMENTS_PAGE_MAX }, _, _>")]
+    pub documents: Vec<BulkDocument>,
+    /// The id up to which these are all that are given; none at the end.
+    pub next: Option<DocId>,
+}
+
+/// A document as it is handed over in bulk.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct BulkDocument {
+    /// Its id.
+    pub doc: DocId,
+    /// Latest time of its transactions, as the sender says.
+    pub modified: Hlc,
+    /// All its changes, each after those that it builds on.
+    #[serde(deserialize_with = "codec::bounded_list::<{ bounds::DOCUMENT_CHANGES_MAX }, _, _>")]
+    pub changes: Vec<ByteBuf>,
+}
+
 /// Asks for op ids of the sender's chain.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ChainAsk {
@@ -461,7 +505,7 @@ impl Frame {
         match bytes {
             // A pair whose first element is a number from 128 to 255, then below: see the head of this file.
             [0x92, 0xcc, 128..=255, ..] => return Ok(None),
-            [0x92, 22..=127, ..] => return Err(FrameError::Unknown),
+            [0x92, 26..=127, ..] => return Err(FrameError::Unknown),
             _ => {}
         }
         let frame: Self = codec::decode(bytes, bounds::FRAME_BYTES_MAX).map_err(FrameError::Encoding)?;
@@ -484,7 +528,7 @@ impl Frame {
                 "hello",
             ),
             Self::Push(run_of) => within(!run_of.ops.is_empty() && run(&run_of.ops), "push"),
-            Self::Range(answer) | Self::Branch(answer) => within(run(&answer.ops), "range"),
+            Self::Range(answer) | Self::Branch(answer) | Self::BareRange(answer) => within(run(&answer.ops), "range"),
             Self::Announce(positions) | Self::Ack(positions) => within(
                 positions.len() <= bounds::ANNOUNCE_MAX && positions.iter().all(|p| p.shard.is_valid()),
                 "positions",
@@ -500,7 +544,16 @@ impl Frame {
                 "ranges",
             ),
             Self::Heads(_) => Ok(()),
-            Self::Pull(pull) => within(pull.shard.is_valid() && pull.from >= 1 && pull.to >= pull.from, "pull"),
+            Self::DocumentsAsk(ask) => within(ask.shard.is_valid(), "documents question"),
+            Self::Documents(page) => within(
+                page.documents.is_sorted_by(|a, b| a.doc < b.doc)
+                    && page.documents.last().is_none_or(|last| page.next.as_ref().is_none_or(|next| last.doc <= *next))
+                    && page.documents.iter().all(|document| !document.changes.is_empty()),
+                "documents",
+            ),
+            Self::Pull(pull) | Self::BarePull(pull) => {
+                within(pull.shard.is_valid() && pull.from >= 1 && pull.to >= pull.from, "pull")
+            }
             Self::Want(want) => within(want.shard.is_valid() && want.changes.len() <= bounds::WANT_MAX, "want"),
             Self::Found(found) => within(found.shard.is_valid() && found.changes.len() <= bounds::WANT_MAX, "found"),
             Self::ChainAsk(ask) => {
@@ -527,6 +580,8 @@ impl Frame {
             | Self::ShardDigests(_)
             | Self::HeadsAsk(_)
             | Self::RangesAsk(_)
+            | Self::DocumentsAsk(_)
+            | Self::BarePull(_)
             | Self::Pull(_)
             | Self::Ack(_)
             | Self::Want(_)
@@ -534,9 +589,14 @@ impl Frame {
             | Self::BranchAsk(_)
             | Self::Busy(_) => Lane::Control,
             Self::Push(_) | Self::Announce(_) => Lane::Live,
-            Self::Heads(_) | Self::Ranges(_) | Self::Range(_) | Self::Found(_) | Self::Chain(_) | Self::Branch(_) => {
-                Lane::Repair
-            }
+            Self::Documents(_) => Lane::Snapshot,
+            Self::Heads(_)
+            | Self::Ranges(_)
+            | Self::Range(_)
+            | Self::BareRange(_)
+            | Self::Found(_)
+            | Self::Chain(_)
+            | Self::Branch(_) => Lane::Repair,
         }
     }
 }

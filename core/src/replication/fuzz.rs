@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::api::{CertificateState, Config, Effect, Input, Lane, Peer, Policy, Subscription, Timestamp};
+use super::api::{CertificateState, Config, Effect, Input, Lane, Peer, Policy, Subscription, Taken, Timestamp};
 use super::digest::Tip;
 use super::engine::Engine;
 use super::frame::{Frame, Hello};
@@ -120,7 +120,16 @@ fn answer(effect: Effect) -> Option<Input> {
         Effect::ReadIds { ticket, seqs, .. } => Some(Input::IdsRead { ticket, ids: vec![None; seqs.len()] }),
         Effect::ReadBranches { ticket, .. } => Some(Input::BranchesRead { ticket, branches: Vec::new() }),
         Effect::LocateChanges { ticket, .. } => Some(Input::ChangesLocated { ticket, found: Vec::new() }),
+        Effect::ReadDocuments { ticket, .. } => {
+            Some(Input::DocumentsRead { ticket, documents: Vec::new(), next: None })
+        }
+        Effect::TakeDocuments { shard, .. } => Some(Input::DocumentsTaken { shard, outcome: Taken::Stored }),
+        Effect::CompleteOps { ticket, ops } => Some(Input::OpsCompleted { ticket, ops }),
         Effect::Ingest { shard, stream, .. } => Some(Input::Refused { shard, stream }),
-        Effect::Send { .. } | Effect::ForkFound { .. } | Effect::Misbehaved { .. } | Effect::Disconnect { .. } => None,
+        Effect::Send { .. }
+        | Effect::BulkEnded { .. }
+        | Effect::ForkFound { .. }
+        | Effect::Misbehaved { .. }
+        | Effect::Disconnect { .. } => None,
     }
 }

@@ -39,6 +39,12 @@ pub const RANGE_SPLIT: usize = 16;
 pub const RANGE_PARTS_MAX: usize = RANGES_ASK_MAX * RANGE_SPLIT;
 /// Lines in one answer: a page, and the short lists.
 pub const RANGE_LINES_MAX: usize = HEADS_PAGE_MAX + RANGES_ASK_MAX * RANGE_LINES as usize;
+/// Documents in one page: each is loaded for it, at some 30 µs.
+pub const DOCUMENTS_PAGE_MAX: usize = 256;
+/// Changes of a document that is handed over in bulk. One with a longer history comes by its ops.
+pub const DOCUMENT_CHANGES_MAX: usize = 4_096;
+/// Bytes of the changes in one page.
+pub const DOCUMENTS_BYTES_MAX: usize = 1 << 20;
 /// Shard digests in one frame: about 50 KiB with the longest names.
 pub const SHARD_DIGESTS_MAX: usize = 256;
 /// Collections that one subscription names.
@@ -90,6 +96,12 @@ pub const RANGE_QUESTIONS_MAX: u32 = 8_192;
 /// Heads that are hashed for one peer each second: about a fifteenth of a core. A shard may be gone through twice at once
 /// beyond that, which is what an honest comparison needs.
 pub const RANGE_HASHES_PER_SECOND: u64 = 1 << 18;
+/// Shards that are taken in bulk at once: each has a page under way.
+pub const BULKS_MAX: usize = 4;
+/// Peers that may fail to give documents before a shard is taken by its ops alone.
+pub const BULK_FAILURES_MAX: u8 = 4;
+/// Streams whose next range is pulled with its changes because these were not here as named.
+pub const WHOLE_MAX: usize = 4_096;
 /// Requests of one peer that wait to be served; honest ones have at most about a dozen.
 pub const SERVE_QUEUE_MAX: usize = 32;
 /// Held ops of one stream (a gap, a missing certificate, a time too far ahead).

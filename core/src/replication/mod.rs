@@ -6,6 +6,7 @@
 //! - *Live*: ops that became durable are pushed to a few eager peers and announced to the rest.
 //! - *Repair*: digests tell where two replicas differ, cursors and compared ranges of heads tell what is missing, ranged
 //!   pulls fetch it.
+//! - *Bulk*: a shard of which nothing is here is taken by its documents first, for readers, then by its ops.
 //! - *Needs*: what is known by name only (a change, a pinned op) is searched for.
 //! - *Forks*: where two chains of one stream part is found, and the other branch handed over as proof.
 //!
@@ -14,6 +15,7 @@
 //! Everything is bounded by a constant of [`limits`].
 
 mod api;
+mod bulk;
 mod credit;
 mod digest;
 mod engine;
@@ -37,9 +39,10 @@ mod status;
 mod sync;
 
 pub use api::{
-    AbsorbedCursor, CertificateState, Committed, Config, DisconnectReason, Effect, Input, Lane, Misbehaviour, Peer,
-    Policy, StoredHead, StoredOp, Subscription, Ticket, Timestamp,
+    AbsorbedCursor, BulkDocument, CertificateState, Committed, Config, DisconnectReason, Effect, Input, Lane,
+    Misbehaviour, OpForm, Peer, Policy, StoredHead, StoredOp, Subscription, Taken, Ticket, Timestamp,
 };
+pub use bulk::BulkStatus;
 pub use digest::{HeadState, ShardDigest, Tip};
 pub use engine::Engine;
 #[cfg(any(test, feature = "planted-bugs"))]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::api::{Lane, Subscription, Ticket, Timestamp};
 use super::credit::LaneCredit;
-use super::frame::{BranchAsk, ChainAsk, HeadsAsk, Pull, RangesAsk, Want};
+use super::frame::{BranchAsk, ChainAsk, DocumentsAsk, HeadsAsk, Pull, RangesAsk, Want};
 use super::heads::{Place, StreamAt};
 use super::limits as bounds;
 use super::sync::Sync;
@@ -38,6 +38,8 @@ pub(super) enum Serve {
     Heads(HeadsAsk),
     Ranges(RangesAsk),
     Pull(Pull),
+    BarePull(Pull),
+    Documents(DocumentsAsk),
     Want(Want),
     Chain(ChainAsk),
     Branches(BranchAsk),

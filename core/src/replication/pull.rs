@@ -44,9 +44,11 @@ impl Engine {
         // Nobody fills the table with streams that there are not.
         let share = (bounds::WANTS_MAX / (self.peers.len() + 1)).max(bounds::WANTS_PER_PEER_MIN);
         let is_new = !self.wants.contains_key(at);
+        let takes_documents = self.takes_documents(at.shard());
         let Some(state) = self.peers.get_mut(&peer) else { return false };
         if to <= have
             || self.blocked.contains_key(at)
+            || takes_documents
             || !self.config.subscription.covers(&at.shard().collection)
             || (is_new && (self.wants.len() >= bounds::WANTS_MAX || state.offers >= share))
         {
@@ -120,7 +122,7 @@ impl Engine {
     }
 
     /// Ends a range; its stream may be pulled again.
-    fn end_pull(&mut self, request: u32) -> Option<PullState> {
+    pub(super) fn end_pull(&mut self, request: u32) -> Option<PullState> {
         let pull = self.pulls.remove(&request)?;
         if let Some(state) = self.peers.get_mut(&pull.peer) {
             state.pulls = state.pulls.saturating_sub(1);
@@ -192,10 +194,12 @@ impl Engine {
         }
         let request = self.request();
         let pull = Pull { request, shard: at.shard().clone(), stream: at.stream, from, to, reach };
-        if !self.send(cx, peer, &Frame::Pull(pull)) {
+        let is_bare = reach == Reach::Pin(()) && self.pulls_bare(at.shard()) && !self.whole.contains(at);
+        if !self.send(cx, peer, &if is_bare { Frame::BarePull(pull) } else { Frame::Pull(pull) }) {
             return false;
         }
         self.counters.pulls_sent += 1;
+        self.whole.remove(at);
         self.pulls.insert(request, PullState { peer, at: at.clone(), asked_at: cx.now });
         if let Some(want) = self.wants.get_mut(at) {
             want.pull = Some(request);
@@ -239,7 +243,8 @@ impl Engine {
         self.settle_want(&at);
     }
 
-    pub(super) fn busy(&mut self, peer: &Peer, request: u32) {
+    pub(super) fn busy(&mut self, cx: &mut Cx<'_>, peer: &Peer, request: u32) {
+        self.bulk_refused(cx, peer, request);
         if let Some(at) = self.pulls.get(&request).filter(|pull| pull.peer == *peer).map(|pull| pull.at.clone()) {
             self.drop_source(&at, peer);
             self.end_pull(request);

@@ -3,10 +3,10 @@
 
 use serde_bytes::ByteBuf;
 
-use super::api::{Effect, Lane, Peer, StoredOp, Ticket};
+use super::api::{Effect, Lane, OpForm, Peer, StoredOp, Ticket};
 use super::digest::Tip;
 use super::engine::{Cx, Engine};
-use super::frame::{Answer, Chain, Found, Frame, HeadLine, Heads, HeadsAsk, Pull, Ranges, RangesAsk, Reach};
+use super::frame::{Answer, Chain, Documents, Found, Frame, HeadLine, Heads, HeadsAsk, Pull, Ranges, RangesAsk, Reach};
 use super::heads::{Shard, StreamAt};
 use super::limits as bounds;
 use super::peer::{Pace, Serve};
@@ -20,6 +20,17 @@ pub(super) enum Question {
     Ops {
         asker: Peer,
         pull: Pull,
+        form: OpForm,
+    },
+    Documents {
+        asker: Peer,
+        request: u32,
+    },
+    /// Changes of our own for a peer's bare ops.
+    Complete {
+        peer: Peer,
+        request: u32,
+        bytes: usize,
     },
     Ids {
         asker: Peer,
@@ -52,10 +63,11 @@ impl Question {
     pub(super) const fn asker(&self) -> Option<Peer> {
         match self {
             Self::Ops { asker, .. }
+            | Self::Documents { asker, .. }
             | Self::Ids { asker, .. }
             | Self::Branches { asker, .. }
             | Self::Changes { asker, .. } => Some(*asker),
-            Self::Compare { peer, .. } => Some(*peer),
+            Self::Compare { peer, .. } | Self::Complete { peer, .. } => Some(*peer),
             Self::Search { .. } => None,
         }
     }
@@ -82,6 +94,10 @@ impl Engine {
             if state.reading.is_some() || state.lane(Lane::Repair).available() < bounds::FRAME_BYTES_MAX as u64 {
                 return;
             }
+            let is_bulk = matches!(state.serving.front(), Some(Serve::Documents(_)));
+            if is_bulk && state.lane(Lane::Snapshot).available() < bounds::FRAME_BYTES_MAX as u64 {
+                return;
+            }
             let Some(serve) = state.serving.pop_front() else { return };
             self.serve_one(cx, peer, serve);
         }
@@ -91,14 +107,25 @@ impl Engine {
         let shard = match &serve {
             Serve::Heads(ask) => &ask.shard,
             Serve::Ranges(ask) => &ask.shard,
-            Serve::Pull(pull) => &pull.shard,
+            Serve::Pull(pull) | Serve::BarePull(pull) => &pull.shard,
+            Serve::Documents(ask) => &ask.shard,
             Serve::Want(want) => &want.shard,
             Serve::Chain(ask) => &ask.shard,
             Serve::Branches(ask) => &ask.shard,
         };
         let is_shared = self.shares(cx, &peer, &shard.collection);
         let ticket = self.ticket();
+        let form = if matches!(serve, Serve::BarePull(_)) { OpForm::Bare } else { OpForm::Whole };
         let (question, effect) = match serve {
+            Serve::Documents(ask) => {
+                if !is_shared {
+                    let page = Documents { request: ask.request, documents: Vec::new(), next: None };
+                    self.send(cx, peer, &Frame::Documents(page));
+                    return;
+                }
+                let effect = Effect::ReadDocuments { ticket, shard: ask.shard, after: ask.after };
+                (Question::Documents { asker: peer, request: ask.request }, effect)
+            }
             Serve::Heads(ask) => {
                 let page = if is_shared { self.page(&ask) } else { empty_page(&ask) };
                 self.send(cx, peer, &Frame::Heads(page));
@@ -113,14 +140,14 @@ impl Engine {
                 self.send(cx, peer, &frame);
                 return;
             }
-            Serve::Pull(pull) => {
+            Serve::Pull(pull) | Serve::BarePull(pull) => {
                 let stream = self.heads.get(&StreamAt::new(&pull.shard, pull.stream));
                 let end = stream.map_or(0, |stream| match (pull.reach, stream.pin) {
                     (Reach::Pin(()), Some(pin)) => pin.seq.min(stream.durable.tip.seq),
                     (Reach::Beyond(()), _) | (Reach::Pin(()), None) => stream.durable.tip.seq,
                 });
                 if !is_shared || pull.from > end {
-                    self.send(cx, peer, &Frame::Range(Answer { request: pull.request, ops: Vec::new() }));
+                    self.send(cx, peer, &range_frame(form, Answer { request: pull.request, ops: Vec::new() }));
                     return;
                 }
                 let effect = Effect::ReadOps {
@@ -130,8 +157,9 @@ impl Engine {
                     from_seq: pull.from,
                     ops_max: bounds::RUN_OPS_MAX,
                     bytes_max: bounds::RUN_BYTES_MAX,
+                    form,
                 };
-                (Question::Ops { asker: peer, pull }, effect)
+                (Question::Ops { asker: peer, pull, form }, effect)
             }
             Serve::Want(want) => {
                 if !is_shared {
@@ -211,7 +239,7 @@ impl Engine {
         Frame::Ranges(Ranges { request: ask.request, arrival: shard.arrival, parts: answer.parts })
     }
 
-    fn answered(&mut self, ticket: Ticket) -> Option<Question> {
+    pub(super) fn answered(&mut self, ticket: Ticket) -> Option<Question> {
         let question = self.questions.remove(&ticket)?;
         if let Some(state) = question.asker().and_then(|asker| self.peers.get_mut(&asker))
             && state.reading == Some(ticket)
@@ -222,7 +250,7 @@ impl Engine {
     }
 
     pub(super) fn ops_read(&mut self, cx: &mut Cx<'_>, ticket: Ticket, ops: &[StoredOp]) {
-        let Some(Question::Ops { asker, pull }) = self.answered(ticket) else { return };
+        let Some(Question::Ops { asker, pull, form }) = self.answered(ticket) else { return };
         let at = StreamAt::new(&pull.shard, pull.stream);
         let stream = self.heads.get(&at);
         let pin = match pull.reach {
@@ -234,7 +262,7 @@ impl Engine {
         let end = pull.from + run.len() as u64;
         self.counters.ranges_served += 1;
         let encoded = run.iter().map(|op| ByteBuf::from(op.bytes.to_vec())).collect();
-        self.send(cx, asker, &Frame::Range(Answer { request: pull.request, ops: encoded }));
+        self.send(cx, asker, &range_frame(form, Answer { request: pull.request, ops: encoded }));
         if end > tip
             && let Some(state) = self.peers.get_mut(&asker)
             && state.lane(Lane::Live).is_recovered()
@@ -255,7 +283,14 @@ impl Engine {
             Some(Question::Compare { peer, at, through, run }) => {
                 self.branch_compared(cx, peer, &at, through, run, ids)
             }
-            Some(Question::Ops { .. } | Question::Branches { .. } | Question::Changes { .. }) | None => {}
+            Some(
+                Question::Ops { .. }
+                | Question::Branches { .. }
+                | Question::Changes { .. }
+                | Question::Documents { .. }
+                | Question::Complete { .. },
+            )
+            | None => {}
         }
     }
 
@@ -303,6 +338,13 @@ fn cut_run(ops: &[StoredOp], from: u64, to: u64, pin: Option<Tip>) -> &[StoredOp
     let pinned = ops.len().checked_sub(1).filter(|last| pin.is_some_and(|pin| index(pin.seq) == *last));
     let end = after_to.or(pinned).or_else(|| ops.iter().rposition(|op| op.signed));
     end.and_then(|end| ops.get(..=end)).unwrap_or(&[])
+}
+
+const fn range_frame(form: OpForm, answer: Answer) -> Frame {
+    match form {
+        OpForm::Whole => Frame::Range(answer),
+        OpForm::Bare => Frame::BareRange(answer),
+    }
 }
 
 const fn empty_page(ask: &HeadsAsk) -> Heads {

@@ -36,6 +36,8 @@ pub struct Counters {
     pub salted_checks: u64,
     /// Questions of such comparisons.
     pub range_questions: u64,
+    /// Bare ranges of which a change was not here, so that they were pulled whole.
+    pub bare_incomplete: u64,
     /// Runs that wait for their certificate.
     pub deferred: u64,
     /// Searches for the place of a fork.

@@ -143,6 +143,7 @@ impl Engine {
         if is_equal {
             state.pace = Pace::KeepsUp;
             self.note_equal(cx, peer);
+            self.bulk_equal(cx, peer);
             return self.check_salted(cx, peer);
         }
         self.send_shard_digests(cx, peer);
@@ -201,6 +202,9 @@ impl Engine {
                 continue;
             }
             if theirs.count == 0 || !self.shares(cx, &peer, &theirs.shard.collection) {
+                continue;
+            }
+            if self.bulk_first(cx, peer, &theirs.shard) {
                 continue;
             }
             let place = Place::new(&theirs.shard);

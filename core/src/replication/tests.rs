@@ -1,5 +1,6 @@
 //! Engines in a small world with faults; forks and pins; hostile peers.
 
+mod bulk;
 mod convergence;
 mod forks;
 mod hostile;

@@ -181,6 +181,12 @@ pub(super) struct Node {
     pub(super) misbehaved: Vec<(Peer, Misbehaviour)>,
     pub(super) disconnected: Vec<(Peer, DisconnectReason)>,
     pub(super) forks: Vec<(StreamId, u64)>,
+    /// What it hands over in bulk, and took.
+    pub(super) documents: BTreeMap<DocId, BulkDocument>,
+    pub(super) bulk_ended: Vec<(Peer, ShardId)>,
+    /// Bare ops that it was to complete, and whether it lacks their changes.
+    pub(super) completed: usize,
+    pub(super) is_lacking: bool,
     arrivals: u64,
     /// Whether cursors are lost at the next start.
     forgetful: bool,
@@ -271,6 +277,10 @@ impl World {
             misbehaved: Vec::new(),
             disconnected: Vec::new(),
             forks: Vec::new(),
+            documents: BTreeMap::new(),
+            bulk_ended: Vec::new(),
+            completed: 0,
+            is_lacking: false,
             arrivals: 0,
             forgetful: false,
             wakeup: u64::MAX,
@@ -442,7 +452,33 @@ impl World {
                 let at = last.max().unwrap_or(0).max(at);
                 self.schedule(at, Event::Commit { node, from, ops });
             }
-            Effect::ReadOps { ticket, shard, stream, from_seq, ops_max, bytes_max } => {
+            Effect::ReadDocuments { ticket, after, .. } => {
+                let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+                let documents: Vec<BulkDocument> = self.nodes[node]
+                    .documents
+                    .range((from, std::ops::Bound::Unbounded))
+                    .take(3)
+                    .map(|(_, document)| document.clone())
+                    .collect();
+                let next = documents.get(2).map(|document| document.doc.clone());
+                self.later(node, Input::DocumentsRead { ticket, documents, next });
+            }
+            Effect::TakeDocuments { shard, documents, .. } => {
+                let bad = documents.iter().any(|document| document.changes[0].is_empty());
+                if !bad {
+                    self.nodes[node].documents.extend(documents.into_iter().map(|d| (d.doc.clone(), d)));
+                }
+                let outcome = if bad { Taken::Refused } else { Taken::Stored };
+                self.later(node, Input::DocumentsTaken { shard, outcome });
+            }
+            Effect::CompleteOps { ticket, ops } => {
+                let entry = &mut self.nodes[node];
+                entry.completed += ops.len();
+                let ops = if entry.is_lacking { Vec::new() } else { ops };
+                self.later(node, Input::OpsCompleted { ticket, ops });
+            }
+            Effect::BulkEnded { equal, shard } => self.nodes[node].bulk_ended.push((equal, shard)),
+            Effect::ReadOps { ticket, shard, stream, from_seq, ops_max, bytes_max, .. } => {
                 let main = self.nodes[node].logs.get(&(shard, stream)).map_or(&[][..], |log| &log.main);
                 let ops = read(main, from_seq, ops_max, bytes_max);
                 self.later(node, Input::OpsRead { ticket, ops });
@@ -551,7 +587,7 @@ impl World {
 
     /// Sees to it that no range is fetched twice at once.
     fn watch_pull(&mut self, node: usize, of: usize, bytes: &Bytes) {
-        let Ok(Some(Frame::Pull(pull))) = Frame::decode(bytes) else { return };
+        let Ok(Some(Frame::Pull(pull) | Frame::BarePull(pull))) = Frame::decode(bytes) else { return };
         let now = self.now;
         let old = |since: u64| since + limits::PULL_PATIENCE.as_micros() as u64 <= now;
         let entry = &mut self.nodes[node];
@@ -586,7 +622,7 @@ impl World {
             match event {
                 Event::Deliver { from, to, link, lane, bytes } => {
                     if self.links.get(&(from.min(to), from.max(to))) == Some(&link) {
-                        if let Ok(Some(Frame::Range(answer))) = Frame::decode(&bytes) {
+                        if let Ok(Some(Frame::Range(answer) | Frame::BareRange(answer))) = Frame::decode(&bytes) {
                             self.nodes[to].open.remove(&answer.request);
                         }
                         if let Ok(Some(Frame::Busy(request))) = Frame::decode(&bytes) {
