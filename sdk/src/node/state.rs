@@ -7,6 +7,7 @@ use std::time::Duration;
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName};
 use folkmoot_core::replica::{ShardInfo, TxState};
+use folkmoot_core::replication::BulkStatus;
 use folkmoot_core::store::Store as _;
 
 use super::convert::{act_error, collection_act, read_error, settings};
@@ -101,10 +102,19 @@ impl Inner {
         if let Some(reason) = self.core.halted.borrow().clone() {
             reasons.push(format!("the store cannot persist: {reason}"));
         }
-        let look = self.core.look(|replica, _| (replica.unapplied(), replica.authority().rules().can_judge())).await;
+        let look = self
+            .core
+            .look(|replica, _| {
+                (replica.unapplied(), replica.authority().rules().can_judge(), replica.engine().bulks())
+            })
+            .await;
         match look {
             Err(_) => reasons.push("the node is shutting down".to_owned()),
-            Ok((unapplied, can_judge)) => {
+            Ok((unapplied, can_judge, bulks)) => {
+                reasons.extend(bulks.into_iter().filter(|bulk| !bulk.is_at_ops).map(|bulk| {
+                    let BulkStatus { shard, source, documents, bytes, .. } = bulk;
+                    format!("{shard} comes in bulk from {source}: {documents} documents, {bytes} bytes so far")
+                }));
                 if unapplied > READY_UNAPPLIED_MAX {
                     reasons.push(format!("{unapplied} ops are stored and not yet applied"));
                 }
@@ -381,6 +391,7 @@ impl Inner {
             metrics::counter!("folkmoot_requests_replayed_total").absolute(counters.requests_replayed);
             metrics::counter!("folkmoot_requests_mismatched_total").absolute(counters.requests_mismatched);
             metrics::counter!("folkmoot_audits_total").absolute(counters.audits);
+            metrics::counter!("folkmoot_false_documents_total").absolute(counters.false_documents);
             metrics::counter!("folkmoot_damage_found_total").absolute(counters.damage_found);
             metrics::counter!("folkmoot_replication_comparisons_total").absolute(engine.ranges_compared);
             metrics::counter!("folkmoot_replication_pulls_total").absolute(engine.pulls_sent);
