@@ -1,8 +1,8 @@
 //! Bulk, on the replica's side: documents given to a peer and taken from one, and bare ops.
 //!
-//! What is taken lies in the keyspace `pending` and is shown to readers where there is no view yet. It is a claim: its changes
+//! What is taken lies in the keyspace `pending` and is shown to readers where there is no view yet. It is a preview, no more: its changes
 //! have passed the gate and are named by their own hashes, but only ops say who wrote them. When these are here, each
-//! change has matched a signed commitment or was pulled again, and what is left of the claims is refuted.
+//! change has matched a signed commitment or was pulled again, and what is left of the previews is refuted.
 //!
 //! Invariant: no document, view, digest or verdict rests on what was taken in bulk.
 
@@ -27,9 +27,9 @@ use crate::store::{Keyspace, Order, Read, Span, StoreError, envelope};
 const LOOKED_AT_MAX: usize = 2_048;
 /// Claims settled in one step.
 const SETTLED_MAX: usize = 256;
-/// First bytes of the keys of claims in the keyspace `pending` (0 and 1 are what ops wait for).
-const CLAIMED_DOCUMENT: u8 = 2;
-const CLAIMED_CHANGE: u8 = 3;
+/// First bytes of the keys of previews in the keyspace `pending` (0 and 1 are what ops wait for).
+const PREVIEW_DOCUMENT: u8 = 2;
+const PREVIEW_CHANGE: u8 = 3;
 
 tagged_enum! {
     /// A body of a bare op.
@@ -48,7 +48,7 @@ struct BareOp(ByteBuf, Option<ByteBuf>, Vec<BareBody>);
 
 /// A document that was taken in bulk.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Claim {
+struct Preview {
     source: AuthorKey,
     view: ByteBuf,
     changes: Vec<ChangeHash>,
@@ -59,30 +59,30 @@ struct Claim {
 pub(super) struct Bulks {
     /// Shards whose documents go to the disk with a batch.
     storing: BTreeMap<ShardId, BatchId>,
-    /// Shards whose claims are to be settled, with the peer whose ops are ours.
+    /// Shards whose previews are to be settled, with the peer whose ops are ours.
     ending: BTreeMap<ShardId, AuthorKey>,
 }
 
-pub(super) fn claim_key(key: &DocKey) -> Vec<u8> {
-    let mut out = vec![CLAIMED_DOCUMENT];
+pub(super) fn preview_key(key: &DocKey) -> Vec<u8> {
+    let mut out = vec![PREVIEW_DOCUMENT];
     out.extend(key.encode());
     out
 }
 
 pub(super) fn change_key(hash: &ChangeHash) -> Vec<u8> {
-    let mut out = vec![CLAIMED_CHANGE];
+    let mut out = vec![PREVIEW_CHANGE];
     out.extend(hash.as_bytes());
     out
 }
 
 /// Returns the view that a peer claims of a document.
-pub(super) fn claimed_view(store: &dyn Read, key: &DocKey) -> Result<Option<ViewRecord>, StoreError> {
-    let value = store.get(Keyspace::Pending, &claim_key(key))?;
-    // A damaged claim is none: it can only be missed until the ops are here.
-    Ok(value.and_then(decode_claim).and_then(|claim| ViewRecord::decode(&claim.view.into_vec().into()).ok()))
+pub(super) fn preview_of(store: &dyn Read, key: &DocKey) -> Result<Option<ViewRecord>, StoreError> {
+    let value = store.get(Keyspace::Pending, &preview_key(key))?;
+    // A damaged preview is none: it can only be missed until the ops are here.
+    Ok(value.and_then(decode_preview).and_then(|preview| ViewRecord::decode(&preview.view.into_vec().into()).ok()))
 }
 
-fn decode_claim(value: bytes::Bytes) -> Option<Claim> {
+fn decode_preview(value: bytes::Bytes) -> Option<Preview> {
     codec::decode(&envelope::open(value).ok()?, crate::store::VALUE_BYTES_MAX).ok()
 }
 
@@ -147,9 +147,9 @@ impl Replica {
             for (hash, change) in hashes.iter().zip(&document.changes) {
                 self.put(Keyspace::Pending, change_key(hash), change);
             }
-            let claim = Claim { source: from, view: ByteBuf::from(view.encode()), changes: hashes };
+            let preview = Preview { source: from, view: ByteBuf::from(view.encode()), changes: hashes };
             let key = DocKey { collection: shard.collection.clone(), doc: document.doc.clone() };
-            self.put(Keyspace::Pending, claim_key(&key), &codec::encode(&claim));
+            self.put(Keyspace::Pending, preview_key(&key), &codec::encode(&preview));
         }
         if documents.is_empty() {
             let input = NetInput::DocumentsTaken { shard, outcome: Taken::Stored };
@@ -177,14 +177,14 @@ impl Replica {
         self.bulks.ending.insert(shard, equal);
     }
 
-    /// Settles some claims of shards whose ops are here and applied: what the ops make stands, the rest was a lie if it
+    /// Settles some previews of shards whose ops are here and applied: what the ops make stands, the rest was a lie if it
     /// came from the peer that has the same ops.
-    pub(super) fn settle_claims(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn settle_previews(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.halted.is_some() || self.unapplied() > 0 || self.has_staged() || !self.in_flight.is_empty() {
             return;
         }
         let Some((shard, equal)) = self.bulks.ending.first_key_value().map(|(s, p)| (s.clone(), *p)) else { return };
-        let mut prefix = vec![CLAIMED_DOCUMENT];
+        let mut prefix = vec![PREVIEW_DOCUMENT];
         prefix.extend(shard.collection.encode());
         let store = self.store.clone();
         let mut settled = 0;
@@ -201,15 +201,15 @@ impl Replica {
                 return;
             }
             settled += 1;
-            if let Some(claim) = decode_claim(value) {
-                let is_true = self.holds_all(&key, &claim.changes);
-                if !is_true && claim.source == equal {
+            if let Some(preview) = decode_preview(value) {
+                let is_true = self.holds_all(&key, &preview.changes);
+                if !is_true && preview.source == equal {
                     self.counters.false_documents += 1;
-                    let detail = format!("{}/{} from {}", key.collection, key.doc, claim.source);
+                    let detail = format!("{}/{} from {}", key.collection, key.doc, preview.source);
                     effects.push(Effect::Alarm { kind: "false_document", detail });
-                    self.step_engine(now, NetInput::DocumentsFalse { peer: claim.source }, effects);
+                    self.step_engine(now, NetInput::DocumentsFalse { peer: preview.source }, effects);
                 }
-                for hash in &claim.changes {
+                for hash in &preview.changes {
                     self.delete(Keyspace::Pending, change_key(hash));
                 }
             }
@@ -228,12 +228,12 @@ impl Replica {
     pub(super) fn resume_bulks(&mut self) -> Result<(), StoreError> {
         let store = self.store.clone();
         let mut last: BTreeMap<ShardId, (AuthorKey, DocId)> = BTreeMap::new();
-        for entry in store.scan(Keyspace::Pending, &Span::prefix([CLAIMED_DOCUMENT]), Order::Ascending) {
+        for entry in store.scan(Keyspace::Pending, &Span::prefix([PREVIEW_DOCUMENT]), Order::Ascending) {
             let (place, value) = entry?;
             let Some(key) = place.get(1..).and_then(|key| DocKey::decode(key).ok()) else { continue };
-            let Some(claim) = decode_claim(value) else { continue };
+            let Some(preview) = decode_preview(value) else { continue };
             let shard = ShardId::of_document(&key.collection, &key.doc, self.shards_of(&key.collection));
-            last.insert(shard, (claim.source, key.doc));
+            last.insert(shard, (preview.source, key.doc));
         }
         for (shard, (source, after)) in last {
             self.engine.resume_bulk(shard, source, after);

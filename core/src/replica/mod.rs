@@ -193,7 +193,7 @@ impl Replica {
             Input::Net(replication::Input::Tick) => {
                 self.step_engine(now, replication::Input::Tick, effects);
                 self.audit_step(now, effects);
-                self.settle_claims(now, effects);
+                self.settle_previews(now, effects);
             }
             Input::Net(input) => self.step_engine(now, input, effects),
             Input::Write { ticket, request } => self.write(ticket, request, effects),

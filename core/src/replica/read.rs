@@ -124,7 +124,7 @@ impl Reader {
     pub fn get(&self, key: &DocKey) -> Result<Option<View>, ReadError> {
         match self.store.get(Keyspace::Views, &key.encode())? {
             // A node that has only just joined shows what a peer says of it, until its ops are here.
-            None => Ok(super::bulk::claimed_view(&*self.store, key)?.map(|view| shown(key.doc.clone(), view))),
+            None => Ok(super::bulk::preview_of(&*self.store, key)?.map(|view| shown(key.doc.clone(), view))),
             Some(value) => Ok(Some(view_of(key.doc.clone(), value)?).filter(|view| !view.heads.is_empty())),
         }
     }

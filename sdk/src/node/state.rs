@@ -104,9 +104,7 @@ impl Inner {
         }
         let look = self
             .core
-            .look(|replica, _| {
-                (replica.unapplied(), replica.authority().rules().can_judge(), replica.engine().bulks())
-            })
+            .look(|replica, _| (replica.unapplied(), replica.authority().rules().can_judge(), replica.engine().bulks()))
             .await;
         match look {
             Err(_) => reasons.push("the node is shutting down".to_owned()),

@@ -1,6 +1,6 @@
 //! A fresh node takes a shard in bulk: it can be read before any op is here, and believed when all are.
 
-use super::super::bulk::{change_key, claim_key};
+use super::super::bulk::{change_key, preview_key};
 use super::*;
 use crate::store::keys::{Key as _, TailKey};
 use crate::store::{Batch, Keyspace, Order, Span, envelope};
@@ -46,7 +46,7 @@ fn has_all_documents(lab: &Lab) -> bool {
     (0..DOCUMENTS).all(|number| lab.json(1, &format!("d{number}")).is_some())
 }
 
-fn claims(lab: &Lab) -> usize {
+fn previews(lab: &Lab) -> usize {
     lab.nodes[1].store.scan(Keyspace::Pending, &Span::all(), Order::Ascending).count()
 }
 
@@ -61,14 +61,18 @@ fn a_fresh_node_is_read_before_it_has_an_op() {
     run_until(&mut lab, has_all_documents);
     assert_eq!(lab.nodes[1].replica.counters().ops_ingested, 0, "not one op is here");
     assert_eq!(lab.json(1, "d7").unwrap(), r#"{"m":1,"n":7}"#);
-    assert!(lab.json(1, "gone").is_none() && claims(&lab) > 0);
+    assert!(lab.json(1, "gone").is_none() && previews(&lab) > 0);
     assert_eq!(lab.nodes[1].replica.engine().bulks()[0].documents, DOCUMENTS as u64);
     lab.run(60);
     lab.assert_converged();
     let node = &lab.nodes[1];
     assert!(node.replica.counters().ops_ingested > DOCUMENTS as u64);
     assert_eq!(node.replica.engine().counters().bare_incomplete, 0, "every change matched its commitment");
-    assert_eq!((claims(&lab), node.replica.counters().false_documents), (0, 0), "nothing is left of what was claimed");
+    assert_eq!(
+        (previews(&lab), node.replica.counters().false_documents),
+        (0, 0),
+        "nothing is left of what was previewed"
+    );
     assert!(node.replica.engine().bulks().is_empty());
 }
 
@@ -120,11 +124,11 @@ fn a_stopped_node_goes_on_where_it_was() {
     lab.open(identity, store, 1, Vec::new());
     assert_eq!(lab.nodes[1].replica.engine().bulks().len(), 1);
     assert!(lab.json(1, "d1").is_some());
-    let claim =
-        lab.nodes[1].store.get(Keyspace::Pending, &claim_key(&DocKey { collection: collection(), doc: doc("d1") }));
-    assert!(envelope::open(claim.unwrap().unwrap()).is_ok());
+    let preview =
+        lab.nodes[1].store.get(Keyspace::Pending, &preview_key(&DocKey { collection: collection(), doc: doc("d1") }));
+    assert!(envelope::open(preview.unwrap().unwrap()).is_ok());
     lab.connect(0, 1);
     lab.run(80);
     lab.assert_converged();
-    assert_eq!(claims(&lab), 0);
+    assert_eq!(previews(&lab), 0);
 }
