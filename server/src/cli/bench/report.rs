@@ -366,7 +366,8 @@ mod tests {
     }
 
     fn report(runs: impl IntoIterator<Item = Run>) -> Report {
-        let calibration = Calibration::take(&std::env::temp_dir()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let calibration = Calibration::take(folder.path()).unwrap();
         let mut report = Report::new(&Arguments::parse_from(["bench"]).bench, calibration);
         runs.into_iter().for_each(|run| report.push(run));
         report.finish(calibration);
