@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod document;
+pub mod figure;
 pub mod hash;
 pub mod hlc;
 pub mod id;

@@ -21,7 +21,7 @@ use crate::store::keys::{ArrivalKey, DocKey, Key as _, OpKey, TailKey};
 use crate::store::{Batch, Keyspace, Span, envelope};
 
 /// Batches on their way at once: one being synced, one gathering behind it. More would only split the groups.
-const BATCHES_IN_FLIGHT_MAX: usize = 2;
+pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// A snapshot is written when so many changes lie beside the last one …
 const TAIL_CHANGES_MAX: usize = 64;
 /// … or, in two or more, so many bytes, or half of the snapshot's, whichever is more.

@@ -10,6 +10,7 @@ use super::{Now, Placed, Replica};
 use crate::authority::{Action, Authority, Decision, Noted, Position};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, OpId, ShardId, StreamId};
+use crate::limits::CLOCK_AHEAD_MAX;
 use crate::op::Op;
 use crate::replication::{
     self, CertificateState, Committed, Input as NetInput, OpForm, Policy, StoredOp, Timestamp, Tip,
@@ -44,6 +45,11 @@ impl Policy for AuthorityPolicy<'_> {
 
     fn closed_at(&self, stream: &StreamId) -> Option<Tip> {
         self.closed.get(stream).copied()
+    }
+
+    fn accepts_time(&self, hlc: Hlc) -> bool {
+        let ahead = u64::try_from(CLOCK_AHEAD_MAX.as_millis()).unwrap_or(u64::MAX);
+        hlc.millis() <= self.now.millis().saturating_add(ahead)
     }
 
     fn is_member(&self, peer: &AuthorKey) -> bool {
@@ -156,7 +162,7 @@ impl Replica {
             return;
         }
         for op in ops {
-            self.clock.observe(op.header().hlc, now.wall_ms, crate::limits::CLOCK_AHEAD_MAX);
+            self.clock.observe(op.header().hlc, now.wall_ms, CLOCK_AHEAD_MAX);
             self.counters.ops_ingested += 1;
             self.stage_op(op.clone(), Some(from));
             self.note_op(&op);

@@ -15,7 +15,7 @@ use crate::store::keys::{ArrivalKey, DocKey, Key as _, OpKey};
 use crate::store::{Keyspace, envelope};
 
 /// Bytes of durable ops kept in memory until they are applied; beyond, they are read back from the store.
-const QUEUE_BYTES_MAX: usize = 32 << 20;
+pub(super) const QUEUE_BYTES_MAX: usize = 32 << 20;
 
 /// Durable ops that wait to be applied, as far as memory allows.
 #[derive(Debug, Default)]
@@ -32,6 +32,10 @@ impl Queue {
         }
         self.bytes += placed.op.size();
         self.shards.entry(placed.op.header().shard.clone()).or_default().push_back(placed);
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Takes the op with this arrival, dropping what lies before it.

@@ -18,6 +18,7 @@ mod cache;
 mod chains;
 mod claims;
 mod entropy;
+mod figures;
 mod flush;
 #[cfg(feature = "fuzzing")]
 mod fuzzing;

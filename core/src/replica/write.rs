@@ -23,7 +23,7 @@ use crate::store::Keyspace;
 use crate::store::keys::{DocKey, Key as _, RequestKey};
 
 /// Transactions that may gather while commits are under way; beyond, writers are told to come back.
-const GATHERING_TRANSACTIONS_MAX: usize = 8_192;
+pub(super) const GATHERING_TRANSACTIONS_MAX: usize = 8_192;
 
 /// A stream that this replica appends to.
 #[derive(Debug)]

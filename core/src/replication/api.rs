@@ -15,24 +15,25 @@ use crate::op::Op;
 /// A member node, named by its key, which is also its libp2p identity.
 pub type Peer = AuthorKey;
 
-/// Microseconds since 1970 that never go back within one life of the engine.
+/// Microseconds by a clock that never goes back within one life of the engine. When it began to count is of no account: what
+/// has to do with the time of ops is asked of the [`Policy`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// Wraps microseconds since 1970.
+    /// Wraps microseconds.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// Returns microseconds since 1970.
+    /// Returns microseconds.
     #[must_use]
     pub const fn micros(self) -> u64 {
         self.0
     }
 
-    /// Returns milliseconds since 1970.
+    /// Returns milliseconds.
     #[must_use]
     pub const fn millis(self) -> u64 {
         self.0 / 1_000
@@ -560,13 +561,18 @@ pub enum CertificateState {
     Mismatch,
 }
 
-/// What the engine asks of the verdict engine. Answers may change only together with [`Input::PolicyChanged`].
+/// What the engine asks of the verdict engine, and of the wall clock. Verdicts may change only together with
+/// [`Input::PolicyChanged`].
 pub trait Policy {
     /// Returns whether `author` may sign under the certificate. The genesis is its own owners' certificate.
     fn certificate(&self, certificate: &OpId, author: &AuthorKey) -> CertificateState;
 
     /// Returns the pin at which a stream is closed because its certificate is voided; [`Tip::START`] cuts all of it.
     fn closed_at(&self, stream: &StreamId) -> Option<Tip>;
+
+    /// Returns whether an op of this time may be taken now, by the wall clock. One further ahead is held, and tried again
+    /// after a while, whatever changed.
+    fn accepts_time(&self, hlc: Hlc) -> bool;
 
     /// Returns whether the peer is a member.
     fn is_member(&self, peer: &Peer) -> bool;

@@ -3,6 +3,16 @@
 use super::api::Lane;
 use super::limits as bounds;
 
+/// Returns how many bytes of a lane may be under way.
+pub(super) const fn window(lane: Lane) -> u64 {
+    match lane {
+        Lane::Control => bounds::CONTROL_WINDOW,
+        Lane::Live => bounds::LIVE_WINDOW,
+        Lane::Repair => bounds::REPAIR_WINDOW,
+        Lane::Snapshot => bounds::SNAPSHOT_WINDOW,
+    }
+}
+
 /// Credit of one lane of one peer.
 #[derive(Debug, Clone)]
 pub(super) struct LaneCredit {
@@ -18,12 +28,7 @@ pub(super) struct LaneCredit {
 
 impl LaneCredit {
     pub(super) const fn new(lane: Lane) -> Self {
-        let window = match lane {
-            Lane::Control => bounds::CONTROL_WINDOW,
-            Lane::Live => bounds::LIVE_WINDOW,
-            Lane::Repair => bounds::REPAIR_WINDOW,
-            Lane::Snapshot => bounds::SNAPSHOT_WINDOW,
-        };
+        let window = window(lane);
         Self { window, sent: 0, send_limit: window, received: 0, released: 0, receive_limit: window }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::Subscription;
+use super::acks::Acks;
 use super::api::{
     AbsorbedCursor, Committed, Config, DisconnectReason, Effect, Input, Lane, Misbehaviour, Peer, Policy, StoredHead,
     Ticket, Timestamp,
@@ -46,11 +47,13 @@ pub struct Engine {
     pub(super) blocked: BTreeMap<StreamAt, Timestamp>,
     /// Handed to the caller, not durable yet.
     pub(super) in_flight: BTreeMap<StreamAt, Vec<InFlight>>,
+    /// Bytes of all that is in flight.
+    pub(super) ingesting_bytes: usize,
     pub(super) wants: BTreeMap<StreamAt, Want>,
     pub(super) pulls: BTreeMap<u32, PullState>,
     pub(super) expected: VecDeque<Expected>,
     /// Who acknowledged how much of the streams written here.
-    pub(super) acks: BTreeMap<StreamAt, BTreeMap<Peer, u64>>,
+    pub(super) acks: Acks,
     pub(super) searches: BTreeMap<StreamAt, Search>,
     pub(super) branches: BTreeMap<u32, BranchFetch>,
     /// Forks that peers told of while the prefix is missing here.
@@ -102,10 +105,11 @@ impl Engine {
             held: Held::default(),
             blocked: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            ingesting_bytes: 0,
             wants: BTreeMap::new(),
             pulls: BTreeMap::new(),
             expected: VecDeque::new(),
-            acks: BTreeMap::new(),
+            acks: Acks::default(),
             searches: BTreeMap::new(),
             branches: BTreeMap::new(),
             fork_news: BTreeMap::new(),
@@ -268,9 +272,7 @@ impl Engine {
         self.branches.retain(|_, fetch| fetch.peer != *peer);
         self.fork_news.retain(|_, (from, _)| from != peer);
         self.expected.retain(|expected| expected.peer != *peer);
-        for acked in self.acks.values_mut() {
-            acked.remove(peer);
-        }
+        self.acks.forget_peer(peer);
         if self.eager_count() < bounds::EAGER_MAX {
             let lazy: Vec<Peer> =
                 self.peers.iter().filter(|(_, state)| state.link == Link::Lazy).map(|(peer, _)| *peer).collect();

@@ -76,6 +76,14 @@ pub const WANTS_PER_PEER_MIN: usize = HEADS_PAGE_MAX;
 pub const DOUBTED_MAX: usize = 256;
 /// Streams known to be behind. More are found again by the next digest.
 pub const WANTS_MAX: usize = 16_384;
+/// Peers remembered that can give what one stream lacks: those that have the most. One is asked, the others are in reserve.
+pub const WANT_SOURCES_MAX: usize = 8;
+/// Bytes of runs handed to the store and not committed. Beyond twice this, pushes are dropped; beyond it, nothing is pulled:
+/// what the store does not keep up with stays with the peers.
+pub const INGESTING_BYTES_MAX: usize = 32 << 20;
+/// Streams written here whose acknowledgements are remembered. The one that was not acknowledged for longest goes first; what
+/// is said of it next brings it back.
+pub const ACKED_STREAMS_MAX: usize = 2_048;
 /// Shards that are compared head by head with one peer at once.
 pub const SYNCS_PER_PEER_MAX: usize = 4;
 /// Shards of one peer known to differ and waiting for their turn.

@@ -13,9 +13,9 @@ use super::engine::{Cx, Engine};
 use super::frame::{Frame, Position, Reach, Run as RunFrame};
 use super::heads::{Place, Stream, StreamAt, TimedTip};
 use super::limits as bounds;
+use super::mutant::{Mutant, planted};
 use super::peer::{Link, Pace};
 use super::run::{Run, RunError};
-use crate::limits::CLOCK_AHEAD_MAX;
 use crate::op::Op;
 
 /// Credit to be given back when ops are dealt with.
@@ -30,6 +30,7 @@ pub(super) struct Charge {
 #[derive(Debug)]
 pub(super) struct InFlight {
     last: u64,
+    bytes: usize,
     charge: Option<Charge>,
 }
 
@@ -195,7 +196,7 @@ impl Engine {
             return Placed::Held;
         }
         let Some(run) = run.skip_to(ingested.tip.seq + 1) else { return Placed::Duplicate };
-        if run.prev != ingested.tip.id {
+        if run.prev != ingested.tip.id && !planted(Mutant::JointNotChecked) {
             self.fork_suspected(cx, &at, from, ingested.tip.seq);
             return Placed::Forks;
         }
@@ -218,8 +219,7 @@ impl Engine {
             self.block(cx.now, at);
             return Placed::Dropped;
         }
-        let ahead = u64::try_from(CLOCK_AHEAD_MAX.as_millis()).unwrap_or(u64::MAX);
-        if last.header().hlc.millis() > cx.now.millis().saturating_add(ahead) {
+        if !cx.policy.accepts_time(last.header().hlc) {
             self.block(cx.now, at);
             self.held.keep(at, from, run);
             return Placed::Held;
@@ -249,9 +249,14 @@ impl Engine {
             }
         }
         let tip = TimedTip { tip: run.tip(), hlc: last.header().hlc };
+        let bytes = run.size();
+        if self.ingesting_bytes.saturating_add(bytes) > 2 * bounds::INGESTING_BYTES_MAX {
+            return Placed::Dropped;
+        }
+        self.ingesting_bytes += bytes;
         let pin = cx.policy.closed_at(&at.stream);
         self.heads.change(at.shard(), at.stream, pin, |stream| stream.ingested = tip);
-        self.in_flight.entry(at.clone()).or_default().push(InFlight { last: tip.tip.seq, charge });
+        self.in_flight.entry(at.clone()).or_default().push(InFlight { last: tip.tip.seq, bytes, charge });
         self.counters.ops_ingested += run.ops.len() as u64;
         self.settle_want(at);
         cx.effects.push(Effect::Ingest { from, shard: run.shard, stream: run.stream, ops: run.ops });
@@ -272,8 +277,17 @@ impl Engine {
         });
         self.held.clear(at);
         self.block(cx.now, at);
-        for charge in self.in_flight.remove(at).into_iter().flatten().filter_map(|flight| flight.charge) {
-            self.release(cx, charge.peer, charge.lane, charge.bytes);
+        let flights = self.in_flight.remove(at).unwrap_or_default();
+        self.landed(cx, flights);
+    }
+
+    /// Gives back what runs took that are under way no more.
+    fn landed(&mut self, cx: &mut Cx<'_>, flights: Vec<InFlight>) {
+        for InFlight { bytes, charge, .. } in flights {
+            self.ingesting_bytes -= bytes;
+            if let Some(charge) = charge {
+                self.release(cx, charge.peer, charge.lane, charge.bytes);
+            }
         }
     }
 
@@ -307,9 +321,7 @@ impl Engine {
             if !flights.is_empty() {
                 self.in_flight.insert(at.clone(), flights);
             }
-            for charge in done.into_iter().filter_map(|flight| flight.charge) {
-                self.release(cx, charge.peer, charge.lane, charge.bytes);
-            }
+            self.landed(cx, done);
         }
         if let Some(from) = from {
             self.gather_ack(cx.now, from, &at, tip.tip.seq);
@@ -433,8 +445,7 @@ impl Engine {
         let Some(stream) = self.heads.get(at).filter(|stream| stream.local) else { return };
         // Nobody can have more than there is, except of a stream that forked.
         let seq = seq.min(stream.durable.tip.seq);
-        let acked = self.acks.entry(at.clone()).or_default().entry(peer).or_default();
-        *acked = seq.max(*acked);
+        self.acks.note(at, peer, seq);
     }
 
     /// Sends what was gathered.

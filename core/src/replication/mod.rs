@@ -14,11 +14,15 @@
 //! continues its stream and ends in an op that a signature or a pin vouches for. Of one stream at most one range is under way.
 //! Everything is bounded by a constant of [`limits`].
 
+mod acks;
 mod api;
 mod bulk;
 mod credit;
 mod digest;
 mod engine;
+mod figures;
+#[cfg(feature = "testing")]
+mod forge;
 mod fork;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -45,9 +49,11 @@ pub use api::{
 pub use bulk::BulkStatus;
 pub use digest::{HeadState, ShardDigest, Tip};
 pub use engine::Engine;
+#[cfg(feature = "testing")]
+pub use forge::forge_run;
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, plant};
-pub use status::{Counters, Load, PeerStatus};
+pub use status::{Counters, PeerStatus};
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,20 @@
-//! Planted bugs: deliberate breaks of repair, by which tests and the simulator prove that they would notice.
+//! Planted bugs: deliberate breaks of the engine, by which tests and the simulator prove that they would notice.
 //!
 //! Compiled in for this crate's tests and under the feature `planted-bugs` only; otherwise [`planted`] is constant.
 
-/// A way to break repair.
+/// A way to break the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutant {
     /// What a comparison of ranges lists is forgotten.
     LinesForgotten,
     /// All digests are equal, as if somebody had crafted streams to that end.
     DigestsBlind,
+    /// Within a run an op need not name the one before it, so that nobody vouches for the ops in its middle.
+    LinkNotChecked,
+    /// A run need not name our last op as the one before it.
+    JointNotChecked,
+    /// Any signature holds.
+    SignatureNotChecked,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]

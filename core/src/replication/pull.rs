@@ -54,12 +54,24 @@ impl Engine {
         {
             return false;
         }
+        let full = self.wants.get(at).map(|want| &want.sources);
+        let full = full.filter(|sources| sources.len() >= bounds::WANT_SOURCES_MAX && !sources.contains_key(&peer));
+        if let Some((least, upto)) = full.and_then(|sources| sources.iter().min_by_key(|(_, upto)| **upto)) {
+            // In reserve are those that have the most.
+            if *upto >= to {
+                return true;
+            }
+            let least = *least;
+            self.drop_source(at, &least);
+        }
         let want = self.wants.entry(at.clone()).or_insert_with(|| Want { sources: BTreeMap::new(), reach, pull: None });
-        let known = want.sources.entry(peer).or_insert_with(|| {
+        let Some(state) = self.peers.get_mut(&peer) else { return false };
+        if let Some(known) = want.sources.get_mut(&peer) {
+            *known = to.max(*known);
+        } else {
+            want.sources.insert(peer, to);
             state.offers += 1;
-            0
-        });
-        *known = to.max(*known);
+        }
         if reach == Reach::Beyond(()) {
             want.reach = reach;
         }
@@ -144,7 +156,7 @@ impl Engine {
 
     /// Gives every peer with a free place the next stream that it can serve, one each in turn, so that work spreads.
     pub(super) fn schedule_pulls(&mut self, cx: &mut Cx<'_>) {
-        loop {
+        while self.ingesting_bytes < bounds::INGESTING_BYTES_MAX {
             let free: Vec<(Peer, StreamAt)> = self
                 .peers
                 .iter()

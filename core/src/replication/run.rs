@@ -8,6 +8,8 @@ use serde_bytes::ByteBuf;
 use super::api::Misbehaviour;
 use super::digest::Tip;
 use super::limits as bounds;
+use super::mutant::{Mutant, planted};
+use crate::authority::{ChainError, check_against_previous};
 use crate::id::{AuthorKey, ClusterId, OpId, ShardId, StreamId};
 use crate::keys::PublicKey;
 use crate::op::{Op, OpError};
@@ -43,6 +45,10 @@ pub(super) struct KeyCache {
 }
 
 impl KeyCache {
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
     fn verify(&mut self, op: &Op) -> bool {
         self.checks += 1;
         let author = &op.header().author;
@@ -91,7 +97,7 @@ impl Run {
         let Some((last, before)) = self.ops.split_last_mut() else { return Err(RunError::Unvouched) };
         let tip = Tip { seq: last.header().seq, id: last.id() };
         if last.signature().is_some() {
-            if !keys.verify(last) {
+            if !keys.verify(last) && !planted(Mutant::SignatureNotChecked) {
                 return Err(RunError::Fault(Misbehaviour::BadSignature));
             }
         } else if !anchors.contains(&tip) {
@@ -142,8 +148,9 @@ impl Run {
 
 /// Returns whether `op` directly follows `last` in the same stream.
 fn continues(last: &Op, op: &Op) -> bool {
-    op.stream() == last.stream()
-        && last.header().seq.checked_add(1) == Some(op.header().seq)
-        && op.header().prev == last.id()
-        && op.header().hlc >= last.header().hlc
+    match check_against_previous(op.header(), last.header(), last.id()) {
+        Ok(()) => true,
+        Err(ChainError::Previous) => planted(Mutant::LinkNotChecked),
+        Err(ChainError::OtherStream | ChainError::Sequence { .. } | ChainError::TimeWentBack) => false,
+    }
 }

@@ -75,27 +75,6 @@ pub struct PeerStatus {
     pub score: u32,
 }
 
-/// What the engine holds in memory, to be compared with the bounds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Load {
-    /// Streams known.
-    pub streams: usize,
-    /// Bytes of runs that wait.
-    pub held_bytes: usize,
-    /// Streams that are behind.
-    pub wants: usize,
-    /// Ranges under way.
-    pub pulls: usize,
-    /// Questions to the store that are open.
-    pub questions: usize,
-    /// Changes and ops searched for.
-    pub needs: usize,
-    /// Streams left alone for a while.
-    pub blocked: usize,
-    /// Ranges of heads that comparisons have still to ask for.
-    pub ranges: usize,
-}
-
 impl Engine {
     /// Returns the digest of a shard: equal on two replicas exactly if their heads are.
     #[must_use]
@@ -128,8 +107,9 @@ impl Engine {
 
     /// Returns the peers that have a stream written here durably up to `seq`.
     pub fn peers_with(&self, shard: &ShardId, stream: StreamId, seq: u64) -> impl Iterator<Item = Peer> {
-        let acked = self.acks.get(&StreamAt::new(shard, stream)).into_iter().flatten();
-        acked.filter(move |(_, acked)| **acked >= seq).map(|(peer, _)| *peer)
+        let at = StreamAt::new(shard, stream);
+        let acked: Vec<Peer> = self.acks.of(&at).filter(|(_, acked)| *acked >= seq).map(|(peer, _)| *peer).collect();
+        acked.into_iter()
     }
 
     /// Returns how many peers have a stream written here durably up to `seq`; this node does not count.
@@ -142,21 +122,6 @@ impl Engine {
     #[must_use]
     pub const fn counters(&self) -> Counters {
         Counters { signatures_checked: self.keys.checks, ..self.counters }
-    }
-
-    /// Returns what the engine holds in memory.
-    #[must_use]
-    pub fn load(&self) -> Load {
-        Load {
-            streams: self.heads.stream_count(),
-            held_bytes: self.held.bytes(),
-            wants: self.wants.len(),
-            pulls: self.pulls.len(),
-            questions: self.questions.len(),
-            needs: self.needed_changes.len() + self.needed_ops.len(),
-            blocked: self.blocked.len(),
-            ranges: self.open_ranges(),
-        }
     }
 
     /// Returns the connected peers.
@@ -191,11 +156,8 @@ impl Engine {
 
     fn ops_ahead(&self, peer: &Peer) -> u64 {
         self.acks
-            .iter()
-            .filter_map(|(at, acked)| {
-                let have = self.heads.get(at)?.durable.tip.seq;
-                Some(have.saturating_sub(*acked.get(peer)?))
-            })
+            .by(peer)
+            .filter_map(|(at, acked)| Some(self.heads.get(at)?.durable.tip.seq.saturating_sub(acked)))
             .sum()
     }
 }

@@ -63,6 +63,19 @@ impl Sync {
             deadline: now.after(bounds::SYNC_TIMEOUT),
         }
     }
+
+    /// Returns how many listed heads are waited for.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Returns how many ranges have still to be asked for.
+    pub(super) fn open_ranges(&self) -> usize {
+        match &self.course {
+            Course::Ranges(session) => session.open(),
+            Course::Cursor(_) => 0,
+        }
+    }
 }
 
 /// How the difference is looked for.
@@ -153,7 +166,7 @@ impl Engine {
     fn note_equal(&mut self, cx: &Cx<'_>, peer: Peer) {
         let streams: Vec<(StreamAt, u64)> = self
             .acks
-            .keys()
+            .streams()
             .filter(|at| self.shares(cx, &peer, &at.shard().collection))
             .filter_map(|at| Some((at.clone(), self.heads.get(at)?.durable.tip.seq)))
             .collect();
@@ -289,12 +302,6 @@ impl Engine {
             Some(shard) => Session::new(shard, salt),
             None => Session::new(&Shard::default(), salt),
         }
-    }
-
-    /// Returns how many ranges all comparisons have still to ask for.
-    pub(super) fn open_ranges(&self) -> usize {
-        let syncs = self.peers.values().flat_map(|state| state.syncs.values());
-        syncs.map(|sync| if let Course::Ranges(session) = &sync.course { session.open() } else { 0 }).sum()
     }
 
     fn next_question(&mut self, cx: &mut Cx<'_>, peer: Peer, place: &Place) {

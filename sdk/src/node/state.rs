@@ -375,10 +375,11 @@ impl Inner {
                         replica.engine().peers(),
                         replica.engine().counters(),
                         committer.figures(),
+                        replica.figures(),
                     )
                 })
                 .await;
-            let Ok((counters, unapplied, states, loaded, peers, engine, figures)) = looked else { return };
+            let Ok((counters, unapplied, states, loaded, peers, engine, figures, kept)) = looked else { return };
             metrics::counter!("folkmoot_ops_signed_total").absolute(counters.ops_signed);
             metrics::counter!("folkmoot_ops_ingested_total").absolute(counters.ops_ingested);
             metrics::counter!("folkmoot_transactions_applied_total").absolute(counters.transactions_applied);
@@ -407,6 +408,10 @@ impl Inner {
             gauge("folkmoot_peers_equal", peers.iter().filter(|peer| peer.is_equal).count() as u64);
             gauge("folkmoot_replication_ops_behind", peers.iter().map(|peer| peer.ops_behind).max().unwrap_or(0));
             gauge("folkmoot_replication_ops_ahead", peers.iter().map(|peer| peer.ops_ahead).max().unwrap_or(0));
+            for figure in kept {
+                metrics::gauge!("folkmoot_memory_held", "what" => figure.name).set(to_f64(figure.held as u64));
+                metrics::gauge!("folkmoot_memory_bound", "what" => figure.name).set(to_f64(figure.bound as u64));
+            }
             gauge("folkmoot_store_commit_queue", figures.queued as u64);
             gauge("folkmoot_store_commit_queue_bytes", figures.queued_bytes as u64);
             metrics::counter!("folkmoot_store_committed_bytes_total").absolute(figures.bytes);

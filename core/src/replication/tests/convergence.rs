@@ -133,6 +133,22 @@ fn many_streams_are_pulled_from_several_peers() {
     assert!(servers >= 2, "the work spreads");
 }
 
+/// The world checks the bounds after each step.
+#[test]
+fn of_many_peers_that_have_a_stream_few_are_remembered() {
+    let mut world = World::new(12, 1);
+    let mut author = Author::new(1);
+    let ops: Vec<_> = (0..40).map(|_| author.write("x")).collect();
+    for node in 1..12 {
+        // Each has a little more than the one before, so that the best ones take the places of others.
+        world.seed_store(node, &ops[..20 + node]);
+        world.link(0, node);
+    }
+    world.run(SECOND * 3);
+    assert_eq!(world.nodes[0].log(author.stream()).main.len(), 31);
+    world.converge(SECOND * 5);
+}
+
 #[test]
 fn a_silent_peers_ranges_move_to_another() {
     let mut world = World::new(3, 1);
@@ -227,7 +243,7 @@ fn ops_wait_for_their_certificate_and_for_the_clock() {
     world.write(0, &[ahead]);
     world.run(SECOND * 5);
     assert!(world.nodes[1].ops().is_empty());
-    assert!(world.nodes[1].engine.load().held_bytes > 0);
+    assert!(world.nodes[1].held("held_bytes") > 0);
     world.nodes[1].verdicts.unknown.clear();
     world.give(1, Input::PolicyChanged { streams: Vec::new() });
     world.run(SECOND / 10);
@@ -364,6 +380,6 @@ fn a_change_known_by_name_is_found_beyond_a_pin() {
     world.run(SECOND * 5);
     assert!(world.nodes[0].ops().contains(&ops[3].id()), "asked for by name it comes");
     world.give(0, Input::ChangeSettled { shard: shard(), change });
-    assert_eq!(world.nodes[0].engine.load().needs, 0);
+    assert_eq!(world.nodes[0].held("needed_changes") + world.nodes[0].held("needed_ops"), 0);
     assert!(world.is_converged(), "and digests do not show it");
 }

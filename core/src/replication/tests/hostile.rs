@@ -154,6 +154,28 @@ fn more_than_was_granted_ends_a_connection() {
     assert_eq!(seen, [Misbehaviour::CreditOverrun]);
 }
 
+/// More than the store takes in is dropped, however much credit all peers have together.
+#[test]
+fn what_the_store_does_not_keep_up_with_is_dropped() {
+    let (mut engine, verdicts) = engine();
+    let mut effects = Vec::new();
+    let text = "x".repeat(1_000_000);
+    for (number, peer) in (1..11_usize).flat_map(|peer| [peer; 7]).enumerate() {
+        let peer = node_key(peer);
+        if number % 7 == 0 {
+            engine.step(NOW, Input::PeerUp { peer }, &verdicts, &mut effects);
+            let hello = Frame::Hello(Hello { node: peer, ..hello() }).encode();
+            engine.step(NOW, Input::Frame { peer, lane: Lane::Control, bytes: hello }, &verdicts, &mut effects);
+        }
+        let op = Author::new(u8::try_from(number).unwrap()).write(&text);
+        let range = Frame::Range(Answer { request: 999, ops: vec![ByteBuf::from(op.encode())] }).encode();
+        engine.step(NOW, Input::Frame { peer, lane: Lane::Repair, bytes: range }, &verdicts, &mut effects);
+        assert!(engine.figures().iter().all(crate::figure::Figure::is_within), "{:?}", engine.figures());
+    }
+    let taken = effects.iter().filter(|effect| matches!(effect, Effect::Ingest { .. })).count();
+    assert!(taken > 32 && taken < 70, "{taken}");
+}
+
 #[test]
 fn later_frames_may_be_ignored_or_not() {
     let ignorable = Bytes::from_static(&[0x92, 0xcc, 200, 0xc0]);

@@ -210,7 +210,7 @@ fn a_peer_that_lies_about_heads_slows_nobody() {
         assert!(took.is_some_and(|took| took < SECOND / 10), "turn {turn}: {took:?}");
         world.run(SECOND / 4);
     }
-    assert!(world.nodes[1].engine.load().wants <= limits::WANTS_MAX / 2);
+    assert!(world.nodes[1].held("wanted_streams") <= limits::WANTS_MAX / 2);
     let honest = world.nodes[1].engine.peers().into_iter().find(|peer| peer.peer == node_key(0)).unwrap();
     assert!(honest.is_equal && honest.score == 0);
 }
