@@ -1,6 +1,7 @@
-//! What the whole-system tests share: the files of the repository, nodes as processes, and the simulator.
+//! What the whole-system tests share: the files of the repository, nodes as processes, and the simulators.
 
 pub mod processes;
+pub mod scale;
 pub mod simulator;
 
 use std::path::{Path, PathBuf};

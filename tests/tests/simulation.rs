@@ -11,7 +11,7 @@ use folkmoot_tests::simulator::{Failure, Options, Report, Trace, run, with_stack
 /// Simulated minutes of each.
 const MINUTES: u64 = 5;
 /// Seeds within which each planted bug must be found.
-const SEEDS_PER_BUG: u64 = 20;
+const SEEDS_PER_BUG: u64 = 40;
 /// Fresh seeds, unless the environment says otherwise: about five minutes on two cores.
 const FRESH_SEEDS: u64 = 300;
 /// Seeds that once showed a bug.
@@ -77,29 +77,47 @@ fn a_seed_always_gives_the_same_run() {
     assert_eq!(report(), report());
 }
 
-/// Runs seeds with a planted bug until one fails.
-fn is_found(name: &str, plant: impl Fn() + Sync) {
+/// Runs seeds with a planted bug until one fails that does not fail without it.
+fn is_found(name: &str, plant: impl Fn(Bug) + Sync) {
     let failure = with_stack(|| {
-        plant();
-        (0..SEEDS_PER_BUG).find_map(|seed| simulate(seed).err())
+        (0..SEEDS_PER_BUG).find_map(|seed| {
+            plant(Bug::Planted);
+            let failure = simulate(seed).err();
+            plant(Bug::Absent);
+            failure.filter(|_| simulate(seed).is_ok())
+        })
     });
     let failure = failure.unwrap_or_else(|| panic!("{name} is not found by {SEEDS_PER_BUG} seeds"));
     println!("{name} is found: {failure}");
 }
 
+/// Whether a bug is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bug {
+    Planted,
+    Absent,
+}
+
+impl Bug {
+    /// Returns what is to be planted.
+    fn of<T>(self, what: T) -> Option<T> {
+        (self == Self::Planted).then_some(what)
+    }
+}
+
 #[test]
 fn an_early_acknowledgement_is_found() {
-    is_found("acknowledge before commit", || replica::plant(Some(replica::Mutant::AcknowledgedBeforeCommit)));
+    is_found("acknowledge before commit", |bug| replica::plant(bug.of(replica::Mutant::AcknowledgedBeforeCommit)));
 }
 
 #[test]
 fn an_early_send_is_found() {
-    is_found("send before commit", || replica::plant(Some(replica::Mutant::SentBeforeCommit)));
+    is_found("send before commit", |bug| replica::plant(bug.of(replica::Mutant::SentBeforeCommit)));
 }
 
 #[test]
 fn a_transaction_out_of_order_is_found() {
-    is_found("apply out of order", || replica::plant(Some(replica::Mutant::NotWaitedFor)));
+    is_found("apply out of order", |bug| replica::plant(bug.of(replica::Mutant::NotWaitedFor)));
 }
 
 #[test]
@@ -110,11 +128,32 @@ fn a_comparison_of_ranges_without_effect_is_found() {
 #[test]
 fn a_forgotten_pin_is_found() {
     let bug = (authority::Site::Engine, authority::Mutant::PinForgotten);
-    is_found("forget a pin", || authority::plant(Some(bug)));
+    is_found("forget a pin", |planted| authority::plant(planted.of(bug)));
 }
 
 #[test]
 fn a_verdict_by_causality_is_found() {
     let bug = (authority::Site::Engine, authority::Mutant::CausalRevocation);
-    is_found("judge by causality", || authority::plant(Some(bug)));
+    is_found("judge by causality", |planted| authority::plant(planted.of(bug)));
+}
+
+#[test]
+fn a_link_that_is_not_checked_is_found() {
+    is_found("skip the check of links within a run", |bug| {
+        replication::plant(bug.of(replication::Mutant::LinkNotChecked))
+    });
+}
+
+#[test]
+fn a_joint_that_is_not_checked_is_found() {
+    is_found("skip the check of the link to what is here", |bug| {
+        replication::plant(bug.of(replication::Mutant::JointNotChecked));
+    });
+}
+
+#[test]
+fn a_signature_that_is_not_checked_is_found() {
+    is_found("skip the check of signatures", |bug| {
+        replication::plant(bug.of(replication::Mutant::SignatureNotChecked))
+    });
 }

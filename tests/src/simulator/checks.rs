@@ -10,7 +10,7 @@ use folkmoot_core::replica::{DocKey, Reader, TxState, View, verify};
 use folkmoot_core::store::keys::Key as _;
 use folkmoot_core::store::{Keyspace, Order, Read as _, Span, Store};
 
-use super::node::{self, Node};
+use super::node::{Node, Ops};
 use super::world::World;
 
 impl World {
@@ -87,7 +87,7 @@ impl World {
         let mut text = String::new();
         for node in [self.members()[0], index] {
             text += &format!("\n  {}:", self.nodes[node].name);
-            let states = states(&self.nodes[node]).unwrap_or_default();
+            let states = states(&self.ops, &self.nodes[node]).unwrap_or_default();
             for ((op, tx), (state, reason)) in states.iter().filter(|(_, (state, _))| state.is_some()) {
                 text += &format!("\n    {op:?}/{tx} {state:?}: {reason}");
             }
@@ -132,7 +132,7 @@ impl World {
 
     /// Transactions that both hold, on whichever branch, have the same state on both.
     fn compare_states(&self, first: usize, index: usize) -> Result<(), String> {
-        let (a, b) = (states(&self.nodes[first])?, states(&self.nodes[index])?);
+        let (a, b) = (states(&self.ops, &self.nodes[first])?, states(&self.ops, &self.nodes[index])?);
         let names = (&self.nodes[first].name, &self.nodes[index].name);
         for (tx, (state, text)) in &a {
             if let Some((other, other_text)) = b.get(tx)
@@ -147,11 +147,11 @@ impl World {
     /// The states are what the reference model makes of the ops.
     fn compare_with_reference(&self, index: usize) -> Result<(), String> {
         let node = &self.nodes[index];
-        let ops = node::all_ops(&*node.store, self.cluster);
+        let ops = self.ops.all(&*node.store);
         let headers = ops.iter().map(|(_, op)| (op.id(), op.header_arc())).collect();
         let verdicts = reference::judge_all(self.cluster, &headers);
         let forked = forked(&ops);
-        for ((op, tx), (state, reason)) in states(node)? {
+        for ((op, tx), (state, reason)) in states(&self.ops, node)? {
             let Some(verdict) = verdicts.data.get(&(op, tx)) else { continue };
             let agrees = match verdict {
                 // Nobody here writes what breaks a rule or Automerge.
@@ -176,7 +176,7 @@ impl World {
         let equivocator = self.plan.cloned.map(|(node, _)| self.nodes[node].author());
         let removed = self.plan.removed.map(|node| self.nodes[node].author());
         for (by, tx) in &self.workload.acknowledged {
-            let mut holders = self.nodes.iter().filter(|node| node.holds(tx));
+            let mut holders = self.nodes.iter().filter(|node| self.ops.holds(&*node.store, tx));
             let author = holders.next().and_then(|node| {
                 let reader = Reader::new(node.store.clone());
                 reader.op(tx, self.cluster).ok().flatten().map(|op| op.header().author)
@@ -190,7 +190,7 @@ impl World {
             if Some(author) == removed && pins.get(&tx.stream).is_none_or(|pin| tx.seq > *pin) {
                 continue;
             }
-            if let Some(node) = members.iter().find(|node| !self.nodes[**node].holds(tx)) {
+            if let Some(node) = members.iter().find(|node| !self.ops.holds(&*self.nodes[**node].store, tx)) {
                 let (by, node) = (&self.nodes[*by].name, &self.nodes[*node].name);
                 return Err(format!("{tx:?}, acknowledged by {by}, is not on {node}"));
             }
@@ -201,7 +201,7 @@ impl World {
     /// What the revocations let stand: the strictest of each stream.
     fn pins(&self) -> BTreeMap<StreamId, u64> {
         let first = self.members()[0];
-        let ops = node::all_ops(&*self.nodes[first].store, self.cluster);
+        let ops = self.ops.all(&*self.nodes[first].store);
         let revocations: Vec<_> = ops
             .iter()
             .filter_map(|(_, op)| match &op.header().control()?.act {
@@ -232,9 +232,9 @@ fn views(node: &Node) -> BTreeMap<DocKey, View> {
 type States = BTreeMap<(OpId, usize), (Option<TxState>, String)>;
 
 /// Returns what became of each transaction, on whichever branch; none for an accepted one.
-fn states(node: &Node) -> Result<States, String> {
+fn states(ops: &Ops, node: &Node) -> Result<States, String> {
     let mut states = States::new();
-    for (_, op) in node::all_ops(&*node.store, node.identity.cluster) {
+    for (_, op) in ops.all(&*node.store) {
         for tx in 0..op.header().transactions().len() {
             states.insert((op.id(), tx), (None, String::new()));
         }
@@ -250,7 +250,7 @@ fn states(node: &Node) -> Result<States, String> {
 }
 
 /// Returns the ops at or beyond the fork of their stream.
-fn forked(ops: &[(bool, Op)]) -> BTreeSet<OpId> {
+fn forked(ops: &[(bool, Arc<Op>)]) -> BTreeSet<OpId> {
     let mut places: BTreeMap<(StreamId, u64), usize> = BTreeMap::new();
     for (_, op) in ops {
         *places.entry((op.stream(), op.header().seq)).or_default() += 1;

@@ -11,6 +11,8 @@ use super::node::{self, Node};
 use super::random::Random;
 use super::world::{Event, Link, World, pair};
 
+const MINUTE_MS: u64 = 60_000;
+
 /// Something that breaks or is mended.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
@@ -52,6 +54,8 @@ pub(super) struct Plan {
     pub(super) removal_done: bool,
     /// The node that equivocated, and its twin.
     pub(super) cloned: Option<(usize, usize)>,
+    /// The node that lies.
+    pub(super) hostile: Option<usize>,
     equivocator: Option<usize>,
     will_be_removed: Option<usize>,
 }
@@ -89,6 +93,7 @@ impl Plan {
             faults.push((at, Fault::Remove(node)));
             plan.will_be_removed = Some(node);
         }
+        plan.hostile = draw(random, 60);
         let mut at = 0;
         loop {
             at += random.within(1_000, 15_000);
@@ -107,9 +112,13 @@ impl Plan {
                     8 | 9 => Fault::Mend,
                     10 => Fault::Stall(a, b, random.within(500, 20_000)),
                     _ => {
-                        let minute: i64 = 60_000;
-                        let skew = i64::try_from(random.within(0, 480_000)).unwrap_or(0) - 4 * minute;
-                        Fault::Skew(a, skew)
+                        // A clock that is far ahead stops the others from taking what it dates until they get there, so the
+                        // run would not end; one that is far behind takes nothing itself until it is set.
+                        let behind = if random.chance(80) { 4 * MINUTE_MS } else { 90 * MINUTE_MS };
+                        Fault::Skew(
+                            a,
+                            i64::try_from(random.within(0, behind + 4 * MINUTE_MS)).unwrap_or(0) - behind as i64,
+                        )
                     }
                 },
             ));
@@ -163,7 +172,7 @@ impl World {
                     link.stalled_until = until;
                 }
             }
-            Fault::Skew(node, skew) => self.nodes[node].skew_ms = skew,
+            Fault::Skew(node, skew) => self.nodes[node].clock.skew_ms = skew,
             Fault::Backup(node) => self.nodes[node].backup = Some(self.nodes[node].store.clone_synced()),
             Fault::Rollback(node) => self.roll_back(node),
             Fault::Remove(node) => self.remove(node),
@@ -180,13 +189,14 @@ impl World {
     /// Starts a node. A new session begins, unless `seed` repeats an old one.
     pub(super) fn start(&mut self, node: usize, seed: Option<[u8; 32]>) {
         let seed = seed.unwrap_or_else(|| self.random.seed());
+        self.nodes[node].clock.start(self.elapsed);
         let now = self.nodes[node].now(self.elapsed);
         let state = &mut self.nodes[node];
         state.life += 1;
         state.seed = seed;
         state.pump_due = false;
         state.tick_at = None;
-        match Replica::open(node::config(), state.identity.clone(), state.store.clone(), &seed, now) {
+        match Replica::open(node::config(state.cache_bytes), state.identity.clone(), state.store.clone(), &seed, now) {
             Ok(replica) => state.replica = Some(replica),
             Err(error) => {
                 let what = format!("{} does not open: {error}", state.name);
@@ -218,7 +228,8 @@ impl World {
                 self.on_disk(batch);
             }
         }
-        let lost = self.nodes[node].acknowledged.iter().find(|tx| !self.nodes[node].holds(tx)).copied();
+        let lost =
+            self.nodes[node].acknowledged.iter().find(|tx| !self.ops.holds(&*self.nodes[node].store, tx)).copied();
         if let Some(tx) = lost {
             self.fail(format!("{} lost {tx:?}, which it had acknowledged", self.nodes[node].name));
         }
@@ -254,9 +265,9 @@ impl World {
         let others: Vec<usize> =
             (0..self.nodes.len()).filter(|other| *other != node && self.plan.is_honest(*other)).collect();
         for tx in acknowledged {
-            if self.nodes[node].holds(&tx) {
+            if self.ops.holds(&*self.nodes[node].store, &tx) {
                 self.nodes[node].acknowledged.push(tx);
-            } else if !others.iter().any(|other| self.nodes[*other].holds(&tx)) {
+            } else if !others.iter().any(|other| self.ops.holds(&*self.nodes[*other].store, &tx)) {
                 self.workload.acknowledged.retain(|(by, acknowledged)| (*by, *acknowledged) != (node, tx));
             }
         }
@@ -290,8 +301,9 @@ impl World {
         let twin = self.nodes.len();
         let seed = self.random.seed();
         let copy = Arc::new(self.nodes[node].store.clone_synced());
-        let mut other = Node::new(format!("{}'", self.nodes[node].name), self.nodes[node].identity.clone(), copy);
-        other.skew_ms = self.nodes[node].skew_ms;
+        let (name, identity) = (format!("{}'", self.nodes[node].name), self.nodes[node].identity.clone());
+        let mut other = Node::new(name, identity, copy, self.nodes[node].clock);
+        other.cache_bytes = self.nodes[node].cache_bytes;
         for index in 0..twin {
             let delay_ms = self.random.within(1, 60);
             self.links.insert((index, twin), Link { delay_ms, ..Link::default() });
@@ -309,7 +321,7 @@ impl World {
                 let input = Input::Write { ticket: 0, request: request.clone() };
                 node::settle(replica, &state.store, now, Some(input));
             }
-            for (_, op) in node::all_ops(&*self.nodes[index].store, self.cluster) {
+            for (_, op) in self.ops.all(&*self.nodes[index].store) {
                 self.durable.insert((op.stream(), op.header().seq, op.id()));
             }
         }
@@ -328,7 +340,7 @@ impl World {
             link.stalled_until = 0;
         }
         for node in 0..self.nodes.len() {
-            self.nodes[node].skew_ms = 0;
+            self.nodes[node].clock.skew_ms = 0;
             self.nodes[node].fail_next_commit = false;
             let is_twin = self.plan.cloned.is_some_and(|(_, twin)| twin == node);
             if self.nodes[node].replica.is_none() && !is_twin {

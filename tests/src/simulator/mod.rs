@@ -12,7 +12,9 @@
 //! connection with all that was on its way.
 
 mod checks;
+mod clock;
 mod faults;
+mod hostile;
 mod node;
 mod random;
 mod workload;
@@ -28,8 +30,10 @@ use world::World;
 const COLLECTION: &str = "hot";
 /// A collection of several shards.
 const SHARDED_COLLECTION: &str = "spread";
-/// Small, so that documents are evicted and loaded again.
-const DOCUMENT_CACHE_BYTES: usize = 64 << 10;
+/// So small that documents are evicted and loaded again all the time.
+const DOCUMENT_CACHE_SMALL: usize = 64 << 10;
+/// Room for all documents of a run.
+const DOCUMENT_CACHE_LARGE: usize = 16 << 20;
 
 /// What to simulate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +68,8 @@ pub struct Report {
     pub frames: u64,
     /// Faults done.
     pub faults: u64,
+    /// Runs of ops that a lying member altered.
+    pub forged: u64,
     /// Events handled.
     pub events: u64,
     /// Simulated milliseconds from the end of the faults until the replicas agreed.
@@ -98,6 +104,7 @@ impl fmt::Display for Failure {
 /// # Errors
 /// [`Failure`]: an invariant was broken.
 pub fn run(options: Options) -> Result<Report, Failure> {
+    folkmoot_core::keys::remember_signatures();
     let mut world = World::new(options);
     world.run().map_err(|what| Failure {
         seed: options.seed,

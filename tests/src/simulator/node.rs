@@ -1,9 +1,10 @@
 //! A node of the simulated world: a real replica, a disk, a clock of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId, StreamId};
+use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{Act, BuiltInRole, Collection, Op};
 use folkmoot_core::replica::{
@@ -12,11 +13,9 @@ use folkmoot_core::replica::{
 use folkmoot_core::store::keys::{Key as _, OpKey};
 use folkmoot_core::store::{Batch, Durability, Keyspace, MemoryStore, Order, Read, Span, Store as _, envelope};
 
+use super::clock::{Clock, EPOCH_MS};
 use super::random::Random;
-use super::{COLLECTION, DOCUMENT_CACHE_BYTES, SHARDED_COLLECTION};
-
-/// The true time at which every run begins, in milliseconds since 1970.
-pub const EPOCH_MS: u64 = 1_700_000_000_000;
+use super::{COLLECTION, DOCUMENT_CACHE_LARGE, SHARDED_COLLECTION};
 
 /// A node.
 pub struct Node {
@@ -29,8 +28,10 @@ pub struct Node {
     pub(super) life: u64,
     /// Batches given to the disk and not yet there, oldest first.
     pub(super) disk: VecDeque<(BatchId, Batch)>,
-    /// How far the wall clock is off.
-    pub(super) skew_ms: i64,
+    /// The machine's clocks.
+    pub(super) clock: Clock,
+    /// Bytes of documents that it keeps loaded.
+    pub(super) cache_bytes: usize,
     /// Peers by index, with the session of the connection, as this node sees it.
     pub(super) peers: BTreeMap<usize, u64>,
     pub(super) pump_due: bool,
@@ -47,7 +48,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub(super) fn new(name: String, identity: Identity, store: Arc<MemoryStore>) -> Self {
+    pub(super) fn new(name: String, identity: Identity, store: Arc<MemoryStore>, clock: Clock) -> Self {
         Self {
             name,
             identity,
@@ -55,7 +56,8 @@ impl Node {
             replica: None,
             life: 0,
             disk: VecDeque::new(),
-            skew_ms: 0,
+            clock,
+            cache_bytes: DOCUMENT_CACHE_LARGE,
             peers: BTreeMap::new(),
             pump_due: false,
             tick_at: None,
@@ -74,42 +76,52 @@ impl Node {
 
     /// Returns the time as this node measures it.
     pub(super) fn now(&self, elapsed_ms: u64) -> Now {
-        let wall_ms = (EPOCH_MS + elapsed_ms).saturating_add_signed(self.skew_ms);
-        // Each machine booted at another time by another clock; only differences count.
-        Now { monotonic_ms: EPOCH_MS + elapsed_ms, wall_ms }
-    }
-
-    /// Returns whether an op is on the disk, on whichever branch.
-    pub(super) fn holds(&self, tx: &TxRef) -> bool {
-        holds(&*self.store, tx.stream, tx.seq, tx.op, self.identity.cluster)
+        self.clock.now(elapsed_ms)
     }
 }
 
-/// Returns whether a store has an op.
-pub(super) fn holds(store: &dyn Read, stream: StreamId, seq: u64, op: OpId, cluster: ClusterId) -> bool {
-    let main = OpKey::new(stream, seq);
-    let branch = OpKey { branch: Some(op), ..main };
-    [main, branch].iter().any(|key| {
-        let value = store.get(Keyspace::Ops, &key.encode()).ok().flatten();
-        value.and_then(|value| decode(value, cluster)).is_some_and(|found| found.id() == op)
-    })
+/// The stored ops of a world, each decoded once: every node has each of them.
+pub(super) struct Ops {
+    cluster: ClusterId,
+    decoded: RefCell<HashMap<bytes::Bytes, Arc<Op>>>,
 }
 
-/// Decodes a stored op.
-pub(super) fn decode(value: bytes::Bytes, cluster: ClusterId) -> Option<Op> {
-    Op::decode(&envelope::open(value).ok()?, cluster).ok()
+impl Ops {
+    pub(super) fn new(cluster: ClusterId) -> Self {
+        Self { cluster, decoded: RefCell::default() }
+    }
+
+    /// Decodes a stored op.
+    pub(super) fn decode(&self, value: &bytes::Bytes) -> Option<Arc<Op>> {
+        if let Some(op) = self.decoded.borrow().get(value) {
+            return Some(op.clone());
+        }
+        let op = Arc::new(Op::decode(&envelope::open(value.clone()).ok()?, self.cluster).ok()?);
+        self.decoded.borrow_mut().insert(value.clone(), op.clone());
+        Some(op)
+    }
+
+    /// Returns every op of a store, branches included, with whether it lies on the main chain.
+    pub(super) fn all(&self, store: &dyn Read) -> Vec<(bool, Arc<Op>)> {
+        let entries = store.scan(Keyspace::Ops, &Span::all(), Order::Ascending).filter_map(Result::ok);
+        entries
+            .filter_map(|(key, value)| Some((OpKey::decode(&key).ok()?.branch.is_none(), self.decode(&value)?)))
+            .collect()
+    }
+
+    /// Returns whether a store has an op, on whichever branch.
+    pub(super) fn holds(&self, store: &dyn Read, tx: &TxRef) -> bool {
+        let main = OpKey::new(tx.stream, tx.seq);
+        let branch = OpKey { branch: Some(tx.op), ..main };
+        [main, branch].iter().any(|key| {
+            let value = store.get(Keyspace::Ops, &key.encode()).ok().flatten();
+            value.and_then(|value| self.decode(&value)).is_some_and(|found| found.id() == tx.op)
+        })
+    }
 }
 
-/// Returns every op of a store, branches included, with whether it lies on the main chain.
-pub(super) fn all_ops(store: &dyn Read, cluster: ClusterId) -> Vec<(bool, Op)> {
-    let entries = store.scan(Keyspace::Ops, &Span::all(), Order::Ascending).filter_map(Result::ok);
-    entries
-        .filter_map(|(key, value)| Some((OpKey::decode(&key).ok()?.branch.is_none(), decode(value, cluster)?)))
-        .collect()
-}
-
-pub(super) fn config() -> ReplicaConfig {
-    ReplicaConfig { document_cache_bytes: DOCUMENT_CACHE_BYTES, ..ReplicaConfig::default() }
+pub(super) fn config(document_cache_bytes: usize) -> ReplicaConfig {
+    ReplicaConfig { document_cache_bytes, ..ReplicaConfig::default() }
 }
 
 /// Opens a replica and commits all that it wants to at once; returns what its acts made.
@@ -154,8 +166,8 @@ pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
         principal: founded.principal,
     };
     let store = Arc::new(MemoryStore::new());
-    let mut first =
-        Replica::open(config(), identity.clone(), store.clone(), &random.seed(), now).expect("an empty store");
+    let mut first = Replica::open(config(DOCUMENT_CACHE_LARGE), identity.clone(), store.clone(), &random.seed(), now)
+        .expect("an empty store");
     first.seed_control(founded.ops);
     settle(&mut first, &store, now, None);
     for (name, shards) in [(COLLECTION, 1), (SHARDED_COLLECTION, 4)] {
@@ -164,7 +176,7 @@ pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
         let input = Input::Act { ticket: 0, signer: Signer::Node, request: ActRequest::One(act) };
         settle(&mut first, &store, now, Some(input));
     }
-    let mut nodes = vec![Node::new("n0".to_owned(), identity.clone(), store.clone())];
+    let mut nodes = vec![Node::new("n0".to_owned(), identity.clone(), store.clone(), Clock::draw(random))];
     for index in 1..count {
         let key = SecretKey::from_seed(&random.seed());
         let role = if index == 1 { BuiltInRole::Admin } else { BuiltInRole::Editor };
@@ -179,13 +191,15 @@ pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
             certificate,
             principal: PrincipalId::from(certificate),
         };
-        nodes.push(Node::new(name, identity, Arc::new(MemoryStore::new())));
+        nodes.push(Node::new(name, identity, Arc::new(MemoryStore::new()), Clock::draw(random)));
     }
-    let mut control: Vec<Op> = all_ops(&*store, identity.cluster).into_iter().map(|(_, op)| op).collect();
+    let ops = Ops::new(identity.cluster).all(&*store);
+    let mut control: Vec<Op> = ops.into_iter().map(|(_, op)| Op::clone(&op)).collect();
     control.sort_by_key(|op| (op.header().hlc, op.header().seq));
     for node in nodes.iter_mut().skip(1) {
-        let mut replica = Replica::open(config(), node.identity.clone(), node.store.clone(), &random.seed(), now)
-            .expect("an empty store");
+        let mut replica =
+            Replica::open(config(DOCUMENT_CACHE_LARGE), node.identity.clone(), node.store.clone(), &random.seed(), now)
+                .expect("an empty store");
         replica.seed_control(control.clone());
         settle(&mut replica, &node.store, now, None);
     }

@@ -12,8 +12,12 @@ use folkmoot_core::replica::{
 use super::world::{Event, World};
 use super::{COLLECTION, SHARDED_COLLECTION};
 
-/// Documents of a collection.
+/// Documents of a collection that are hot at once.
 const DOCUMENTS: u64 = 6;
+/// After this time clients turn to new documents: what a document costs grows with its history, what it finds does not.
+const HOT_MS: u64 = 60_000;
+/// Out of a hundred requests that are about the documents of now; the others are about older ones.
+const PERCENT_HOT: u64 = 85;
 /// Requests remembered, to be sent again elsewhere.
 const RECENT: usize = 8;
 
@@ -66,8 +70,10 @@ impl World {
         let collection = if sharded { SHARDED_COLLECTION } else { COLLECTION };
         let count = if !sharded && self.random.chance(20) { 2 + self.random.within(0, 2) } else { 1 };
         let first = self.random.within(0, DOCUMENTS);
+        let now = self.elapsed / HOT_MS;
+        let time = if self.random.chance(PERCENT_HOT) { now } else { self.random.within(0, now + 1) };
         let items = (0..count).map(|index| {
-            let id = format!("d{}", (first + index) % DOCUMENTS);
+            let id = format!("d{time}-{}", (first + index) % DOCUMENTS);
             let (write, bytes) = self.draw_write();
             let precondition = match self.random.index(20) {
                 0 => Precondition::Exists,

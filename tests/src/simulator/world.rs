@@ -6,21 +6,23 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use bytes::Bytes;
 use folkmoot_core::id::{ClusterId, OpId, StreamId};
 use folkmoot_core::keys::SecretKey;
-use folkmoot_core::replica::{BatchId, Effect, Input, RequestTicket};
+use folkmoot_core::replica::{BatchId, Effect, Input, Replica, RequestTicket};
 use folkmoot_core::replication::{Input as NetInput, Lane};
 use folkmoot_core::store::keys::{Key as _, OpKey};
 use folkmoot_core::store::{Batch, Durability, Keyspace, Store as _};
 
 use super::faults::{Fault, Plan};
-use super::node::{self, Node};
+use super::node::{self, Node, Ops};
 use super::random::Random;
 use super::workload::Workload;
-use super::{Options, Report, Trace};
+use super::{DOCUMENT_CACHE_SMALL, Options, Report, Trace};
 
 /// How often broken connections are tried again.
 const RECONNECT_MS: u64 = 700;
 /// How long the healed world may take to agree: searches are repeated after at most a minute.
 const CONVERGENCE_MS_MAX: u64 = 300_000;
+/// After every so many events the bounds of what a node keeps are checked: a prime, so that no kind of event escapes.
+const FIGURES_EVERY: u64 = 7;
 /// How often it is looked whether the replicas agree.
 const LOOK_MS: u64 = 1_000;
 /// Looks in a row that must find agreement: what is on its way may still change it.
@@ -39,7 +41,7 @@ pub(super) enum Event {
     /// A node does some work and flushes.
     Pump { node: usize, life: u64 },
     /// A node's engine is due.
-    Tick { node: usize, life: u64 },
+    Tick { node: usize, life: u64, at: u64 },
     /// Connections are tried again.
     Reconnect,
     /// A client writes.
@@ -100,6 +102,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) workload: Workload,
     pub(super) report: Report,
+    pub(super) ops: Ops,
     /// Places of every op that was ever on a disk.
     pub(super) durable: BTreeSet<(StreamId, u64, OpId)>,
     /// What each author signed at each place.
@@ -115,10 +118,14 @@ impl World {
     pub(super) fn new(options: Options) -> Self {
         let mut random = Random::new(options.seed);
         let count = 3 + random.index(3);
-        let nodes = node::found(count, &mut random);
+        let mut nodes = node::found(count, &mut random);
+        if random.chance(20) {
+            nodes.iter_mut().for_each(|node| node.cache_bytes = DOCUMENT_CACHE_SMALL);
+        }
         let cluster = nodes[0].identity.cluster;
         let mut durable = BTreeSet::new();
-        for (_, op) in node::all_ops(&*nodes[0].store, cluster) {
+        let ops = Ops::new(cluster);
+        for (_, op) in ops.all(&*nodes[0].store) {
             durable.insert((op.stream(), op.header().seq, op.id()));
         }
         let mut links = BTreeMap::new();
@@ -140,6 +147,7 @@ impl World {
             plan,
             workload: Workload::default(),
             report: Report { replicas: count as u64, ..Report::default() },
+            ops,
             durable,
             signed: BTreeMap::new(),
             failure: None,
@@ -252,8 +260,9 @@ impl World {
                     self.pump(node);
                 }
             }
-            Event::Tick { node, life } => {
-                if alive(self, node, life) {
+            Event::Tick { node, life, at } => {
+                // One that was brought forward meanwhile is void.
+                if alive(self, node, life) && self.nodes[node].tick_at == Some(at) {
                     self.nodes[node].tick_at = None;
                     self.step(node, Input::Net(NetInput::Tick));
                 }
@@ -274,8 +283,19 @@ impl World {
         let mut effects = Vec::new();
         let Some(replica) = self.nodes[node].replica.as_mut() else { return };
         replica.step(now, input, &mut effects);
+        if self.report.events.is_multiple_of(FIGURES_EVERY) {
+            self.check_figures(node);
+        }
         self.carry_out(node, effects);
         self.schedule(node);
+    }
+
+    /// Nothing that a node keeps has outgrown its bound.
+    fn check_figures(&mut self, node: usize) {
+        let figures = self.nodes[node].replica.as_ref().map(Replica::figures).unwrap_or_default();
+        if let Some(figure) = figures.iter().find(|figure| !figure.is_within()) {
+            self.fail(format!("{} keeps more than it may: {figure:?}", self.nodes[node].name));
+        }
     }
 
     /// Lets a node work, as its thread does when nothing else is to do.
@@ -297,7 +317,7 @@ impl World {
         let state = &mut self.nodes[node];
         let Some(replica) = &state.replica else { return };
         let life = state.life;
-        let wakeup = replica.next_wakeup_ms().saturating_sub(node::EPOCH_MS).max(elapsed + 1);
+        let wakeup = state.clock.when(replica.next_wakeup_ms()).max(elapsed + 1);
         let busy = replica.unapplied() > 0 || (replica.has_staged() && replica.batches_in_flight() < 2);
         if busy && !state.pump_due {
             state.pump_due = true;
@@ -307,7 +327,7 @@ impl World {
         let state = &mut self.nodes[node];
         if state.tick_at.is_none_or(|at| wakeup < at) {
             state.tick_at = Some(wakeup);
-            self.at(wakeup - elapsed, Event::Tick { node, life });
+            self.at(wakeup - elapsed, Event::Tick { node, life, at: wakeup });
         }
     }
 
@@ -318,6 +338,7 @@ impl World {
                 Effect::Send { peer, lane, bytes } => {
                     let to = self.peer_index(node, peer);
                     if let Some((to, session)) = to {
+                        let bytes = self.forged(node, bytes);
                         self.send(node, to, session, lane, bytes);
                     }
                 }
@@ -329,8 +350,13 @@ impl World {
                     }
                 }
                 Effect::Misbehaved { peer, what } => {
-                    let name = self.nodes.iter().find(|other| other.author() == peer).map(|other| other.name.clone());
-                    self.fail(format!("{} accuses {name:?} of {what}", self.nodes[node].name));
+                    let accused = self.nodes.iter().position(|other| other.author() == peer);
+                    if self.is_deserved(accused, &what) {
+                        self.note(|| format!("{} sees a lie: {what}", self.nodes[node].name));
+                    } else {
+                        let name = accused.map(|accused| &self.nodes[accused].name);
+                        self.fail(format!("{} accuses {name:?} of {what}", self.nodes[node].name));
+                    }
                 }
                 Effect::WriteDone { ticket, result } => self.write_done(node, ticket, result),
                 Effect::ActDone { ticket, result } => self.act_done(node, ticket, result.map(|done| done.op)),
@@ -338,7 +364,8 @@ impl World {
                     self.note(|| format!("{} alarm {kind}: {detail}", self.nodes[node].name));
                 }
                 Effect::Halt(reason) => {
-                    if self.nodes[node].fail_next_commit {
+                    // One that finds its twin's ops in its own stream may well stop.
+                    if self.nodes[node].fail_next_commit || self.plan.is_equivocator(node) {
                         self.note(|| format!("{} halts: {reason}", self.nodes[node].name));
                         self.crash(node);
                         return;
@@ -361,7 +388,6 @@ impl World {
     // ---- disk ----
 
     fn commit(&mut self, node: usize, id: BatchId, batch: Batch) {
-        let cluster = self.cluster;
         let author = self.nodes[node].author();
         let owner = self.nodes[node].identity.owner.as_ref().map(SecretKey::author);
         let mut wrong = None;
@@ -371,7 +397,7 @@ impl World {
             }
             // Ops are removed from their places only when a stream's main chain changes to another branch.
             let Some(value) = value else { continue };
-            let op = node::decode(value.clone(), cluster);
+            let op = self.ops.decode(value);
             let (Ok(place), Some(op)) = (OpKey::decode(key), op) else {
                 wrong.get_or_insert_with(|| "writes an op that does not decode".to_owned());
                 continue;
@@ -428,7 +454,7 @@ impl World {
     pub(super) fn on_disk(&mut self, batch: &Batch) {
         for (keyspace, _, value) in batch.writes() {
             if keyspace == Keyspace::Ops
-                && let Some(op) = value.cloned().and_then(|value| node::decode(value, self.cluster))
+                && let Some(op) = value.and_then(|value| self.ops.decode(value))
             {
                 self.durable.insert((op.stream(), op.header().seq, op.id()));
             }
