@@ -167,7 +167,7 @@ fn what_the_store_does_not_keep_up_with_is_dropped() {
             let hello = Frame::Hello(Hello { node: peer, ..hello() }).encode();
             engine.step(NOW, Input::Frame { peer, lane: Lane::Control, bytes: hello }, &verdicts, &mut effects);
         }
-        let op = Author::new(u8::try_from(number).unwrap()).write(&text);
+        let op = Author::new(u8::try_from(number + 1).unwrap()).write(&text);
         let range = Frame::Range(Answer { request: 999, ops: vec![ByteBuf::from(op.encode())] }).encode();
         engine.step(NOW, Input::Frame { peer, lane: Lane::Repair, bytes: range }, &verdicts, &mut effects);
         assert!(engine.figures().iter().all(crate::figure::Figure::is_within), "{:?}", engine.figures());
