@@ -122,7 +122,7 @@ fn a_transaction_out_of_order_is_found() {
 
 #[test]
 fn a_comparison_of_ranges_without_effect_is_found() {
-    is_found("forget what ranges list", || replication::plant(Some(replication::Mutant::LinesForgotten)));
+    is_found("forget what ranges list", |bug| replication::plant(bug.of(replication::Mutant::LinesForgotten)));
 }
 
 #[test]
