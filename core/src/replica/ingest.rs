@@ -172,13 +172,19 @@ impl Replica {
     /// Ends our session if somebody else goes on with it: a copy of this node, started from the same state.
     fn notice_copy(&mut self, shard: &ShardId, stream: StreamId, ops: &[Arc<Op>], effects: &mut Vec<Effect>) {
         let Some(first) = ops.first() else { return };
-        let own = self.own.get(&(shard.clone(), first.header().author));
-        if own.is_none_or(|own| own.stream != stream) {
+        let author = first.header().author;
+        let is_own_key = author == self.identity.node.author()
+            || self.identity.owner.as_ref().is_some_and(|owner| owner.author() == author);
+        // Of a stream that this session has not begun here, too: it would begin it a second time.
+        let is_current = first.header().session == self.session
+            || self.own.get(&(shard.clone(), author)).is_some_and(|own| own.stream == stream);
+        if !is_own_key || !is_current {
             return;
         }
         self.sign_open_ops();
         self.entropy.stir(ops.last().unwrap_or(first).id());
         self.begin_session();
+        self.own.remove(&(shard.clone(), author));
         effects.push(Effect::Alarm {
             kind: "copy",
             detail: format!("another process signs with this node's key and session, in {shard}"),

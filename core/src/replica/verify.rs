@@ -61,8 +61,11 @@ pub fn verify(store: &Arc<dyn Store>, cluster: ClusterId, mut progress: impl FnM
     let snapshot = store.snapshot();
     let heads = verify_heads(&*snapshot, &mut report);
     let mut authority = Authority::new(cluster);
+    let mut unsigned = Vec::new();
     for (stream, head) in &heads {
-        verify_stream(&*snapshot, cluster, *stream, head, &mut authority, &mut report);
+        if verify_stream(&*snapshot, cluster, *stream, head, &mut authority, &mut report) == End::Unsigned {
+            unsigned.push((*stream, head));
+        }
         report.streams += 1;
         progress(&report);
     }
@@ -70,6 +73,12 @@ pub fn verify(store: &Arc<dyn Store>, cluster: ClusterId, mut progress: impl FnM
         let certified = authority.is_certified(head.key.certificate, head.key.author);
         if certified == Some(false) {
             report.found("stream", stream, "its certificate was given to another key");
+        }
+    }
+    for (stream, head) in unsigned {
+        // A pin vouches for the end of a closed stream, and for that of a forked one.
+        if head.fork.is_none() && authority.closed_at(stream, head.key.certificate).is_none() {
+            report.found("signature", stream, "the chain does not end in a signed op");
         }
     }
     for entry in snapshot.scan(Keyspace::Views, &Span::all(), Order::Ascending) {
@@ -111,6 +120,13 @@ fn verify_heads(store: &dyn Read, report: &mut VerifyReport) -> BTreeMap<StreamI
     heads
 }
 
+/// What a chain ends in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Signed,
+    Unsigned,
+}
+
 fn verify_stream(
     store: &dyn Read,
     cluster: ClusterId,
@@ -118,15 +134,20 @@ fn verify_stream(
     head: &HeadRecord,
     authority: &mut Authority,
     report: &mut VerifyReport,
-) {
+) -> End {
     let Some(key) = PublicKey::new(&head.key.author) else {
-        return report.found("signature", stream, "the author key is none");
+        report.found("signature", stream, "the author key is none");
+        return End::Signed;
     };
     let mut previous: Option<Op> = None;
+    let mut ends_unsigned = false;
     for entry in store.scan(Keyspace::Ops, &OpKey::stream(stream), Order::Ascending) {
         let (place, value) = match entry {
             Ok(entry) => entry,
-            Err(error) => return report.found("store", stream, error),
+            Err(error) => {
+                report.found("store", stream, error);
+                return End::Signed;
+            }
         };
         let Ok(place) = OpKey::decode(&place) else {
             report.found("op", stream, "key of another form");
@@ -176,15 +197,13 @@ fn verify_stream(
                 let found = format!("the chain ends at {}, the head says {}", last.header().seq, head.seq);
                 report.found("head", stream, found);
             }
-            // Of a forked stream a pin may vouch for the end.
-            if last.signature().is_none() && head.fork.is_none() {
-                report.found("signature", stream, "the chain does not end in a signed op");
-            }
+            ends_unsigned = last.signature().is_none();
             if head.head == OpId::ZERO {
                 report.found("head", stream, "the head names no op");
             }
         }
     }
+    if ends_unsigned { End::Unsigned } else { End::Signed }
 }
 
 fn verify_document(store: &dyn Read, key: &DocKey, report: &mut VerifyReport) {
