@@ -33,10 +33,9 @@ impl World {
                 let states = replica.tx_states();
                 return Some(format!("{name} has work: {} ops to apply, {states:?}", replica.unapplied()));
             }
-            let digests: Vec<_> = replica.engine().digests().filter(|(_, digest)| !digest.is_empty()).collect();
             // A shard of which nothing counts is as good as one that never was.
-            let digests: Vec<_> =
-                digests.into_iter().map(|(shard, digest)| (shard.clone(), digest.to_bytes())).collect();
+            let digests = replica.engine().digests().filter(|(_, digest)| !digest.is_empty());
+            let digests: Vec<_> = digests.map(|(shard, digest)| (shard.clone(), digest.to_bytes())).collect();
             let infos = match Reader::new(node.store.clone()).shards() {
                 Ok(infos) => infos,
                 Err(error) => return Some(format!("{name}: {error}")),
