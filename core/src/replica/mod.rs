@@ -182,7 +182,7 @@ pub struct Counters {
     pub audits: u64,
     /// Damage that audits found.
     pub damage_found: u64,
-    /// Documents taken in bulk that the ops refuted.
+    /// Documents taken in bulk that the ops do not make: their giver lied, or what counted there was revoked since.
     pub false_documents: u64,
 }
 
@@ -194,7 +194,7 @@ impl Replica {
             Input::Net(replication::Input::Tick) => {
                 self.step_engine(now, replication::Input::Tick, effects);
                 self.audit_step(now, effects);
-                self.settle_previews(now, effects);
+                self.settle_previews();
             }
             Input::Net(input) => self.step_engine(now, input, effects),
             Input::Write { ticket, request } => self.write(ticket, request, effects),

@@ -278,11 +278,6 @@ pub enum Input {
         /// Whether all of them were documents.
         outcome: Taken,
     },
-    /// A peer gave documents that its ops do not make.
-    DocumentsFalse {
-        /// Who.
-        peer: Peer,
-    },
     /// Answers [`Effect::CompleteOps`]: encoded ops, all of them, or none if a change is not here.
     OpsCompleted {
         /// Of the question.

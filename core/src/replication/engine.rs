@@ -138,7 +138,6 @@ impl Engine {
             Input::ChangesLocated { ticket, found } => self.changes_located(cx, ticket, found),
             Input::DocumentsRead { ticket, documents, next } => self.documents_read(cx, ticket, documents, next),
             Input::DocumentsTaken { shard, outcome } => self.documents_taken(cx, &shard, outcome),
-            Input::DocumentsFalse { peer } => self.misbehaved(cx, peer, Misbehaviour::FalseDocuments),
             Input::OpsCompleted { ticket, ops } => self.ops_completed(cx, ticket, ops),
             Input::NeedChange { shard, change, hint } => self.need_change(cx, shard, change, hint),
             Input::ChangeSettled { shard, change } => {
