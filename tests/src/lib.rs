@@ -1,5 +1,6 @@
 //! What the whole-system tests share: the files of the repository, nodes as processes, and the simulators.
 
+mod agenda;
 pub mod processes;
 pub mod scale;
 pub mod simulator;

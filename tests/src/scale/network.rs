@@ -1,7 +1,6 @@
 //! The network: peers, the connections between them, and what happens when.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use folkmoot_core::replication::{
 
 use super::Options;
 use super::peer::{CLUSTER, Members, Peer, Writer, index_of, key_of};
+use crate::agenda::Agenda;
 use crate::simulator::Random;
 
 /// Time at the start, in microseconds since 1970.
@@ -34,32 +34,6 @@ enum Event {
     Tick { node: usize, at: u64 },
     Up { a: usize, b: usize, session: u64 },
     Write { writer: usize },
-}
-
-struct Entry {
-    at: u64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
 }
 
 /// What was sent so far.
@@ -87,8 +61,7 @@ pub(super) struct Network {
     options: Options,
     random: Random,
     now: u64,
-    order: u64,
-    heap: BinaryHeap<Reverse<Entry>>,
+    agenda: Agenda<Event>,
     peers: Vec<Peer>,
     /// Delay of each connection that there may be.
     overlay: BTreeMap<(usize, usize), u64>,
@@ -118,8 +91,7 @@ impl Network {
             options,
             random,
             now: START,
-            order: 0,
-            heap: BinaryHeap::new(),
+            agenda: Agenda::default(),
             peers,
             overlay,
             sessions: 0,
@@ -236,7 +208,7 @@ impl Network {
 
     pub(super) fn run_for(&mut self, time: Duration) -> Result<(), String> {
         let end = self.now + u64::try_from(time.as_micros()).expect("a short time");
-        while self.heap.peek().is_some_and(|Reverse(entry)| entry.at <= end) {
+        while self.agenda.next_at().is_some_and(|at| at <= end) {
             self.next()?;
         }
         self.now = end;
@@ -256,12 +228,11 @@ impl Network {
     }
 
     fn at(&mut self, delay: u64, event: Event) {
-        self.order += 1;
-        self.heap.push(Reverse(Entry { at: self.now + delay, order: self.order, event }));
+        self.agenda.put(self.now + delay, event);
     }
 
     fn next(&mut self) -> Result<(), String> {
-        let Some(Reverse(Entry { at, event, .. })) = self.heap.pop() else { return Err("nothing happens".to_owned()) };
+        let Some((at, event)) = self.agenda.take() else { return Err("nothing happens".to_owned()) };
         self.now = at;
         self.events += 1;
         match event {

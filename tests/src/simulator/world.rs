@@ -1,7 +1,6 @@
 //! Events, the network, and what carries out the effects of replicas.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use folkmoot_core::id::{ClusterId, OpId, StreamId};
@@ -16,6 +15,7 @@ use super::node::{self, Node, Ops};
 use super::random::Random;
 use super::workload::Workload;
 use super::{DOCUMENT_CACHE_SMALL, Options, Report, Trace};
+use crate::agenda::Agenda;
 
 /// How often broken connections are tried again.
 const RECONNECT_MS: u64 = 700;
@@ -50,32 +50,6 @@ pub(super) enum Event {
     Fault(Fault),
 }
 
-struct Entry {
-    at: u64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 /// A connection between two nodes.
 #[derive(Default)]
 pub(super) struct Link {
@@ -94,8 +68,7 @@ pub(super) struct World {
     pub(super) options: Options,
     pub(super) random: Random,
     pub(super) elapsed: u64,
-    order: u64,
-    heap: BinaryHeap<Reverse<Entry>>,
+    agenda: Agenda<Event>,
     pub(super) nodes: Vec<Node>,
     pub(super) links: BTreeMap<(usize, usize), Link>,
     pub(super) cluster: ClusterId,
@@ -139,8 +112,7 @@ impl World {
             options,
             random,
             elapsed: 0,
-            order: 0,
-            heap: BinaryHeap::new(),
+            agenda: Agenda::default(),
             nodes,
             links,
             cluster,
@@ -188,11 +160,8 @@ impl World {
     }
 
     fn run_until(&mut self, end: u64) -> Result<(), String> {
-        while let Some(Reverse(entry)) = self.heap.peek() {
-            if entry.at > end {
-                break;
-            }
-            let Some(Reverse(Entry { at, event, .. })) = self.heap.pop() else { break };
+        while self.agenda.next_at().is_some_and(|at| at <= end) {
+            let Some((at, event)) = self.agenda.take() else { break };
             self.elapsed = at;
             self.report.events += 1;
             self.handle(event);
@@ -206,8 +175,7 @@ impl World {
 
     /// Schedules an event so many milliseconds from now.
     pub(super) fn at(&mut self, delay: u64, event: Event) {
-        self.order += 1;
-        self.heap.push(Reverse(Entry { at: self.elapsed + delay, order: self.order, event }));
+        self.agenda.put(self.elapsed + delay, event);
     }
 
     /// Prints a line, if that is wanted.
