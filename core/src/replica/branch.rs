@@ -172,13 +172,15 @@ impl Replica {
         let parts_at = branch.first().map_or(1, |op| op.header().seq);
         let Some(head) = self.heads.get_mut(&stream) else { return };
         head.policies.retain(|seq| *seq < parts_at);
+        head.noted = head.noted.min(parts_at.saturating_sub(1));
+        let shared_noted = head.noted;
         let shared: Vec<Arc<Op>> = {
             let policies = head.policies.clone();
             policies.iter().filter_map(|seq| self.chains().main_op(&stream, *seq)).collect()
         };
         self.authority.forget_data(stream);
         let noted = shared.iter().map(|op| (Position { stream, seq: op.header().seq, op: op.id() }, op.header()));
-        self.authority.resume_data(noted, parts_at.saturating_sub(1));
+        self.authority.resume_data(noted, shared_noted);
         for op in branch {
             self.note_op(op);
         }

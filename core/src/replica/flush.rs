@@ -322,6 +322,7 @@ impl Replica {
             head: OpId::ZERO,
             arrival: 0,
             hlc: header.hlc,
+            noted: 0,
             policies: Vec::new(),
             fork: None,
         });

@@ -201,18 +201,17 @@ impl Replica {
             return;
         }
         let at = Position { stream: op.stream(), seq: header.seq, op: op.id() };
-        match self.authority.note_data(&at, header) {
-            Noted::Grown | Noted::Refused => {
-                if let Some(head) = self.heads.get_mut(&at.stream)
-                    && head.policies.last().is_none_or(|last| *last < header.seq)
-                {
-                    head.policies.push(header.seq);
-                    self.staged.heads.insert(at.stream);
-                }
-            }
-            // A stalled stream comes up again when the acts that it names are here.
-            Noted::Same | Noted::Stalled | Noted::Gap => {}
+        let noted = self.authority.note_data(&at, header);
+        // A stalled stream comes up again when the acts that it names are here.
+        if matches!(noted, Noted::Stalled | Noted::Gap) {
+            return;
         }
+        let Some(head) = self.heads.get_mut(&at.stream).filter(|head| head.noted < header.seq) else { return };
+        head.noted = header.seq;
+        if matches!(noted, Noted::Grown | Noted::Refused) {
+            head.policies.push(header.seq);
+        }
+        self.staged.heads.insert(at.stream);
     }
 
     /// A batch with these ops is durable.

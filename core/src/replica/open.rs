@@ -168,10 +168,18 @@ impl Replica {
             counters: Counters::default(),
             store,
         };
+        replica.resume_stalled();
         replica.resume_transactions()?;
         replica.resume_owed()?;
         replica.resume_bulks()?;
         Ok(replica)
+    }
+
+    /// Has streams noted further whose next op named acts that were not complete: the verdict engine learns again what they
+    /// wait for, or that the acts are here by now.
+    fn resume_stalled(&mut self) {
+        let stalled = self.heads.iter().filter(|(_, head)| !head.key.shard.is_control() && head.noted < head.seq);
+        self.rejudging.extend(stalled.map(|(stream, head)| (*stream, head.noted + 1)));
     }
 
     /// Takes up what waited when the replica was last open.
@@ -254,7 +262,7 @@ fn read_authority(
             }
         }
         let ops = known.iter().map(|(id, seq, op)| (Position { stream: *stream, seq: *seq, op: *id }, op.header()));
-        authority.resume_data(ops, head.seq);
+        authority.resume_data(ops, head.noted);
         if let Some(seq) = head.fork {
             authority.note_fork(*stream, seq);
         }

@@ -39,6 +39,9 @@ pub struct HeadRecord {
     pub arrival: u64,
     /// Its time.
     pub hlc: Hlc,
+    /// The last op that the verdict engine has noted. It is less than `seq` while the one after it names acts that are not
+    /// complete here.
+    pub noted: u64,
     /// Sequence numbers of the ops at which the author's knowledge of the control log grows.
     pub policies: Vec<u64>,
     /// The smallest sequence number at which two ops are known.

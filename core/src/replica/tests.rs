@@ -439,3 +439,41 @@ fn a_restart_loses_nothing_and_begins_a_new_session() {
     }
     lab.assert_converged();
 }
+
+#[test]
+fn a_stream_that_waits_for_an_act_goes_on_after_a_restart() {
+    let mut lab = Lab::new(&[BuiltInRole::Editor]);
+    let request = ActRequest::Admit {
+        key: SecretKey::from_seed(&[77; 32]).author(),
+        name: "late".to_owned(),
+        labels: Vec::new(),
+        role: BuiltInRole::Editor,
+    };
+    lab.write(0, "before", put(r#"{"n":0}"#));
+    lab.run(5);
+    lab.act(0, Signer::Node, request).unwrap();
+    for n in 1..4 {
+        lab.write(0, "d", put(&format!(r#"{{"n":{n}}}"#)));
+    }
+    // The writes arrive, the act that they name does not.
+    let cluster = lab.nodes[0].replica.identity().cluster;
+    let is_data = |ops: &[Vec<u8>]| ops.iter().all(|op| !Op::decode(op, cluster).unwrap().header().shard.is_control());
+    for (to, from, lane, bytes) in std::mem::take(&mut lab.wire) {
+        if replication::forge_run(&bytes, |ops| is_data(&ops).then_some(ops)).is_some() {
+            lab.step(to, Input::Net(NetInput::Frame { peer: from, lane, bytes }));
+            lab.settle(to);
+        }
+    }
+    lab.wire.clear();
+    lab.cut(0, 1);
+    assert_eq!(lab.nodes[1].replica.tx_states().get(&TxState::Deferred), Some(&3));
+    let identity = lab.nodes[1].replica.identity().clone();
+    let store = lab.nodes[1].store.clone();
+    lab.ticket += 1;
+    lab.open(identity, store, 1, Vec::new());
+    assert_eq!(lab.nodes[1].replica.tx_states().get(&TxState::Deferred), Some(&3), "nothing is judged by less");
+    lab.connect(0, 1);
+    lab.run(20);
+    assert_eq!(lab.json(1, "d").unwrap(), r#"{"n":3}"#);
+    lab.assert_converged();
+}

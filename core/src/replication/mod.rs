@@ -21,7 +21,7 @@ mod credit;
 mod digest;
 mod engine;
 mod figures;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 mod forge;
 mod fork;
 mod frame;
@@ -49,7 +49,7 @@ pub use api::{
 pub use bulk::BulkStatus;
 pub use digest::{HeadState, ShardDigest, Tip};
 pub use engine::Engine;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub use forge::forge_run;
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, plant};

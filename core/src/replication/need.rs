@@ -114,9 +114,18 @@ impl Engine {
         for (change, stream, seq) in found.changes {
             let at = StreamAt::new(&found.shard, stream);
             // On a branch it is of no use, unless a pin keeps that: then the pin's op is asked for.
-            let is_branch = self.heads.get(&at).and_then(|own| own.fork).is_some_and(|fork| fork <= seq);
-            if !is_branch && self.needed_changes.contains_key(&(found.shard.clone(), change)) {
+            let own = self.heads.get(&at);
+            let is_branch = own.and_then(|own| own.fork).is_some_and(|fork| fork <= seq);
+            let is_behind = own.is_none_or(|own| own.ingested.tip.seq < seq);
+            if is_branch || !self.needed_changes.contains_key(&(found.shard.clone(), change)) {
+                continue;
+            }
+            if is_behind {
                 self.want(&at, peer, seq, Reach::Beyond(()));
+            } else {
+                // Our own op at this place does not bring the change, or it only waits to be applied: the peer's op tells.
+                // Beyond a pin no digest shows such a fork.
+                self.fetch_branches(cx, &at, peer, seq, None);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use folkmoot_core::authority::{Verdict, reference};
 use folkmoot_core::id::{OpId, StreamId};
-use folkmoot_core::op::{Act, Op};
+use folkmoot_core::op::{Act, Body, Op};
 use folkmoot_core::replica::{DocKey, Reader, TxState, View, verify};
 use folkmoot_core::store::keys::Key as _;
 use folkmoot_core::store::{Keyspace, Order, Read as _, Span, Store};
@@ -84,21 +84,59 @@ impl World {
     }
 
     fn document_differences(&self, index: usize) -> String {
-        let (a, b) = (views(&self.nodes[self.members()[0]]), views(&self.nodes[index]));
-        let mut text = String::new();
-        for node in [self.members()[0], index] {
-            text += &format!("\n  {}:", self.nodes[node].name);
-            let states = states(&self.ops, &self.nodes[node]).unwrap_or_default();
-            for ((op, tx), (state, reason)) in states.iter().filter(|(_, (state, _))| state.is_some()) {
-                text += &format!("\n    {op:?}/{tx} {state:?}: {reason}");
-            }
-        }
+        let nodes = (&self.nodes[self.members()[0]], &self.nodes[index]);
+        let (a, b) = (views(nodes.0), views(nodes.1));
+        let mut text = self.state_differences(nodes);
         for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
             if a.get(key) != b.get(key) {
                 text += &format!("\n  {key:?}: {:?}\n     against {:?}", a.get(key), b.get(key));
             }
         }
         text
+    }
+
+    /// Says of which transactions two nodes do not think alike, and what these are.
+    fn state_differences(&self, (first, second): (&Node, &Node)) -> String {
+        let (ours, theirs) = match (states(&self.ops, first), states(&self.ops, second)) {
+            (Ok(ours), Ok(theirs)) => (ours, theirs),
+            (Err(what), _) | (_, Err(what)) => return what,
+        };
+        let say = |states: &States, at: &(OpId, usize)| match states.get(at) {
+            None => "not here".to_owned(),
+            Some((None, _)) => "accepted".to_owned(),
+            Some((Some(state), reason)) => format!("{state:?}: {reason}"),
+        };
+        let mut text = String::new();
+        for at in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
+            if ours.get(at) != theirs.get(at) {
+                let holds = |node: &Node| self.ops.all(&*node.store).into_iter().find(|(_, op)| op.id() == at.0);
+                let what = holds(first).or_else(|| holds(second)).map(|(_, op)| self.describe(&op, at.1));
+                let (ours, theirs) = (say(&ours, at), say(&theirs, at));
+                text += &format!("\n  {:?}/{} {}", at.0, at.1, what.unwrap_or_default());
+                text += &format!("\n    {}: {ours}\n    {}: {theirs}", first.name, second.name);
+            }
+        }
+        text
+    }
+
+    /// Says whose a transaction is, where it stands and what it changes.
+    fn describe(&self, op: &Op, tx: usize) -> String {
+        let header = op.header();
+        let author = self.nodes.iter().find(|node| node.author() == header.author).map_or("?", |node| &*node.name);
+        // The check sum of a change is how its hash begins.
+        let begin = |body: &Body| body.bytes.get(4..8)?.first_chunk().map(|begin| u32::from_be_bytes(*begin));
+        let (changes, bodies) =
+            op.transactions().nth(tx).map_or((&[][..], &[][..]), |(tx, bodies)| (&*tx.changes, bodies));
+        let changes: Vec<String> = changes
+            .iter()
+            .zip(bodies)
+            .map(|(change, body)| {
+                let begin = body.as_ref().and_then(begin).unwrap_or_default();
+                format!("{:?} {} {begin:08x}", change.action, change.doc)
+            })
+            .collect();
+        let place = (op.stream(), header.seq);
+        format!("of {author} in {} at {place:?}, {:?}: {}", header.shard, header.hlc, changes.join(", "))
     }
 
     /// Checks all that must hold at the end.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::*;
-use super::world::{Author, Sealed, World, node_key, shard};
+use super::world::{Author, Sealed, World, change_of, node_key, shard};
 use crate::op::Op;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -252,4 +252,27 @@ fn an_op_that_a_pin_names_is_found_on_another_branch() {
         world.give(0, Input::OpSettled { stream: author.stream(), id: tip.id });
         assert_eq!(world.nodes[0].held("needed_changes") + world.nodes[0].held("needed_ops"), 0);
     }
+}
+
+#[test]
+fn a_fork_that_no_digest_shows_is_found_by_a_change_that_builds_on_it() {
+    // The author is cut off whole, so nobody's digest tells which of its two first ops somebody has. A document of node 0 waits
+    // for a change that only node 1 has.
+    let (author, chains) = branches(0, &[2, 2]);
+    let mut world = World::new(2, 4);
+    for (node, chain) in chains.iter().enumerate() {
+        world.nodes[node].verdicts.pins.insert(author.stream(), Tip::START);
+        world.seed_store(node, chain);
+    }
+    world.link_all();
+    world.run(SECOND * 10);
+    assert!(world.is_converged() && world.nodes[0].log(author.stream()).fork.is_none(), "nobody can know");
+    let change = change_of(&chains[1][1]);
+    world.give(0, Input::NeedChange { shard: shard(), change, hint: None });
+    world.run(SECOND * 10);
+    for node in &world.nodes {
+        assert_eq!(node.log(author.stream()).fork, Some(1), "both have the proof");
+        assert!(node.misbehaved.is_empty());
+    }
+    world.converge_digests(SECOND * 5);
 }
