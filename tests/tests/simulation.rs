@@ -15,7 +15,7 @@ const SEEDS_PER_BUG: u64 = 40;
 /// How many fresh seeds run, unless the environment says otherwise: about three minutes on two cores.
 const SEEDS: u64 = 500;
 /// Seeds that once showed a bug.
-const REGRESSIONS: [u64; 11] = [
+const REGRESSIONS: [u64; 12] = [
     6,                   // the time of a local write was not that of its op
     7,                   // a stream that came after the revocation of its certificate was left open
     18,                  // two duplicates of one request woke each other for ever
@@ -26,6 +26,7 @@ const REGRESSIONS: [u64; 11] = [
     2078,                // the end of a closed stream, which a pin vouches for, was called damage
     2112,                // a shard of which nothing counts was told from none
     500_000_348,         // after a restart nobody knew any more what a stream waited for
+    700_001_031,         // a change that came again by another op was void as its first op was
     117_663_549_161_723, // a fork of an author who was cut off whole was seen by nobody
 ];
 

@@ -415,6 +415,12 @@ impl Document {
         self.full.contains(hash)
     }
 
+    /// Returns the changes that were called void, also those that are not here.
+    #[must_use]
+    pub const fn named_void(&self) -> &BTreeSet<ChangeHash> {
+        &self.void
+    }
+
     /// Returns the void changes that are here.
     #[must_use]
     pub const fn void_changes(&self) -> &BTreeSet<ChangeHash> {

@@ -48,7 +48,7 @@ impl Replica {
             return;
         }
         // One change alone, where nothing waits and nothing is void, needs no name before the gate gives it one.
-        let is_void = self.cache.get(key).is_some_and(|loaded| !loaded.document.void_changes().is_empty());
+        let is_void = self.cache.get(key).is_some_and(|loaded| !loaded.document.named_void().is_empty());
         let is_named =
             is_void || works.len() > 1 || !self.claims.is_empty() || works.iter().any(|(_, void)| void.is_some());
         let mut offers: Vec<Offer> = Vec::with_capacity(works.len());
@@ -92,7 +92,8 @@ impl Replica {
                 void.remove(&hash);
             }
         }
-        let view = if void == *loaded.document.void_changes() { Ok(false) } else { loaded.document.set_void(void) };
+        // One that was void and has left since must not be so when it comes again.
+        let view = if void == *loaded.document.named_void() { Ok(false) } else { loaded.document.set_void(void) };
         let mut admissions = match view {
             Ok(_) => loaded.document.admit(&candidates).into_iter(),
             Err(error) => {

@@ -136,8 +136,11 @@ impl World {
         match result {
             Ok(outcome) => {
                 self.report.acknowledged += 1;
+                // One that was removed and does not know it promises nothing for those who have cut it off.
+                let is_cut_off = self.plan.removal_done && self.plan.removed == Some(node);
                 if let Some(tx) = outcome.tx
                     && !self.plan.is_equivocator(node)
+                    && !is_cut_off
                 {
                     self.nodes[node].acknowledged.push(tx);
                     self.workload.acknowledged.push((node, tx));
