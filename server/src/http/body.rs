@@ -27,6 +27,11 @@ impl Body {
         Self { chunks, idle: limits.body_idle_timeout, whole: limits.body_timeout }
     }
 
+    /// Returns a body without bytes.
+    pub(crate) fn empty() -> Self {
+        Self { chunks: futures_util::stream::empty().boxed(), idle: Duration::ZERO, whole: Duration::ZERO }
+    }
+
     /// Returns the next bytes; none at the end.
     async fn chunk(&mut self) -> Result<Option<Bytes>> {
         match tokio::time::timeout(self.idle, self.chunks.next()).await {

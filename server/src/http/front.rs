@@ -1,5 +1,6 @@
 //! What happens to every request: it gets an id and a span, the token is checked, the answer is counted.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -51,7 +52,9 @@ impl Front {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let id = format!("{:08x}-{}", self.ids.start, self.ids.next.fetch_add(1, Ordering::Relaxed));
-        let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+        // At the usual level there is no span, which would cost more than looking the document up: a failure is logged with
+        // its request all the same.
+        let span = tracing::debug_span!("request", id, method = %request.method(), path = request.uri().path());
         self.answer_as(request, id).instrument(span).await
     }
 
@@ -61,32 +64,42 @@ impl Front {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let _counted = Counted::request();
-        let (begun, method) = (Instant::now(), request.method().clone());
+        let (begun, method, uri) = (Instant::now(), request.method().clone(), request.uri().clone());
         let origins = &self.context.origins;
         if let Some(response) = origins.preflight(&method, request.headers()) {
             return response;
         }
         let asked = request.headers().get(ORIGIN).cloned();
         // Whether it lives and is ready may be asked by a balancer that has no token; the description is no secret.
-        let path = request.uri().path();
-        let open = path.starts_with("/health/") || path == "/docs";
+        let open = uri.path().starts_with("/health/") || uri.path() == "/docs";
         let allowed = if open { Ok(()) } else { self.token.check(request.headers()) };
         let mut response = match allowed {
-            Ok(()) => match warp::service(self.routes.clone()).call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
+            Ok(()) => self.route(request).await,
             Err(error) => problem::answer(&error),
         };
         let route = response.extensions().get::<Route>().map_or("none", |route| route.0);
         let took = begun.elapsed();
         answered(route, &method, response.status(), took);
         tracing::debug!(status = response.status().as_u16(), took_us = took.as_micros() as u64, "answered");
-        response = problem::with_request_id(response, &id);
+        response = problem::finish(response, &method, uri.path(), &id);
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(wire::REQUEST_ID, value);
         }
         self.context.origins.expose(asked.as_ref(), response.headers_mut());
         response
+    }
+
+    async fn route<B>(&self, request: http::Request<B>) -> Response
+    where
+        B: http_body::Body + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match routes::read_of_document(&self.context, request) {
+            ControlFlow::Break(read) => read.await,
+            ControlFlow::Continue(request) => match warp::service(self.routes.clone()).call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+        }
     }
 }

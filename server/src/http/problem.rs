@@ -4,18 +4,13 @@ use folkmoot::api::error_chain;
 use folkmoot::wire::{PROBLEM_JSON, Problem};
 use folkmoot::{Error, ErrorCode};
 use http::header::{ALLOW, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use warp::reply::Response;
 
-/// Returns the answer for an error, and logs it if a person must look.
+/// Returns the answer for an error.
 pub(crate) fn answer(error: &Error) -> Response {
     let code = error.code();
     let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(code = %code, error = %error_chain(error), "request failed");
-    } else {
-        tracing::debug!(code = %code, error = %error_chain(error), "request refused");
-    }
     let body = serde_json::to_vec(&Problem::from(error)).unwrap_or_default();
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -40,9 +35,16 @@ pub(crate) fn answer(error: &Error) -> Response {
 #[derive(Clone)]
 struct Failed(Error);
 
-/// Adds the id of the request to the problem document of an answer, if it is one.
-pub(crate) fn with_request_id(response: Response, id: &str) -> Response {
+/// Logs the error of an answer that tells of one, as an error if a person must look, and adds the id of the request to its
+/// problem document.
+pub(crate) fn finish(response: Response, method: &Method, path: &str, id: &str) -> Response {
     let Some(Failed(error)) = response.extensions().get::<Failed>().cloned() else { return response };
+    let (code, chain) = (error.code(), error_chain(&error));
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(%code, error = %chain, %method, path, id, "request failed");
+    } else {
+        tracing::debug!(%code, error = %chain, %method, path, id, "request refused");
+    }
     let body = serde_json::to_vec(&Problem::from(&error.request_id(id))).unwrap_or_default();
     response.map(|_| body.into())
 }

@@ -1,10 +1,12 @@
 //! Requests and their answers.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use folkmoot::api::{Durability, Precondition};
 use folkmoot::{Error, ErrorCode};
 use serde_json::json;
+use tower_service::Service as _;
 
 use super::super::openapi;
 use super::*;
@@ -349,4 +351,50 @@ async fn the_description_and_the_routes_are_the_same() {
     let routed: BTreeSet<&str> =
         source.split('"').filter(|text| text.starts_with('/') && !text.contains('\n')).collect();
     assert_eq!(routed, paths.keys().map(String::as_str).collect());
+}
+
+#[tokio::test]
+async fn the_short_way_to_a_document_answers_as_the_route_does() {
+    let world = world();
+    for id in ["a", "a%2Fb", "%C3%A9", "docs"] {
+        let line = format!("PUT /v1/collections/c/docs/{id}");
+        assert_eq!(world.send(&line, &["content-type: application/json"], "{}").await.status, StatusCode::CREATED);
+    }
+    let context = world.front.context();
+    let routes = super::super::routes::all(context);
+    let mut short_ways = 0;
+    for path in [
+        "/v1/collections/c/docs/a",
+        "/v1/collections/c/docs/a?meta=true",
+        "/v1/collections/c/docs/a?meta=perhaps",
+        "/v1/collections/c/docs/a?",
+        "/v1/collections/c/docs/a?what=1",
+        "/v1/collections/c/docs/a%2Fb",
+        "/v1/collections/c/docs/%C3%A9",
+        "/v1/collections/c/docs/%FF",
+        "/v1/collections/c/docs/docs",
+        "/v1/collections/c/docs/none",
+        "/v1/collections/none/docs/a",
+        "/v1/collections/_c/docs/a",
+        "/v1/collections/c/docs/a/",
+        "/v1/collections/c/docs/a/conflicts",
+        "/v1/collections/c/docs/",
+        "/v1/collections/c/docs",
+        "/v1/collections//docs/a",
+        "/v1/collections/c",
+        "/v1/collections/c/export",
+        "/V1/collections/c/docs/a",
+    ] {
+        let other = format!("\"{}\"", "0".repeat(64));
+        let request = || Request::builder().uri(path).header("if-none-match", &other).body(Full::<Bytes>::default());
+        let taken = super::super::routes::read_of_document(context, request().unwrap());
+        let ControlFlow::Break(short) = taken else { continue };
+        short_ways += 1;
+        let short = short.await;
+        let long = warp::service(routes.clone()).call(request().unwrap()).await.unwrap();
+        assert_eq!((short.status(), short.headers()), (long.status(), long.headers()), "{path}");
+        let body = async |response: warp::reply::Response| response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body(short).await, body(long).await, "{path}");
+    }
+    assert_eq!(short_ways, 12, "each path of a document and no other");
 }
