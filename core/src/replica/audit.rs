@@ -17,11 +17,11 @@ use crate::store::keys::{DocKey, Key as _, OpKey};
 use crate::store::{Keyspace, Order, Read, Span, envelope};
 
 /// Time from the start to the first pass: a node that has just started has other work.
-const FIRST_AFTER_MS: u64 = 10 * 60 * 1_000;
+pub(super) const FIRST_AFTER_MS: u64 = 10 * 60 * 1_000;
 /// Time between two passes.
-const INTERVAL_MS: u64 = 24 * 60 * 60 * 1_000;
+pub(super) const INTERVAL_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Heads or views of one step, a millisecond or two. Steps come several times a second.
-const STEP_ENTRIES: usize = 512;
+pub(super) const STEP_ENTRIES: usize = 512;
 /// Damage of one pass that is told one by one.
 const TOLD_MAX: u64 = 16;
 
@@ -56,6 +56,12 @@ struct Pass {
 }
 
 impl Audit {
+    /// Returns whether a pass is under way.
+    #[cfg(test)]
+    pub(super) const fn is_running(&self) -> bool {
+        self.pass.is_some()
+    }
+
     pub(super) const fn new(now: Now) -> Self {
         Self { due_ms: now.monotonic_ms.saturating_add(FIRST_AFTER_MS), pass: None }
     }
@@ -213,155 +219,6 @@ impl Replica {
                 )),
                 Err(error) => pass.found.push(format!("record of the shard {shard}: {error}")),
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::super::{
-        DocWrite, Founding, Identity, Input, Precondition, ReplicaConfig, WriteItem, WriteRequest, found_cluster,
-    };
-    use super::*;
-    use crate::document::edit::{Edit, EditFormat};
-    use crate::keys::SecretKey;
-    use crate::replication::Input as NetInput;
-    use crate::store::{Batch, Durability, MemoryStore, Store as _};
-
-    const START: Now = Now { monotonic_ms: 1_700_000_000_000, wall_ms: 1_700_000_000_000 };
-
-    /// Steps a replica and commits all that it wants to.
-    fn settle(replica: &mut Replica, store: &MemoryStore, now: Now, input: Input) -> Vec<String> {
-        let mut effects = Vec::new();
-        let mut alarms = Vec::new();
-        replica.step(now, input, &mut effects);
-        loop {
-            let more = replica.work(now, 64, &mut effects);
-            replica.flush(now, &mut effects);
-            if effects.is_empty() && !more {
-                return alarms;
-            }
-            for effect in std::mem::take(&mut effects) {
-                match effect {
-                    Effect::Commit { id, batch, .. } => {
-                        store.commit(&batch, Durability::Synced).unwrap();
-                        replica.step(now, Input::Committed(id), &mut effects);
-                    }
-                    Effect::Alarm { kind, detail } => alarms.push(format!("{kind}: {detail}")),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    /// A replica with more documents than one step reads.
-    fn replica() -> (Replica, Arc<MemoryStore>) {
-        let (owner, node) = (SecretKey::from_seed(&[100; 32]), SecretKey::from_seed(&[1; 32]));
-        let founding = Founding {
-            name: "test",
-            node_name: "n0",
-            labels: Vec::new(),
-            owner: &owner,
-            node: &node,
-            recovery: Vec::new(),
-        };
-        let founded = found_cluster(founding, START.wall_ms, &[9; 32]).unwrap();
-        let identity = Identity {
-            node,
-            owner: Some(owner.clone()),
-            cluster: founded.cluster,
-            certificate: founded.certificate,
-            principal: founded.principal,
-        };
-        let store = Arc::new(MemoryStore::new());
-        let mut replica = Replica::open(ReplicaConfig::default(), identity, store.clone(), &[7; 32], START).unwrap();
-        replica.seed_control(founded.ops);
-        for number in 0..STEP_ENTRIES + 20 {
-            let item = WriteItem {
-                doc: format!("d{number}").parse().unwrap(),
-                write: DocWrite::Edit(Edit::parse(EditFormat::Document, b"{\"a\":1}").unwrap()),
-                precondition: Precondition::None,
-                base: None,
-                bytes: 7,
-            };
-            let request =
-                WriteRequest { collection: "c".parse().unwrap(), principal: None, request: None, items: vec![item] };
-            replica.step(START, Input::Write { ticket: 0, request }, &mut Vec::new());
-        }
-        let alarms = settle(&mut replica, &store, START, Input::Net(NetInput::Tick));
-        assert!(alarms.is_empty());
-        (replica, store)
-    }
-
-    /// Ticks until a whole pass is through; returns the alarms.
-    fn pass(replica: &mut Replica, store: &MemoryStore) -> Vec<String> {
-        let now = Now { monotonic_ms: START.monotonic_ms + FIRST_AFTER_MS, ..START };
-        let mut alarms = Vec::new();
-        for _ in 0..10 {
-            assert_eq!(replica.counters().audits, 0);
-            alarms.extend(settle(replica, store, now, Input::Net(NetInput::Tick)));
-            if replica.counters().audits == 1 {
-                return alarms;
-            }
-        }
-        panic!("the pass does not end");
-    }
-
-    fn first(store: &MemoryStore, keyspace: Keyspace) -> (bytes::Bytes, bytes::Bytes) {
-        store.first(keyspace, &Span::all()).unwrap().unwrap()
-    }
-
-    #[test]
-    fn a_sound_store_passes_in_steps() {
-        let (mut replica, store) = replica();
-        let alarms = pass(&mut replica, &store);
-        assert!(alarms.is_empty(), "{alarms:?}");
-        let later = Now { monotonic_ms: START.monotonic_ms + FIRST_AFTER_MS + INTERVAL_MS - 1, ..START };
-        settle(&mut replica, &store, later, Input::Net(NetInput::Tick));
-        assert!(replica.audit.pass.is_none(), "the next one is a day later");
-    }
-
-    #[test]
-    fn a_lost_view_a_false_head_and_a_lost_op_are_told() {
-        type Break = fn(&MemoryStore, &mut Batch);
-        let breaks: [(Break, &str); 4] = [
-            (|store, batch| batch.delete(Keyspace::Views, first(store, Keyspace::Views).0.to_vec()), "shard"),
-            (
-                |store, batch| {
-                    let (key, value) = first(store, Keyspace::Heads);
-                    let mut head = HeadRecord::decode(&envelope::open(value).unwrap()).unwrap();
-                    head.seq -= 1;
-                    batch.put(Keyspace::Heads, key.to_vec(), envelope::enclose(&head.encode()));
-                },
-                "head of the stream",
-            ),
-            (
-                |store, batch| {
-                    let (_, value) = first(store, Keyspace::Heads);
-                    let head = HeadRecord::decode(&envelope::open(value).unwrap()).unwrap();
-                    let key = OpKey::new(head.key.id(), head.seq);
-                    batch.delete(Keyspace::Ops, key.encode());
-                },
-                "head of the stream",
-            ),
-            (
-                |store, batch| {
-                    let (key, _) = first(store, Keyspace::Views);
-                    batch.put(Keyspace::Views, key.to_vec(), envelope::enclose(&[1, 2, 3]));
-                },
-                "view of",
-            ),
-        ];
-        for (damage, told) in breaks {
-            let (mut replica, store) = replica();
-            let mut batch = Batch::default();
-            damage(&store, &mut batch);
-            store.commit(&batch, Durability::Synced).unwrap();
-            let alarms = pass(&mut replica, &store);
-            assert!(alarms.iter().any(|alarm| alarm.starts_with(&format!("damage: {told}"))), "{alarms:?}");
-            assert!(replica.counters().damage_found >= 1);
         }
     }
 }

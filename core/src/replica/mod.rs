@@ -10,6 +10,7 @@
 //! Invariant: an author session ends with the process, so an author whose disk lost its end never forks.
 
 mod act;
+mod answers;
 mod audit;
 mod bootstrap;
 mod branch;
@@ -151,6 +152,7 @@ pub struct Replica {
     tx_states: BTreeMap<TxState, u64>,
     halted: Option<String>,
     audit: audit::Audit,
+    answers: answers::Answers,
     bulks: bulk::Bulks,
     counters: Counters,
     /// The time of the last call.
@@ -178,6 +180,8 @@ pub struct Counters {
     pub requests_replayed: u64,
     /// Requests refused because their idempotency key was used for another one.
     pub requests_mismatched: u64,
+    /// Answers under idempotency keys that became too old to be kept.
+    pub answers_forgotten: u64,
     /// Times that the whole store was audited.
     pub audits: u64,
     /// Damage that audits found.
@@ -194,6 +198,7 @@ impl Replica {
             Input::Net(replication::Input::Tick) => {
                 self.step_engine(now, replication::Input::Tick, effects);
                 self.audit_step(now, effects);
+                self.forget_answers(now);
                 self.settle_previews();
             }
             Input::Net(input) => self.step_engine(now, input, effects),

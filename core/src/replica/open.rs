@@ -164,6 +164,7 @@ impl Replica {
             tx_states: BTreeMap::new(),
             halted: None,
             audit: super::audit::Audit::new(now),
+            answers: super::answers::Answers::new(now),
             bulks: super::bulk::Bulks::default(),
             counters: Counters::default(),
             store,

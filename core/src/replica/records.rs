@@ -229,6 +229,8 @@ pub struct RequestRecord {
 /// The answer to a request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Told {
+    /// When, in milliseconds since 1970 by this node's wall clock.
+    pub at_ms: u64,
     /// What was asked.
     pub request: RequestId,
     /// (document, status, heads).

@@ -1,5 +1,8 @@
+mod answers;
+mod audit;
 mod bulk;
 mod forks;
+mod owed;
 
 use std::collections::VecDeque;
 
@@ -171,8 +174,8 @@ impl Lab {
             match effect {
                 Effect::Commit { id, batch, .. } => {
                     self.nodes[node].store.commit(&batch, Durability::Synced).unwrap();
-                    let disk = self.nodes[node].store.clone_synced();
-                    self.nodes[node].disks.iter_mut().for_each(|disks| disks.push(disk.clone_synced()));
+                    let Node { store, disks, .. } = &mut self.nodes[node];
+                    disks.iter_mut().for_each(|disks| disks.push(store.clone_synced()));
                     self.step(node, Input::Committed(id));
                 }
                 Effect::Send { peer, lane, bytes } => {

@@ -422,7 +422,7 @@ impl Replica {
         let mut record = self.request_record(collection, request.name()).unwrap_or_default();
         let items = outcome.items.iter();
         let items = items.map(|item| (item.doc.clone(), status_code(item.status), item.heads.clone())).collect();
-        record.told = Some(Told { request, items });
+        record.told = Some(Told { at_ms: self.now.wall_ms, request, items });
         let key = RequestKey { collection: collection.clone(), request: request.name() };
         self.put(Keyspace::Requests, key.encode(), &record.encode());
     }

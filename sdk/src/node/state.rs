@@ -388,6 +388,7 @@ impl Inner {
             metrics::counter!("folkmoot_views_written_total").absolute(counters.views_written);
             metrics::counter!("folkmoot_forks_total").absolute(counters.forks);
             metrics::counter!("folkmoot_requests_replayed_total").absolute(counters.requests_replayed);
+            metrics::counter!("folkmoot_requests_forgotten_total").absolute(counters.answers_forgotten);
             metrics::counter!("folkmoot_requests_mismatched_total").absolute(counters.requests_mismatched);
             metrics::counter!("folkmoot_audits_total").absolute(counters.audits);
             metrics::counter!("folkmoot_false_documents_total").absolute(counters.false_documents);
