@@ -49,6 +49,15 @@ fn every_target_survives_its_corpus_and_its_crashers() {
     }
 }
 
+/// A seed of an older form reaches nothing, and nobody would notice.
+#[test]
+fn every_seed_of_a_record_is_a_record_of_today() {
+    let seeds = files(&repository().join("fuzz/corpus/record"));
+    for (path, bytes) in &seeds {
+        assert!(folkmoot_core::replica::fuzz_record(bytes[0], &bytes[1..]), "{path}");
+    }
+}
+
 #[test]
 fn every_binary_is_a_target_and_has_no_stray_corpus() {
     let names: Vec<_> = fuzz::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
