@@ -118,7 +118,10 @@ impl OpenError {
             | fjall::Error::InvalidTag(_)
             | fjall::Error::InvalidTrailer
             | fjall::Error::Decompress(_) => Self::Journal { path, source: error.into() },
-            fjall::Error::Io(_) | fjall::Error::Storage(LsmError::Io(_)) => Self::Io { path, source: error.into() },
+            // The engine's own text repeats it in the form for debugging.
+            fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => {
+                Self::Io { path, source: error.into() }
+            }
             other => Self::Damaged { path, source: other.into() },
         }
     }
@@ -215,9 +218,10 @@ fn create_options(keyspace: Keyspace, options: FjallOptions) -> KeyspaceCreateOp
 
 fn read_error(keyspace: Keyspace, error: fjall::Error) -> StoreError {
     match error {
-        fjall::Error::Io(_) | fjall::Error::Storage(LsmError::Io(_)) | fjall::Error::Poisoned => {
+        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => {
             StoreError::Read { keyspace, source: error.into() }
         }
+        fjall::Error::Poisoned => StoreError::Read { keyspace, source: error.into() },
         other => StoreError::Damaged { keyspace, source: other.into() },
     }
 }

@@ -245,8 +245,14 @@ impl WatermarkFile {
     /// [`WatermarkError`] if the file cannot be read or made.
     pub fn open(path: &Path, epoch: StoreEpoch, durability: Durability) -> Result<(Self, Recorded), WatermarkError> {
         let fail = |doing| move |source| WatermarkError { doing, path: path.to_owned(), source };
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail("open"))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600);
+        }
+        let mut file = options.open(path).map_err(fail("open"))?;
         let mut bytes = Vec::new();
         (&mut file).take(SLOTS * SLOT_BYTES as u64).read_to_end(&mut bytes).map_err(fail("read"))?;
         if bytes.len() < SLOTS as usize * SLOT_BYTES {
