@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use folkmoot::api::{
     Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo, CollectionSettings, Database as _,
-    ExitCode, FieldType, InviteOptions, LinkRule, QuarantineQuery, ShardDigest, Since,
+    ExitCode, FieldType, InviteOptions, LinkRule, QuarantineQuery, Since,
 };
 use folkmoot::wire::ChangeMeta;
 use folkmoot::{Client, Error, ErrorCode};
 use futures_util::StreamExt as _;
 
+use super::agreement::{Agreement, Judge};
 use super::args::{Changes, Collections, CollectionsCommand, Invite, PeersCommand};
 use super::documents::raw;
 use super::failure::Failure;
 use super::output::{Output, facts, table};
+use super::process::POLL_INTERVAL;
 
 pub(super) async fn collections(client: &Client, args: Collections, output: &Output) -> Result<ExitCode, Failure> {
     match args.command {
@@ -198,36 +200,9 @@ pub(super) async fn peers(
     Ok(ExitCode::Done)
 }
 
-/// How the digests of two nodes compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Comparison {
-    Equal,
-    /// One holds ops that the other has not yet, or has not applied yet.
-    Behind,
-    /// Same ops, all applied, other contents.
-    Diverged,
-}
-
-fn compare(ours: &[ShardDigest], theirs: &[ShardDigest]) -> Comparison {
-    let key = |digest: &ShardDigest| (digest.collection.clone(), digest.shard, digest.of);
-    let others: BTreeMap<_, _> = theirs.iter().map(|digest| (key(digest), digest)).collect();
-    let mut result = if ours.len() == theirs.len() { Comparison::Equal } else { Comparison::Behind };
-    for our in ours {
-        match others.get(&key(our)) {
-            None => result = Comparison::Behind,
-            Some(their) if our.ops_digest != their.ops_digest || our.ops_unapplied + their.ops_unapplied > 0 => {
-                result = Comparison::Behind;
-            }
-            Some(their) if our.state_digest != their.state_digest => return Comparison::Diverged,
-            Some(_) => {}
-        }
-    }
-    result
-}
-
 pub(super) async fn digests(client: &Client, other: Option<Client>, output: &Output) -> Result<ExitCode, Failure> {
-    let ours = client.digests().await?;
     let Some(other) = other else {
+        let ours = client.digests().await?;
         output.show(&ours, || {
             let rows = ours.iter().map(|digest| {
                 let shard = format!("{}/{}of{}", digest.collection, digest.shard, digest.of);
@@ -238,12 +213,19 @@ pub(super) async fn digests(client: &Client, other: Option<Client>, output: &Out
         })?;
         return Ok(ExitCode::Done);
     };
-    let (word, code) = match compare(&ours, &other.digests().await?) {
-        Comparison::Equal => ("equal", ExitCode::Done),
-        Comparison::Behind => {
-            ("not yet equal: one holds ops that the other lacks or has not applied", ExitCode::Failed)
+    let mut judge = Judge::default();
+    let agreement = loop {
+        let (ours, theirs) = tokio::try_join!(client.digests(), other.digests())?;
+        let agreement = judge.judge(&[ours, theirs]);
+        if !judge.is_in_doubt() || agreement == Agreement::Diverged {
+            break agreement;
         }
-        Comparison::Diverged => ("diverged: the same ops, other contents", ExitCode::Diverged),
+        tokio::time::sleep(POLL_INTERVAL).await;
+    };
+    let (word, code) = match agreement {
+        Agreement::Equal => ("equal", ExitCode::Done),
+        Agreement::NotYet => ("not yet equal: one holds ops that the other lacks or has not applied", ExitCode::Failed),
+        Agreement::Diverged => ("diverged: the same ops, other contents", ExitCode::Diverged),
     };
     output.show(&serde_json::json!({ "result": word.split(':').next() }), || word.to_owned())?;
     Ok(code)
@@ -308,38 +290,4 @@ pub(super) async fn invite(client: &Client, args: Invite, output: &Output) -> Re
         invite.expires, invite.uses
     ));
     Ok(ExitCode::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn digest(collection: &str, ops: &str, state: &str, unapplied: u64) -> ShardDigest {
-        ShardDigest {
-            collection: collection.parse().unwrap(),
-            shard: 0,
-            of: 1,
-            ops_digest: ops.to_owned(),
-            state_digest: state.to_owned(),
-            ops: 1,
-            documents: 1,
-            ops_unapplied: unapplied,
-        }
-    }
-
-    #[test]
-    fn only_other_contents_of_the_same_ops_are_a_divergence() {
-        let a = [digest("a", "1", "x", 0)];
-        assert_eq!(compare(&a, &a), Comparison::Equal);
-        assert_eq!(compare(&a, &[digest("a", "1", "y", 0)]), Comparison::Diverged);
-        assert_eq!(compare(&a, &[digest("a", "2", "y", 0)]), Comparison::Behind);
-        assert_eq!(compare(&a, &[digest("a", "1", "y", 1)]), Comparison::Behind);
-        assert_eq!(compare(&a, &[]), Comparison::Behind);
-        assert_eq!(compare(&[], &a), Comparison::Behind);
-        let (two, other) = (
-            [digest("a", "1", "x", 0), digest("b", "1", "x", 0)],
-            [digest("a", "2", "x", 0), digest("b", "1", "z", 0)],
-        );
-        assert_eq!(compare(&two, &other), Comparison::Diverged);
-    }
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod agreement;
 mod args;
 mod bench;
 mod cluster;

@@ -11,14 +11,12 @@ use futures_util::future::{try_join, try_join_all};
 use super::args::Workload;
 use super::meter::{Meter, Used};
 use super::nodes::Nodes;
-use crate::cli::demo::{Agreement, compare};
+use crate::cli::agreement::{Agreement, Judge};
 
 /// How often nodes are asked what they hold. Asking costs them little beside what is measured.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long nodes may take to hold the same, and links to go or come back.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(600);
-/// How long contents may differ when the ops do not: digests of a node are not read at one instant.
-const DIVERGED_AFTER: Duration = Duration::from_secs(5);
 
 /// What came of documents that went from node to node.
 pub(super) struct Moved {
@@ -165,17 +163,12 @@ async fn connected(nodes: &Nodes, wanted: Links) -> Result<(), Error> {
 /// Waits until all nodes hold the same of the collection.
 pub(super) async fn settle(nodes: &Nodes) -> Result<Agreement, Error> {
     let started = Instant::now();
-    let mut diverged_since: Option<Instant> = None;
+    let mut judge = Judge::default();
     loop {
         let digests = try_join_all(nodes.all.iter().map(|node| digests(nodes, node))).await?;
-        match compare(&digests) {
-            Agreement::Equal => return Ok(Agreement::Equal),
-            Agreement::Diverged => {
-                if diverged_since.get_or_insert_with(Instant::now).elapsed() > DIVERGED_AFTER {
-                    return Ok(Agreement::Diverged);
-                }
-            }
-            Agreement::NotYet => diverged_since = None,
+        match judge.judge(&digests) {
+            Agreement::NotYet => {}
+            last @ (Agreement::Equal | Agreement::Diverged) => return Ok(last),
         }
         if started.elapsed() > SETTLE_TIME_MAX {
             let limit = SETTLE_TIME_MAX.as_secs();

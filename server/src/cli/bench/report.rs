@@ -10,7 +10,7 @@ use super::calibrate::Calibration;
 use super::feed::Shown;
 use super::load::{Loaded, Pace};
 use super::requests::DOCUMENT_BYTES;
-use crate::cli::demo::Agreement;
+use crate::cli::agreement::Agreement;
 use crate::cli::output::{facts, table};
 
 /// Latencies, in microseconds.

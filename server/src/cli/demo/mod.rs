@@ -1,18 +1,17 @@
 //! `folkmoot demo`: a cluster of processes is cut in two, edited on both sides, healed and checked.
 
-mod agreement;
 mod cases;
 mod cluster;
 mod data;
 mod paper;
 mod play;
 mod report;
+mod settling;
 
 use folkmoot::api::ExitCode;
 use folkmoot::{Error, ErrorCode};
 use serde::Serialize;
 
-pub(super) use self::agreement::{Agreement, compare};
 use self::cluster::Cluster;
 use self::paper::Paper;
 use super::args::Demo;

@@ -9,12 +9,13 @@ use futures_util::future::{try_join, try_join_all};
 use serde_json::Value;
 
 use super::Half;
-use super::agreement::{Agreement, connected, digests, documents, ops, settle};
 use super::cases::{Case, Kind, Seen, geoname};
 use super::cluster::{Cluster, DemoNode};
 use super::data::{City, Edited, cities, random_edit};
 use super::paper::{Ink, Paper, count, rate, span};
 use super::report::{ConflictCount, NodeReport, Report, Timings};
+use super::settling::{connected, digests, documents, ops, settle};
+use crate::cli::agreement::{Agreement, compare};
 use crate::cli::args::Demo;
 use crate::cli::failure::Failure;
 use crate::cli::random::Random;
@@ -290,7 +291,7 @@ impl Play<'_> {
             let (_, mut digests) = settle(self.cluster, |node| node.half == half, |_| {}).await?;
             held.extend(digests.pop());
         }
-        if super::agreement::compare(&held) == Agreement::Equal {
+        if compare(&held) == Agreement::Equal {
             return Err(Error::new(ErrorCode::Internal, "the halves hold the same although they are cut off").into());
         }
         let [left, right] = Half::BOTH.map(|half| self.cluster.first_of(half));

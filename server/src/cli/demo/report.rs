@@ -9,10 +9,10 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::Half;
-use super::agreement::Agreement;
 use super::cases::{Case, Seen};
 use super::data::Edited;
 use super::paper::{Ink, Paper, count, span};
+use crate::cli::agreement::Agreement;
 
 /// Conflicts that are listed; their number says the rest.
 const CONFLICTS_SHOWN: usize = 5;

@@ -1,6 +1,5 @@
-//! Whether nodes hold the same, and waiting until they do.
+//! Waiting until nodes hold the same, and until links are as they should be.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use folkmoot::api::{Database as _, ShardDigest};
@@ -8,40 +7,13 @@ use folkmoot::{Error, ErrorCode};
 use futures_util::future::try_join_all;
 
 use super::cluster::{Cluster, DemoNode};
+use crate::cli::agreement::{Agreement, Judge};
 use crate::cli::process::POLL_INTERVAL;
 
 /// How long nodes may take to hold the same.
 const AGREE_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long links may take to be cut, or to come back: the network dials again after a while.
 const LINK_TIME_MAX: Duration = Duration::from_secs(90);
-/// How long the contents may differ when the ops do not: digests of a node are not read at one instant.
-const DIVERGED_AFTER: Duration = Duration::from_secs(5);
-
-/// How the digests of nodes compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Agreement {
-    /// All hold the same ops, have applied them, and they come to the same.
-    Equal,
-    /// Some node lacks ops or has not applied them yet.
-    NotYet,
-    /// All hold and have applied the same ops, which come to other contents.
-    Diverged,
-}
-
-/// Compares what nodes tell of their shards.
-pub(in crate::cli) fn compare(digests: &[Vec<ShardDigest>]) -> Agreement {
-    let ops: BTreeSet<Vec<_>> = digests
-        .iter()
-        .map(|node| node.iter().map(|d| (&d.collection, d.shard, d.of, &d.ops_digest, d.ops)).collect())
-        .collect();
-    let states: BTreeSet<Vec<_>> =
-        digests.iter().map(|node| node.iter().map(|d| (&d.state_digest, d.documents)).collect()).collect();
-    if ops.len() > 1 || digests.iter().flatten().any(|digest| digest.ops_unapplied > 0) {
-        return Agreement::NotYet;
-    }
-    if states.len() > 1 { Agreement::Diverged } else { Agreement::Equal }
-}
-
 /// Returns the digests of nodes, shards in one order.
 pub(super) async fn digests(nodes: &[&DemoNode]) -> Result<Vec<Vec<ShardDigest>>, Error> {
     try_join_all(nodes.iter().map(|node| async {
@@ -60,18 +32,13 @@ pub(super) async fn settle(
 ) -> Result<(Agreement, Vec<Vec<ShardDigest>>), Error> {
     let nodes: Vec<&DemoNode> = cluster.nodes().iter().filter(|node| which(node)).collect();
     let started = Instant::now();
-    let mut diverged_since: Option<Instant> = None;
+    let mut judge = Judge::default();
     loop {
         let digests = digests(&nodes).await?;
         seen(&digests);
-        match compare(&digests) {
-            Agreement::Equal => return Ok((Agreement::Equal, digests)),
-            Agreement::Diverged => {
-                if diverged_since.get_or_insert_with(Instant::now).elapsed() > DIVERGED_AFTER {
-                    return Ok((Agreement::Diverged, digests));
-                }
-            }
-            Agreement::NotYet => diverged_since = None,
+        match judge.judge(&digests) {
+            Agreement::NotYet => {}
+            last @ (Agreement::Equal | Agreement::Diverged) => return Ok((last, digests)),
         }
         if started.elapsed() > AGREE_TIME_MAX {
             let held: Vec<_> =
@@ -129,32 +96,4 @@ pub(super) fn ops(digests: &[ShardDigest]) -> u64 {
 /// Returns the documents of a node.
 pub(super) fn documents(digests: &[ShardDigest]) -> u64 {
     digests.iter().map(|digest| digest.documents).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(ops: &str, state: &str, unapplied: u64) -> Vec<ShardDigest> {
-        vec![ShardDigest {
-            collection: "cities".parse().unwrap(),
-            shard: 0,
-            of: 1,
-            ops_digest: ops.to_owned(),
-            state_digest: state.to_owned(),
-            ops: 1,
-            documents: 1,
-            ops_unapplied: unapplied,
-        }]
-    }
-
-    #[test]
-    fn nodes_agree_only_when_all_is_applied_and_equal() {
-        let a = || node("1", "x", 0);
-        assert_eq!(compare(&[a(), a(), a()]), Agreement::Equal);
-        assert_eq!(compare(&[a(), node("1", "y", 0), a()]), Agreement::Diverged);
-        assert_eq!(compare(&[a(), node("2", "x", 0)]), Agreement::NotYet);
-        assert_eq!(compare(&[a(), node("1", "y", 1)]), Agreement::NotYet);
-        assert_eq!(compare(&[a(), Vec::new()]), Agreement::NotYet);
-    }
 }
