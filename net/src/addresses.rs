@@ -7,6 +7,7 @@ use folkmoot_core::id::AuthorKey;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
+use crate::config::HAS_QUIC;
 use crate::identity;
 use crate::limits::{
     ADDRESS_BYTES_MAX, ADDRESS_PEERS_MAX, LEARNT_ADDRESSES_MAX, PINNED_ADDRESSES_MAX, REDIAL_DELAY_MAX,
@@ -215,7 +216,8 @@ pub(crate) fn split_peer(address: &Multiaddr) -> (Option<AuthorKey>, Multiaddr) 
     (peer, address)
 }
 
-/// Returns whether an address that somebody told can be dialled at all: bounded, TCP or QUIC, not unspecified.
+/// Returns whether an address that somebody told can be dialled at all: bounded, not unspecified, TCP, or QUIC if this build
+/// has it.
 pub(crate) fn is_dialable(address: &Multiaddr) -> bool {
     let mut parts = address.iter();
     let host = match parts.next() {
@@ -227,7 +229,7 @@ pub(crate) fn is_dialable(address: &Multiaddr) -> bool {
     let port = match parts.next() {
         Some(Protocol::Tcp(port)) => port != 0 && parts.next().is_none(),
         Some(Protocol::Udp(port)) => {
-            port != 0 && matches!(parts.next(), Some(Protocol::QuicV1)) && parts.next().is_none()
+            HAS_QUIC && port != 0 && matches!(parts.next(), Some(Protocol::QuicV1)) && parts.next().is_none()
         }
         _ => false,
     };
@@ -334,14 +336,17 @@ mod tests {
     #[test]
     fn addresses_are_judged() {
         let dialable = |text: &str| is_dialable(&text.parse().unwrap());
-        for good in ["/ip4/192.0.2.1/tcp/1", "/dns4/a.example/tcp/1", "/ip6/2001:db8::1/udp/1/quic-v1"] {
+        for good in ["/ip4/192.0.2.1/tcp/1", "/dns4/a.example/tcp/1", "/ip6/2001:db8::1/tcp/1"] {
             assert!(dialable(good), "{good}");
         }
+        assert_eq!(dialable("/ip6/2001:db8::1/udp/1/quic-v1"), HAS_QUIC);
         for bad in [
             "/ip4/0.0.0.0/tcp/1",
             "/ip4/192.0.2.1/tcp/0",
             "/ip4/192.0.2.1",
             "/ip4/192.0.2.1/udp/1",
+            "/ip4/192.0.2.1/udp/0/quic-v1",
+            "/ip4/192.0.2.1/udp/1/quic-v1/ws",
             "/unix/a",
             "/ip4/192.0.2.1/tcp/1/ws",
             "/ip6/::/tcp/1",

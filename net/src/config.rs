@@ -16,6 +16,9 @@ pub enum Discovery {
     Mdns,
 }
 
+/// Whether this build can listen and dial by QUIC: with the feature `quic`.
+pub const HAS_QUIC: bool = cfg!(feature = "quic");
+
 /// What a network is started with.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
@@ -23,7 +26,8 @@ pub struct NetworkConfig {
     pub secret: SecretKey,
     /// The cluster. Nodes of different clusters do not talk, even if they list each other as members.
     pub cluster: ClusterId,
-    /// Where to listen, such as `/ip4/0.0.0.0/tcp/7071`; port 0 picks a free one. May be empty.
+    /// Where to listen, such as `/ip4/0.0.0.0/tcp/7071`, or `/ip4/0.0.0.0/udp/7071/quic-v1` if this build
+    /// [has QUIC](HAS_QUIC); port 0 picks a free one. May be empty.
     pub listen: Vec<Multiaddr>,
     /// Under which other addresses the node can be reached (behind port forwarding, by name): told to peers.
     pub external: Vec<Multiaddr>,

@@ -33,7 +33,7 @@ mod task;
 mod tests;
 mod ticket;
 
-pub use config::{Discovery, NetworkConfig};
+pub use config::{Discovery, HAS_QUIC, NetworkConfig};
 pub use door::JoinDoor;
 pub use event::{Direction, DisconnectReason, DownReason, JoinRequest, NetEvent, NetEvents, RefusedReason, ReplyError};
 pub use folkmoot_core::replication::Lane;

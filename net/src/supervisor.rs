@@ -1,9 +1,11 @@
 //! Starts the network, and restarts the swarm when something in it panics.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libp2p::Swarm;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, Swarm};
 use tokio::sync::{Mutex, Notify, mpsc};
 
 use crate::addresses::{Room, split_peer};
@@ -60,10 +62,30 @@ impl Network {
                 tracing::warn!(%address, "too many bootstrap addresses: ignored one");
             }
         }
+        for address in &shared.config.listen {
+            check_free(address)?;
+        }
         let prepared = prepare(&shared)?;
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE_MAX);
         tokio::spawn(supervise(Arc::clone(&shared), Arc::new(Mutex::new(receiver)), prepared));
         Ok((NetHandle { shared, commands }, events))
+    }
+}
+
+/// Checks that nobody listens on an address. libp2p shares its TCP ports (`SO_REUSEPORT`, for dials from the port that it
+/// listens on): a second process would get some of the connections that are meant for the first, and nobody an error.
+fn check_free(address: &Multiaddr) -> Result<(), StartError> {
+    let mut parts = address.iter();
+    let host = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::from(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::from(ip),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => std::net::TcpListener::bind((host, port))
+            .map(drop)
+            .map_err(|source| StartError::Taken { address: address.clone(), source }),
+        _ => Ok(()),
     }
 }
 

@@ -82,19 +82,44 @@ pub struct ListenError(#[from] ShellError);
 pub struct Server {
     listener: Listener,
     metrics: Metrics,
+    origins: Origins,
+}
+
+/// What of the configuration is parsed before anything is begun.
+struct Checked {
+    exposure: Exposure,
+    tls: Option<Tls>,
+    origins: Origins,
+}
+
+impl Checked {
+    fn new(config: &Config) -> Result<Self, ServeError> {
+        let exposure = if config.insecure_listen { Exposure::Anywhere } else { Exposure::LoopbackOnly };
+        let tls = Tls::load(&config.tls_cert, &config.tls_key).map_err(ShellError::from).map_err(ListenError)?;
+        exposure.permits(config.listen, tls.as_ref()).map_err(ListenError)?;
+        let origins = Origins::parse(&config.http.cors_origins).map_err(ServeError::Origin)?;
+        Ok(Self { exposure, tls, origins })
+    }
 }
 
 impl Server {
+    /// Checks the configuration as far as that is possible without listening.
+    ///
+    /// # Errors
+    /// [`ServeError`], always by [`ServeError::is_configuration`].
+    pub fn check(config: &Config) -> Result<(), ServeError> {
+        Checked::new(config).map(|_| ())
+    }
+
     /// Binds the HTTP API and installs the metrics recorder, which must be there before the database opens.
     ///
     /// # Errors
     /// The address cannot be used, or is exposed without leave.
     pub async fn bind(config: &Config) -> Result<Self, ServeError> {
-        let exposure = if config.insecure_listen { Exposure::Anywhere } else { Exposure::LoopbackOnly };
-        let tls = Tls::load(&config.tls_cert, &config.tls_key).map_err(ShellError::from).map_err(ListenError)?;
+        let Checked { exposure, tls, origins } = Checked::new(config)?;
         let listener = Listener::bind(config.listen, exposure, tls).await.map_err(ListenError)?;
         let metrics = Metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
-        Ok(Self { listener, metrics })
+        Ok(Self { listener, metrics, origins })
     }
 
     /// Returns the address of the HTTP API.
@@ -122,10 +147,14 @@ impl Server {
             std::path::absolute(&config.tls_cert).unwrap_or_else(|_| config.tls_cert.clone())
         });
         let endpoints = Endpoints { http: self.url(), certificate, p2p };
-        let origins = Origins::parse(&config.http.cors_origins).map_err(ServeError::Origin)?;
         let (down, shutdown) = watch::channel(false);
-        let context =
-            Context { database, limits: config.http.limits(), metrics: self.metrics.clone(), origins, shutdown };
+        let context = Context {
+            database,
+            limits: config.http.limits(),
+            metrics: self.metrics.clone(),
+            origins: self.origins,
+            shutdown,
+        };
         let front = Front::new(context, OwnerToken::new(&token));
         let upkeep = tokio::spawn(self.metrics.upkeep(config.data.clone()));
         let serving = tokio::spawn(self.listener.serve(front));

@@ -61,6 +61,14 @@ pub enum StartError {
     /// Gossipsub refused its settings.
     #[error("set up the beacon topic: {0}")]
     Beacons(String),
+    /// The system does not give an address to this process; most often because another one has it.
+    #[error("listen on {address}")]
+    Taken {
+        /// The address.
+        address: libp2p::Multiaddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// An address cannot be listened on.
     #[error("listen on {address}")]
     Listen {

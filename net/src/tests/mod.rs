@@ -5,6 +5,8 @@ mod gate;
 mod join;
 mod lanes;
 mod mesh;
+#[cfg(feature = "quic")]
+mod quic;
 mod restart;
 
 use std::collections::BTreeSet;

@@ -27,7 +27,7 @@ use folkmoot_net::{NetHandle, Network, NetworkConfig};
 use tokio::sync::watch;
 
 use config::random;
-pub use folkmoot_net::{Discovery, Multiaddr, Protocol};
+pub use folkmoot_net::{Discovery, HAS_QUIC, Multiaddr, Protocol};
 
 pub use config::{DirectoryError, InitOptions, NodeConfig, OpenError, RecoveryKey};
 use core_thread::{Clock, Command, CoreHandle};

@@ -9,13 +9,13 @@ use folkmoot::{AuthorKey, CollectionName, DocId};
 
 use super::bench::{Bench, BenchBare};
 use super::output::Format;
+use crate::config::P2pTransport;
 
 /// Folkmoot: a multi-master CRDT document database.
 #[derive(Debug, Parser)]
 #[command(
     name = "folkmoot",
     version,
-    about,
     propagate_version = true,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach a node, 4 denied, 5 conflict, 6 damage found, 7 diverged"
@@ -153,6 +153,9 @@ pub(super) struct Serve {
     /// Where other nodes reach this one; may be given several times [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR")]
     pub(super) p2p_listen: Vec<std::net::SocketAddr>,
+    /// How they reach it, by TCP or QUIC (UDP); may be given several times [default: tcp]
+    #[arg(long, value_name = "TRANSPORT", value_enum)]
+    pub(super) p2p_transport: Vec<P2pTransport>,
     /// Let the HTTP API listen where other machines reach it in the clear: only behind something that speaks TLS
     #[arg(long)]
     pub(super) insecure_listen: bool,

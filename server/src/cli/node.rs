@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use folkmoot::api::{ExitCode, error_chain};
-use folkmoot::node::{DirectoryError, Discovery, InitOptions, Multiaddr, Node, NodeConfig, OpenError};
+use folkmoot::node::{
+    DirectoryError, Discovery, HAS_QUIC, InitOptions, Multiaddr, Node, NodeConfig, OpenError, Protocol,
+};
 use folkmoot::{Error, ErrorCode};
 
 use super::args::{Find, Init, Join, Serve};
 use super::failure::Failure;
 use super::output::Output;
-use crate::config::{Config, Flag, Layered, load};
+use crate::config::{Config, Flag, Layered, P2pTransport, load};
 use crate::logging;
 use crate::serve::{ServeError, Server, stop_signal};
 
@@ -50,6 +52,7 @@ pub(super) async fn join(find: &Find, args: &Join, output: &Output) -> Result<Ex
 /// Runs a node until it is told to stop. In a new data directory it founds a cluster first.
 pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<ExitCode, Failure> {
     let config = configuration(find, args)?;
+    check(&config)?;
     logging::begin(&config.log).map_err(|error| Failure::usage(error.to_string()))?;
     let server = Server::bind(&config).await.map_err(|error| serve_failure(&error))?;
     if Node::is_new(&config.data) {
@@ -104,6 +107,10 @@ fn configuration(find: &Find, args: &Serve) -> Result<Config, Failure> {
         let list: Vec<toml::Value> = args.p2p_listen.iter().map(|address| address.to_string().into()).collect();
         flag("--p2p-listen", "p2p_listen", list.into());
     }
+    if !args.p2p_transport.is_empty() {
+        let list: Vec<toml::Value> = args.p2p_transport.iter().map(|transport| transport.name().into()).collect();
+        flag("--p2p-transport", "p2p_transports", list.into());
+    }
     if args.insecure_listen {
         flag("--insecure-listen", "insecure_listen", true.into());
     }
@@ -132,6 +139,13 @@ fn configuration(find: &Find, args: &Serve) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// Checks what the layers of the configuration cannot: what spans several keys, names a file or is an address.
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    node_config(config)?;
+    labels(config)?;
+    Server::check(config).map_err(|error| serve_failure(&error))
+}
+
 /// The labels of a first node: region, zone and `name=value` pairs, by name.
 fn labels(config: &Config) -> Result<Vec<(String, String)>, Failure> {
     let mut labels = std::collections::BTreeMap::new();
@@ -153,34 +167,69 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     node.document_cache_bytes = usize::try_from(config.store.document_cache).unwrap_or(usize::MAX);
     node.block_cache_bytes = config.store.block_cache;
     node.journal_bytes = config.store.journal;
-    node.p2p_listen = config.p2p_listen.iter().map(multiaddr).collect();
-    node.bootstrap = config
-        .bootstrap
-        .iter()
-        .map(|address| {
-            address.parse().map_err(|error| Failure::usage(format!("bootstrap address {address:?}: {error}")))
-        })
-        .collect::<Result<_, _>>()?;
+    node.p2p_listen = p2p_addresses(config)?;
+    node.bootstrap = config.bootstrap.iter().map(|address| bootstrap_address(address)).collect::<Result<_, _>>()?;
     // Nobody else on the network can reach a node that listens on loopback only.
     let reachable = config.p2p_listen.iter().any(|address| !address.ip().is_loopback());
     node.discovery = if config.mdns && reachable { Discovery::Mdns } else { Discovery::Off };
     Ok(node)
 }
 
-fn multiaddr(address: &SocketAddr) -> Multiaddr {
-    Multiaddr::from(address.ip()).with(folkmoot::node::Protocol::Tcp(address.port()))
+/// Where and how other nodes reach this one.
+fn p2p_addresses(config: &Config) -> Result<Vec<Multiaddr>, Failure> {
+    let transports = &config.p2p_transports;
+    if transports.is_empty() && !config.p2p_listen.is_empty() {
+        return Err(Failure::usage("p2p_transports is empty: name tcp, quic or both".to_owned()));
+    }
+    if transports.contains(&P2pTransport::Quic) && !HAS_QUIC {
+        return Err(no_quic("p2p_transports names quic"));
+    }
+    let all = config.p2p_listen.iter();
+    Ok(all.flat_map(|address| transports.iter().map(|transport| multiaddr(*transport, address))).collect())
+}
+
+fn multiaddr(transport: P2pTransport, address: &SocketAddr) -> Multiaddr {
+    let host = Multiaddr::from(address.ip());
+    match transport {
+        P2pTransport::Tcp => host.with(Protocol::Tcp(address.port())),
+        P2pTransport::Quic => host.with(Protocol::Udp(address.port())).with(Protocol::QuicV1),
+    }
+}
+
+fn bootstrap_address(text: &str) -> Result<Multiaddr, Failure> {
+    let address: Multiaddr =
+        text.parse().map_err(|error| Failure::usage(format!("bootstrap address {text:?}: {error}")))?;
+    if !HAS_QUIC && address.iter().any(|part| part == Protocol::QuicV1) {
+        return Err(no_quic(&format!("bootstrap address {text:?}")));
+    }
+    Ok(address)
+}
+
+fn no_quic(what: &str) -> Failure {
+    Failure::usage(format!(
+        "{what}, and this program was built without QUIC: build it with `cargo install --path server --features quic`"
+    ))
 }
 
 /// What stands in the configuration is the user's to mend.
 fn serve_failure(error: &ServeError) -> Failure {
-    if error.is_configuration() {
-        return Failure::usage(format!("serve the HTTP API: {}", error_chain(error)));
-    }
-    call_failure("serve the HTTP API", error)
+    let text = format!("serve the HTTP API: {}", error_chain(error));
+    if error.is_configuration() { Failure::usage(text) } else { call_failure(text, "--listen 127.0.0.1:0", error) }
 }
 
-fn call_failure(doing: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
-    Error::new(ErrorCode::Internal, format!("{doing}: {}", error_chain(error))).into()
+/// Tells why a node does not run; `other_port` is how to do without an address that another process has.
+fn call_failure(text: String, other_port: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+    let told = Error::new(ErrorCode::Internal, text);
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let is_taken = causes.any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    });
+    if is_taken {
+        return told
+            .hint(format!("another process listens there, perhaps another node; {other_port} picks a free port"))
+            .into();
+    }
+    told.into()
 }
 
 fn open_failure(error: &OpenError) -> Failure {
@@ -197,6 +246,6 @@ fn open_failure(error: &OpenError) -> Failure {
         OpenError::JoinAnswer(_) => {
             Error::new(ErrorCode::InvalidAnswer, text).hint("is the ticket of a node of this version?").into()
         }
-        _ => Error::new(ErrorCode::Internal, text).into(),
+        _ => call_failure(text, "--p2p-listen 127.0.0.1:0", error),
     }
 }

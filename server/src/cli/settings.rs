@@ -11,7 +11,7 @@ use crate::config::{Flag, Layered, load};
 pub(super) fn config(find: &Find, command: ConfigCommand, output: &Output) -> Result<ExitCode, Failure> {
     match command {
         ConfigCommand::Check(file) => {
-            layered(find, &file)?;
+            super::node::check(&layered(find, &file)?.config)?;
             output.show(&serde_json::json!({ "valid": true }), || "the configuration is valid".to_owned())?;
         }
         ConfigCommand::Show(file) => {

@@ -30,6 +30,8 @@ pub struct Config {
     pub tls_key: PathBuf,
     /// Where other nodes reach this one.
     pub p2p_listen: Vec<SocketAddr>,
+    /// How: by TCP, by QUIC (UDP) or both, on the same addresses and ports.
+    pub p2p_transports: Vec<P2pTransport>,
     /// Addresses (multiaddr with peer id) of members to connect to at start.
     pub bootstrap: Vec<String>,
     /// Find members on the local network by mDNS.
@@ -46,6 +48,27 @@ pub struct Config {
     pub store: StoreConfig,
     /// The log.
     pub log: LogConfig,
+}
+
+/// How nodes reach each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum P2pTransport {
+    /// TCP with Noise and Yamux: least CPU, for servers.
+    Tcp,
+    /// QUIC, for the edge. Only in programs that were built with the feature `quic`.
+    Quic,
+}
+
+impl P2pTransport {
+    /// The name as it stands in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Quic => "quic",
+        }
+    }
 }
 
 /// Bounds of the HTTP shell.
@@ -123,6 +146,7 @@ impl Default for Config {
             tls_cert: PathBuf::new(),
             tls_key: PathBuf::new(),
             p2p_listen: vec![SocketAddr::from(([127, 0, 0, 1], 7071))],
+            p2p_transports: vec![P2pTransport::Tcp],
             bootstrap: Vec::new(),
             mdns: true,
             region: String::new(),

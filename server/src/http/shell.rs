@@ -51,6 +51,19 @@ pub(crate) enum Exposure {
     Anywhere,
 }
 
+impl Exposure {
+    /// Checks whether the server may listen on this address.
+    ///
+    /// # Errors
+    /// [`ShellError::Exposed`] if others could reach it in the clear, without leave.
+    pub(crate) fn permits(self, address: SocketAddr, tls: Option<&Tls>) -> Result<(), ShellError> {
+        if self == Self::LoopbackOnly && tls.is_none() && !address.ip().is_loopback() {
+            return Err(ShellError::Exposed(address));
+        }
+        Ok(())
+    }
+}
+
 /// A bound socket.
 pub(crate) struct Listener {
     socket: TcpListener,
@@ -64,9 +77,7 @@ impl Listener {
     /// # Errors
     /// The address is taken, not ours, or exposed without leave and without TLS.
     pub(crate) async fn bind(address: SocketAddr, exposure: Exposure, tls: Option<Tls>) -> Result<Self, ShellError> {
-        if exposure == Exposure::LoopbackOnly && tls.is_none() && !address.ip().is_loopback() {
-            return Err(ShellError::Exposed(address));
-        }
+        exposure.permits(address, tls.as_ref())?;
         let bound = async {
             let socket = TcpListener::bind(address).await?;
             let address = socket.local_addr()?;
