@@ -24,7 +24,8 @@ pub enum LogError {
 /// # Errors
 /// The level is not valid.
 pub fn begin(config: &LogConfig) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(&config.level)
+    // libp2p tells its own name at `info`, in a line without words; what comes later wins.
+    let filter = EnvFilter::try_new(format!("libp2p_swarm=warn,{}", config.level))
         .map_err(|e| LogError::Level { level: config.level.clone(), message: e.to_string() })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A failure means that a log is being written already.

@@ -307,8 +307,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.detail)?;
         match &self.0.pointer {
-            Some(pointer) => write!(f, " (at {pointer:?})"),
-            None => Ok(()),
+            // The empty pointer is the whole document: no place that helps anybody.
+            Some(pointer) if !pointer.is_empty() => write!(f, " (at {pointer:?})"),
+            Some(_) | None => Ok(()),
         }
     }
 }

@@ -96,13 +96,14 @@ impl Directory {
     pub(super) fn create(&self) -> Result<(), DirectoryError> {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
-        // What is made here is for its owner alone; what is there already is as its owner wants it.
+        // What is made here is for its owner alone; a directory that is there already is as its owner wants it.
         #[cfg(unix)]
         {
             use std::os::unix::fs::DirBuilderExt as _;
             builder.mode(0o700);
         }
-        builder.create(&self.root).map_err(self.io("create", &self.root))
+        builder.create(&self.root).map_err(self.io("create", &self.root))?;
+        builder.create(self.store()).map_err(self.io("create", &self.store()))
     }
 
     fn io(&self, doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError + use<> {

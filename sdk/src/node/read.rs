@@ -69,15 +69,17 @@ impl Inner {
         let bytes: usize = views.iter().map(|view| view.json.len()).sum();
         let full = views.len() > limit || bytes >= ListQuery::PAGE_BYTES_MAX;
         let items: Vec<Document> = views.into_iter().take(limit).map(|view| Self::document(collection, view)).collect();
+        if items.is_empty() && query.after.is_none() {
+            // Nothing in it, or no such collection: only the first is an answer.
+            self.collection(collection).await?;
+        }
         let next = items.last().filter(|_| full).map(|last| Cursor::after_document(&last.id));
         Ok(ListPage { items, next })
     }
 
     pub(super) async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
         let key = DocKey { collection: collection.clone(), doc: id.clone() };
-        if self.get(collection, id).is_err() {
-            return Err(not_found(id));
-        }
+        self.get(collection, id)?;
         let found = self
             .on_large_stack(move |reader| {
                 let document = reader.document(&key).map_err(read_error)?;

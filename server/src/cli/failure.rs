@@ -1,6 +1,6 @@
 //! How commands fail.
 
-use folkmoot::api::ExitCode;
+use folkmoot::api::{ExitCode, error_chain};
 use folkmoot::{Error, ErrorCode, ParseIdError};
 
 use crate::config::ConfigError;
@@ -52,9 +52,7 @@ impl From<ParseIdError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        use std::error::Error as _;
-        let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-        Self::usage(format!("{error}{cause}"))
+        Self::usage(error_chain(&error))
     }
 }
 

@@ -83,7 +83,8 @@ impl Output {
                 if let Some(hint) = error.advice() {
                     eprintln!("  hint: {hint}");
                 }
-                if let Some(id) = error.request() {
+                // What the client did wrong is not logged.
+                if let Some(id) = error.request().filter(|_| error.code().http_status() >= 500) {
                     eprintln!("  the node's log tells more under request {id}");
                 }
             }

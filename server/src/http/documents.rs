@@ -143,7 +143,7 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
     params(
         ("collection" = String, Path, description = "Name of the collection"),
         ("Prefer" = Option<String>, Header, description = "return=minimal leaves the body of the answer out, return=representation puts the document there"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node, for a week at least"),
         ("Folkmoot-Durability" = Option<String>, Header, description = "local, majority, all or a number of replicas"),
         ("Folkmoot-Timeout" = Option<String>, Header, description = "How long to wait for the durability, as in 5s"),
     ),
@@ -170,7 +170,7 @@ async fn create(request: Request, collection: CollectionName) -> Result<Response
         ("If-None-Match" = Option<String>, Header, description = "`*`: only if it does not exist (412 if it does)"),
         ("Folkmoot-Base" = Option<String>, Header, description = "The version edited; merges with what came since"),
         ("Prefer" = Option<String>, Header, description = "return=minimal leaves the body of the answer out, return=representation puts the document there"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node, for a week at least"),
         ("Folkmoot-Durability" = Option<String>, Header, description = "local, majority, all or a number of replicas"),
         ("Folkmoot-Timeout" = Option<String>, Header, description = "How long to wait for the durability, as in 5s"),
     ),
@@ -200,7 +200,7 @@ async fn put(mut request: Request, collection: CollectionName, id: DocId) -> Res
         ("If-Match" = Option<String>, Header, description = "Only if the document has this version (412 if not)"),
         ("Folkmoot-Base" = Option<String>, Header, description = "The version edited; merges with what came since"),
         ("Prefer" = Option<String>, Header, description = "return=minimal leaves the body of the answer out, return=representation puts the document there"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node, for a week at least"),
         ("Folkmoot-Durability" = Option<String>, Header, description = "local, majority, all or a number of replicas"),
     ),
     request_body(description = "RFC 7396 merge patch (application/merge-patch+json), RFC 6902 JSON patch \
@@ -227,7 +227,7 @@ async fn patch(request: Request, collection: CollectionName, id: DocId) -> Resul
         ("collection" = String, Path, description = "Name of the collection"),
         ("id" = String, Path, description = "Id of the document, percent-encoded"),
         ("If-Match" = Option<String>, Header, description = "Only if the document has this version (412 if not)"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node, for a week at least"),
     ),
     responses(
         (status = 200, description = "Deleted", body = Written),
@@ -243,7 +243,9 @@ fn expect_json(request: &Request) -> Result<()> {
     match request.media_type()? {
         None => Ok(()),
         Some(media_type) if media_type.eq_ignore_ascii_case("application/json") => Ok(()),
-        Some(_) => Err(Error::new(ErrorCode::UnsupportedMediaType, "a document is application/json")),
+        // curl sends another one unless it is told not to.
+        Some(_) => Err(Error::new(ErrorCode::UnsupportedMediaType, "a document is application/json")
+            .hint("send the header `Content-Type: application/json`, or none")),
     }
 }
 

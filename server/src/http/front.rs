@@ -15,7 +15,7 @@ use warp::reply::Response;
 
 use super::metrics::{Counted, answered};
 use super::routes::{self, Route};
-use super::{Context, OwnerToken, problem};
+use super::{Context, OwnerToken, docs, problem};
 
 /// The database behind a door.
 #[derive(Clone)]
@@ -71,9 +71,12 @@ impl Front {
         }
         let asked = request.headers().get(ORIGIN).cloned();
         // Whether it lives and is ready may be asked by a balancer that has no token; the description is no secret.
-        let open = uri.path().starts_with("/health/") || uri.path() == "/docs";
+        let is_root = uri.path() == "/";
+        let open = uri.path().starts_with("/health/") || uri.path() == "/docs" || is_root;
         let allowed = if open { Ok(()) } else { self.token.check(request.headers()) };
         let mut response = match allowed {
+            // Who opens the node's address in a browser is shown what can be done there.
+            Ok(()) if is_root => docs::way(),
             Ok(()) => self.route(request).await,
             Err(error) => problem::answer(&error),
         };

@@ -8,6 +8,11 @@ function element(name, attributes, ...children) {
   return made;
 }
 
+/// A text of the description: what stands between backticks is code.
+function words(text) {
+  return (text || "").split("`").map((part, at) => (at % 2 ? element("code", {}, part) : part));
+}
+
 /// Follows references, so that a reader sees the whole shape; stops where a shape contains itself.
 function resolve(schema, seen = []) {
   if (!schema || typeof schema !== "object") return schema;
@@ -110,24 +115,24 @@ function call(method, path, operation) {
   const parameters = operation.parameters || [];
   const lines = (operation.summary || "").trim();
   const inside = element("div", { class: "inside" });
-  if (operation.description) inside.append(element("p", {}, operation.description));
+  if (operation.description) inside.append(element("p", {}, ...words(operation.description)));
   if (parameters.length) {
     inside.append(element("h3", {}, "Parameters"), table(["name", "in", "meaning"],
-      parameters.map((parameter) => [element("code", {}, parameter.name), parameter.in, parameter.description || ""])));
+      parameters.map((parameter) => [element("code", {}, parameter.name), parameter.in, element("span", {}, ...words(parameter.description))])));
   }
   if (operation.requestBody) {
     inside.append(element("h3", {}, "Body"));
-    if (operation.requestBody.description) inside.append(element("p", {}, operation.requestBody.description));
+    if (operation.requestBody.description) inside.append(element("p", {}, ...words(operation.requestBody.description)));
     inside.append(...content(operation.requestBody));
   }
   inside.append(element("h3", {}, "Answers"));
   inside.append(table(["status", "meaning"], Object.entries(operation.responses || {}).map(([status, answer]) => {
     const good = status.startsWith("2") ? content(answer) : [];
-    return [element("code", {}, status), element("div", {}, answer.description || "", ...good)];
+    return [element("code", {}, status), element("div", {}, ...words(answer.description), ...good)];
   })));
   const details = element("details", { class: "call" },
     element("summary", {}, element("span", { class: `method ${method}` }, method), element("code", { class: "path" }, path),
-      lines ? element("span", { class: "what" }, lines) : null));
+      lines ? element("span", { class: "what" }, ...words(lines)) : null));
   details.append(inside);
   details.addEventListener("toggle", () => {
     if (details.open && !inside.querySelector("form")) inside.append(tryIt(method, path, parameters, operation.requestBody));

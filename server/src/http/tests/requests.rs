@@ -146,6 +146,8 @@ async fn pages_of_other_origins_may_ask_only_if_they_are_named() {
 #[tokio::test]
 async fn the_description_is_shown_without_a_token_and_without_other_servers() {
     let world = world();
+    let root = world.send_bare("GET /", &[], "").await;
+    assert_eq!((root.status, root.header("location")), (StatusCode::TEMPORARY_REDIRECT, "/docs"));
     let page = world.send_bare("GET /docs", &[], "").await;
     assert_eq!(page.status, StatusCode::OK);
     assert!(page.header("content-type").starts_with("text/html"));
