@@ -39,9 +39,23 @@ pub fn program() -> PathBuf {
 
 /// Tests are in `target/<profile>/deps`, programs in `target/<profile>`.
 fn beside_the_test() -> PathBuf {
+    profile_folder().join(format!("folkmoot{}", std::env::consts::EXE_SUFFIX))
+}
+
+fn profile_folder() -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
-    let profile = test.ancestors().nth(2).expect("a test is in a folder of its profile");
-    profile.join(format!("folkmoot{}", std::env::consts::EXE_SUFFIX))
+    test.ancestors().nth(2).expect("a test is in a folder of its profile").to_owned()
+}
+
+/// Returns the path of an example.
+///
+/// # Panics
+/// If it has not been built.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    let path = profile_folder().join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "the example is not at {}: `tests/run unit` builds it", path.display());
+    path
 }
 
 /// Repeats `attempt` until it returns `Ok`.

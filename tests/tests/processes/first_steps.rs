@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use folkmoot::api::Database as _;
-use folkmoot_tests::processes::{Node, name, printed, program, run, until};
+use folkmoot_tests::processes::{DEADLINE, Node, converged, example, name, printed, program, run, until};
 use serde_json::{Value, json};
 
 fn cities() -> String {
@@ -38,6 +38,7 @@ async fn commands_end_with_their_codes_and_tell_programs_why() {
         (&["collections", "drop", "notes"], 2, "invalid_parameter"),
         (&["import", "notes", "/nowhere.ndjson"], 1, "invalid_request"),
         (&["export", "absent"], 1, "collection_not_found"),
+        (&["list", "absent"], 1, "collection_not_found"),
         (&["join", "nonsense"], 2, "invalid_parameter"),
     ];
     for (arguments, code, expected) in cases {
@@ -117,4 +118,53 @@ async fn an_import_that_was_interrupted_is_simply_made_again() {
     let status = node.stop().await;
     assert_eq!(status.code(), Some(0), "a node that is told to stop has done nothing wrong");
     assert!(!node.data().join("endpoints.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_keeps_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    // Made by somebody before, for everybody to look into.
+    let data = folder.path().join("a");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let a = Node::found(folder.path(), "a").await;
+    let b = Node::join(folder.path(), "b", &a).await;
+    a.put("notes", "one", json!({})).await;
+    converged(&[&a, &b]).await;
+    for node in [&a, &b] {
+        for entry in std::fs::read_dir(node.data()).unwrap() {
+            let entry = entry.unwrap();
+            let open = entry.metadata().unwrap().permissions().mode() & 0o077 != 0;
+            assert_eq!(open, entry.file_name() == "endpoints.json", "{entry:?}");
+        }
+    }
+}
+
+/// The example of the README of the examples: an app with a node of its own, which syncs with a server.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_embeds_a_node_and_syncs_with_a_server() {
+    use tokio::io::AsyncBufReadExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Node::found(folder.path(), "server").await;
+    let mut command = tokio::process::Command::new(example("embedded"));
+    command.arg(folder.path().join("app")).arg(server.ticket(&[]).await).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut app = command.spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(app.stdout.take().unwrap()).lines();
+    until("what the app wrote is on the server", async || match server.get("tasks", "milk").await {
+        Ok(task) if task == json!({"title": "Buy milk", "done": true}) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    server.put("tasks", "tea", json!({"title": "Make tea", "done": false})).await;
+    server.put("tasks", "odd", json!({"form": "other"})).await;
+    server.client().delete(&name("tasks"), "milk".parse().unwrap(), &Default::default()).await.unwrap();
+    let mut seen = Vec::new();
+    let wanted = ["tea is Task { title: \"Make tea\", done: false } (1 peers connected)", "odd: ", "milk is deleted"];
+    while !wanted.iter().all(|wanted| seen.iter().any(|line: &String| line.contains(wanted))) {
+        let line = tokio::time::timeout(DEADLINE, lines.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("nothing new after {seen:#?}")).unwrap();
+        seen.push(line.unwrap_or_else(|| panic!("the app ended after {seen:#?}")));
+    }
+    assert!(seen.iter().any(|line| line.starts_with("joined cluster")), "{seen:#?}");
 }

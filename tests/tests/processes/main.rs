@@ -5,6 +5,7 @@ mod crash;
 mod disk_full;
 mod first_steps;
 mod joining;
+mod lan;
 mod one_node;
 mod partition;
 mod retries;
