@@ -8,5 +8,7 @@ mod joining;
 mod lan;
 mod one_node;
 mod partition;
+#[cfg(feature = "quic")]
+mod quic;
 mod retries;
 mod tls;
