@@ -5,6 +5,7 @@
 //! writers can starve it; opening replays the journal, so small memtables and a small journal keep opening near 1 s.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, LsmError, PersistMode, Readable};
 
+use super::journal::FlawKind;
 use super::{
     Batch, Durability, EngineError, Entries, Health, Keyspace, KeyspaceUsage, Order, Read, Span, Store, StoreError,
-    Usage, keys, panic_text,
+    Usage, journal, keys, panic_text,
 };
 
 /// Version of the layout of keys and values that this program reads and writes.
@@ -26,6 +28,8 @@ const WORKERS_MIN: usize = 2;
 const JOURNAL_BYTES_MIN: u64 = 64 << 20;
 /// The marker file without which fjall would make a new database in the directory.
 const FJALL_MARKER: &str = "version";
+/// The file that fjall locks while it is open.
+const FJALL_LOCK: &str = "lock";
 /// Where fjall puts its keyspaces; 0 is its own.
 const FJALL_FIRST_KEYSPACE: &str = "keyspaces/1";
 
@@ -80,7 +84,7 @@ pub enum OpenError {
     },
     /// The journal cannot be replayed: what was written last is damaged.
     #[error(
-        "the journal in {path} is damaged; keep a copy of the directory, then restore a backup, or rejoin with an empty data directory and fetch everything from peers"
+        "the journal in {path} is damaged; `folkmoot repair` makes the store again of what can be read, `folkmoot rejoin` of what peers have"
     )]
     Journal {
         /// The directory.
@@ -90,7 +94,7 @@ pub enum OpenError {
     },
     /// Files are damaged or missing.
     #[error(
-        "data in {path} is damaged or incomplete; keep a copy of the directory, then restore a backup, or rejoin with an empty data directory and fetch everything from peers"
+        "data in {path} is damaged or incomplete; `folkmoot repair` makes the store again of what can be read, `folkmoot rejoin` of what peers have"
     )]
     Damaged {
         /// The directory.
@@ -142,8 +146,9 @@ pub struct FjallStore {
 impl FjallStore {
     /// Opens the store in a directory, which is made if it is not there.
     ///
-    /// A store that opens may still have lost its last commits: fjall takes some damage in mid-journal for its end. The
-    /// watermark and the peers know better; see [`super::watermark`].
+    /// The journals are read first, since fjall takes some damage in the middle of one for its end, see [`journal`]; only a
+    /// commit that a crash cut short is cut off. A store that opens may still have lost its last commit, if the disk has
+    /// damaged it. The watermark and the peers know better; see [`super::watermark`].
     ///
     /// # Errors
     /// [`OpenError`], by what the operator can do about it.
@@ -161,6 +166,9 @@ impl FjallStore {
             return Err(OpenError::damaged(path, "keyspaces without the version file"));
         }
         let engine = |error| OpenError::from_engine(path, error);
+        if has(FJALL_MARKER).map_err(io)? {
+            check_journals(path)?;
+        }
         let db = Database::builder(path)
             .cache_size(options.cache_bytes)
             .max_journaling_size(options.journal_bytes.max(JOURNAL_BYTES_MIN))
@@ -193,6 +201,30 @@ impl FjallStore {
 
     fn tree(&self, keyspace: Keyspace) -> &fjall::Keyspace {
         self.keyspaces.get(&keyspace).expect("opening opens every keyspace")
+    }
+}
+
+/// Refuses a store with a damaged journal, and cuts off a commit that a crash cut short.
+fn check_journals(path: &Path) -> Result<(), OpenError> {
+    let io = |source: std::io::Error| OpenError::Io { path: path.to_owned(), source: source.into() };
+    let lock = match File::options().read(true).write(true).open(path.join(FJALL_LOCK)) {
+        Ok(lock) => lock,
+        // No process can have it open; fjall says what else is wrong with it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io(error)),
+    };
+    // The last journal of a store that is in use is not whole at any moment. fjall takes the lock again, and waits a little
+    // for another process.
+    if lock.try_lock().is_err() {
+        return Ok(());
+    }
+    let Some(flaw) = journal::check(path).map_err(io)? else { return Ok(()) };
+    match flaw.kind {
+        FlawKind::Torn => journal::cut_torn(path, &flaw).map_err(io),
+        FlawKind::Damaged => {
+            let what = format!("{} is not what was written, from byte {}", flaw.journal.display(), flaw.at);
+            Err(OpenError::Journal { path: path.to_owned(), source: what.into() })
+        }
     }
 }
 

@@ -21,8 +21,10 @@ mod durability_tests;
 pub mod envelope;
 mod figures;
 mod fjall_store;
+mod journal;
 pub mod keys;
 mod memory;
+pub mod salvage;
 #[cfg(test)]
 mod suite;
 pub mod watermark;
@@ -307,9 +309,7 @@ pub enum StoreError {
         source: EngineError,
     },
     /// What was read is not what was written: the disk or the file system has damaged it.
-    #[error(
-        "keyspace {keyspace} is damaged on disk; run `folkmoot verify`, then restore a backup or rejoin with an empty data directory"
-    )]
+    #[error("keyspace {keyspace} is damaged on disk; stop the node and run `folkmoot repair` or `folkmoot rejoin`")]
     Damaged {
         /// Where.
         keyspace: Keyspace,

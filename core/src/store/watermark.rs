@@ -261,19 +261,7 @@ impl WatermarkFile {
             file.sync_all().map_err(fail("sync"))?;
             sync_directory_of(path).map_err(fail("sync the directory of"))?;
         }
-        let slots = bytes.chunks(SLOT_BYTES);
-        let is_blank = |slot: &[u8]| slot.iter().all(|byte| *byte == 0);
-        let blank = slots.clone().filter(|slot| is_blank(slot)).count();
-        let is_new = blank == slots.len();
-        let mut read: Vec<_> = slots.filter_map(Watermark::decode).collect();
-        read.sort_by_key(|(counter, _)| *counter);
-        // Before its second write a file has one blank slot, and nothing is wrong with it.
-        let damaged = (SLOTS as usize).saturating_sub(read.len() + blank);
-        let (counter, recorded) = match read.pop() {
-            Some((counter, watermark)) => (counter, Recorded::Marks { watermark, damaged }),
-            None if is_new => (0, Recorded::Nothing),
-            None => (0, Recorded::Damaged),
-        };
+        let (counter, recorded) = decode_slots(&bytes);
         let watermark = match &recorded {
             Recorded::Marks { watermark, .. } if watermark.epoch == epoch => watermark.clone(),
             Recorded::Marks { .. } | Recorded::Nothing | Recorded::Damaged => Watermark::new(epoch),
@@ -314,6 +302,42 @@ impl WatermarkFile {
         self.counter = next;
         Ok(())
     }
+}
+
+fn decode_slots(bytes: &[u8]) -> (u64, Recorded) {
+    let slots = bytes.chunks(SLOT_BYTES);
+    let is_blank = |slot: &[u8]| slot.iter().all(|byte| *byte == 0);
+    let blank = slots.clone().filter(|slot| is_blank(slot)).count();
+    let is_new = blank == slots.len();
+    let mut read: Vec<_> = slots.filter_map(Watermark::decode).collect();
+    read.sort_by_key(|(counter, _)| *counter);
+    // Before its second write a file has one blank slot, and nothing is wrong with it.
+    let damaged = (SLOTS as usize).saturating_sub(read.len() + blank);
+    match read.pop() {
+        Some((counter, watermark)) => (counter, Recorded::Marks { watermark, damaged }),
+        None if is_new => (0, Recorded::Nothing),
+        None => (0, Recorded::Damaged),
+    }
+}
+
+/// Reads a watermark file without opening it for writing.
+///
+/// # Errors
+/// [`WatermarkError`] if it is there and cannot be read.
+pub fn read(path: &Path) -> Result<Recorded, WatermarkError> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => {
+            file.take(SLOTS * SLOT_BYTES as u64).read_to_end(&mut bytes).map_err(|source| WatermarkError {
+                doing: "read",
+                path: path.to_owned(),
+                source,
+            })?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(WatermarkError { doing: "open", path: path.to_owned(), source }),
+    }
+    Ok(decode_slots(&bytes).1)
 }
 
 /// Makes a new file's name as durable as its content. Only Unix lets a directory be synced.
