@@ -29,6 +29,8 @@ const TOLD_MAX: u64 = 16;
 pub(super) struct Audit {
     due_ms: u64,
     pass: Option<Pass>,
+    /// Damage met outside of passes and not told yet, at most [`TOLD_MAX`].
+    met: Vec<String>,
 }
 
 /// What is read now.
@@ -63,7 +65,7 @@ impl Audit {
     }
 
     pub(super) const fn new(now: Now) -> Self {
-        Self { due_ms: now.monotonic_ms.saturating_add(FIRST_AFTER_MS), pass: None }
+        Self { due_ms: now.monotonic_ms.saturating_add(FIRST_AFTER_MS), pass: None, met: Vec::new() }
     }
 }
 
@@ -94,6 +96,19 @@ impl Replica {
         } else {
             self.audit.pass = Some(pass);
         }
+    }
+
+    /// Remembers damage that was met on the way; the next flush tells of it.
+    pub(super) fn note_damage(&mut self, detail: String) {
+        self.counters.damage_found += 1;
+        if self.counters.damage_found <= TOLD_MAX {
+            self.audit.met.push(detail);
+        }
+    }
+
+    /// Tells of damage that was met.
+    pub(super) fn tell_damage(&mut self, effects: &mut Vec<Effect>) {
+        effects.extend(self.audit.met.drain(..).map(|detail| Effect::Alarm { kind: "damage", detail }));
     }
 
     /// Reads the next entries; returns whether the pass is over.

@@ -2,6 +2,7 @@
 
 use super::Replica;
 use super::flush::BATCHES_IN_FLIGHT_MAX;
+use super::import::AWAITED_MAX;
 use super::materialise::QUEUE_BYTES_MAX;
 use super::write::GATHERING_TRANSACTIONS_MAX;
 use crate::figure::Figure;
@@ -15,6 +16,7 @@ impl Replica {
         figures.extend([
             Figure::new("batches_in_flight", self.in_flight.len(), BATCHES_IN_FLIGHT_MAX),
             Figure::new("gathering_transactions", gathering, GATHERING_TRANSACTIONS_MAX),
+            Figure::new("awaited_by_loose_ops", self.loose.awaited(), AWAITED_MAX),
             Figure::new("unapplied_bytes", self.queue.bytes(), QUEUE_BYTES_MAX),
         ]);
         figures

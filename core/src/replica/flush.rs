@@ -184,6 +184,7 @@ impl Replica {
     /// Turns what has gathered into one batch, unless enough batches are on their way already: then it goes on gathering, so
     /// that writes which arrive during a commit share the next op, signature and sync.
     pub fn flush(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.tell_damage(effects);
         if let Some(reason) = self.halted.clone() {
             self.fail_waiters(&reason, effects);
             effects.push(Effect::Halt(reason));
@@ -331,6 +332,7 @@ impl Replica {
         head.arrival = arrival;
         head.hlc = header.hlc;
         self.staged.heads.insert(stream);
+        self.loose.note(op.id());
         self.undurable.insert(op.clone());
         self.staged.ops.push((Placed { op, arrival }, from));
     }

@@ -16,7 +16,7 @@ use crate::replication::{
     self, CertificateState, Committed, Input as NetInput, OpForm, Policy, StoredOp, Timestamp, Tip,
 };
 use crate::store::keys::{ChangeKey, ChangePlace, Key as _, OpKey};
-use crate::store::{Keyspace, Order, envelope};
+use crate::store::{Keyspace, Order, StoreError, envelope};
 
 impl Now {
     pub(super) const fn timestamp(self) -> Timestamp {
@@ -279,9 +279,20 @@ impl Replica {
         ops
     }
 
-    /// Unwraps a read of the store; a failed one stops the replica.
-    fn checked<T>(&mut self, entry: Result<T, crate::store::StoreError>) -> Option<T> {
-        entry.map_err(|error| self.halt(format!("read the store: {error}"))).ok()
+    /// Unwraps a read of the store for a peer. What is damaged is told and not given, the peer asks another; a read that fails
+    /// otherwise stops the replica.
+    fn checked<T>(&mut self, entry: Result<T, StoreError>) -> Option<T> {
+        match entry {
+            Ok(entry) => Some(entry),
+            Err(error @ StoreError::Damaged { .. }) => {
+                self.note_damage(error.to_string());
+                None
+            }
+            Err(error) => {
+                self.halt(format!("read the store: {error}"));
+                None
+            }
+        }
     }
 
     fn stored_op(&mut self, value: bytes::Bytes) -> Option<StoredOp> {
@@ -289,7 +300,7 @@ impl Replica {
         match Op::decode(&bytes, self.identity.cluster) {
             Ok(op) => Some(StoredOp { id: op.id(), signed: op.signature().is_some(), bytes }),
             Err(error) => {
-                self.halt(format!("a stored op is damaged: {error}"));
+                self.note_damage(format!("a stored op is damaged: {error}"));
                 None
             }
         }

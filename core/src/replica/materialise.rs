@@ -91,6 +91,7 @@ impl Replica {
             return false;
         }
         self.now = now;
+        self.regain();
         self.rejudge(transactions_max);
         let mut list = Vec::new();
         while list.len() < transactions_max {
@@ -123,6 +124,7 @@ impl Replica {
     /// Whether there is anything to be applied or judged.
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
+            || self.loose.is_due()
             || self.rejudging.keys().any(|stream| !self.swapping.contains(stream))
             || self.shards.values().any(|shard| shard.unapplied() > 0)
     }

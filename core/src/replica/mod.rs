@@ -23,6 +23,7 @@ mod figures;
 mod flush;
 #[cfg(feature = "fuzzing")]
 mod fuzzing;
+mod import;
 mod ingest;
 mod load;
 mod materialise;
@@ -32,6 +33,7 @@ mod open;
 mod outcome;
 mod owed;
 mod read;
+mod rebuild;
 mod records;
 mod rejudge;
 #[cfg(test)]
@@ -47,17 +49,19 @@ pub use crate::store::keys::DocKey;
 pub use bootstrap::{Founded, Founding, found_cluster};
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::fuzz_record;
+pub use import::Imported;
 pub use load::LoadError;
 #[cfg(feature = "planted-bugs")]
 pub use mutant::{Mutant, plant};
 pub use open::{OpenError, ReplicaConfig};
 pub use read::{FeedEntry, ReadError, Reader, ShardInfo, View};
+pub use rebuild::{Gap, RebuildError, Rebuilding, Rebuilt, Selection, rebuild};
 pub use records::{TxRecord, TxRef, TxState};
 pub use types::{
     ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
     RequestTicket, Signer, WriteError, WriteItem, WriteOutcome, WriteRequest,
 };
-pub use verify::{Damage, VerifyReport, verify};
+pub use verify::{Damage, VerifyReport, stored_epoch, stored_head, verify};
 
 use crate::authority::Authority;
 use crate::hlc::HlcClock;
@@ -154,6 +158,7 @@ pub struct Replica {
     audit: audit::Audit,
     answers: answers::Answers,
     bulks: bulk::Bulks,
+    loose: import::Loose,
     counters: Counters,
     /// The time of the last call.
     now: Now,

@@ -43,7 +43,7 @@ pub enum OpenError {
     #[error("read the store")]
     Store(#[from] StoreError),
     /// A record in the store is damaged.
-    #[error("a record in keyspace {keyspace} is damaged: {what}; run `folkmoot verify`, then restore or rejoin")]
+    #[error("a record in keyspace {keyspace} is damaged: {what}; run `folkmoot repair` or `folkmoot rejoin`")]
     Damaged {
         /// Where.
         keyspace: Keyspace,
@@ -166,6 +166,7 @@ impl Replica {
             audit: super::audit::Audit::new(now),
             answers: super::answers::Answers::new(now),
             bulks: super::bulk::Bulks::default(),
+            loose: super::import::Loose::default(),
             counters: Counters::default(),
             store,
         };
@@ -173,6 +174,7 @@ impl Replica {
         replica.resume_transactions()?;
         replica.resume_owed()?;
         replica.resume_bulks()?;
+        replica.resume_loose()?;
         Ok(replica)
     }
 

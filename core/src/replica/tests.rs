@@ -3,6 +3,7 @@ mod audit;
 mod bulk;
 mod forks;
 mod owed;
+mod rebuild;
 
 use std::collections::VecDeque;
 

@@ -5,20 +5,23 @@ use std::sync::Arc;
 
 use super::flush::feed_of_key;
 use super::load;
+use super::open::{OpenError, damaged, read};
 use super::read::read_view;
 use super::records::HeadRecord;
 use crate::authority::{Authority, check_against_previous};
 use crate::document::json;
-use crate::id::{ClusterId, OpId, StreamId};
+use crate::id::{ClusterId, OpId, StoreEpoch, StreamId};
 use crate::keys::PublicKey;
 use crate::op::Op;
-use crate::store::keys::{DocKey, Key as _, OpKey};
+use crate::store::keys::{DocKey, Key as _, Missing, OpKey, PendingKey, meta};
+use crate::store::watermark::Mark;
 use crate::store::{Keyspace, Order, Read, Span, Store, envelope};
 
 /// Something that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// What kind of thing (stable, snake_case): `chain`, `signature`, `op`, `head`, `view`, `document`, `store`.
+    /// What kind of thing (stable, snake_case): `chain`, `signature`, `op`, `head`, `gap`, `view`,
+    /// `document`, `store`.
     pub what: &'static str,
     /// Which one.
     pub place: String,
@@ -96,9 +99,27 @@ pub fn verify(store: &Arc<dyn Store>, cluster: ClusterId, mut progress: impl FnM
             progress(&report);
         }
     }
+    verify_loose(&*snapshot, cluster, &mut report);
     verify_rest(&*snapshot, &mut report);
     progress(&report);
     report
+}
+
+/// Returns how far a stream reaches in a store, if that can be read.
+#[must_use]
+pub fn stored_head(store: &dyn Store, stream: &StreamId) -> Option<Mark> {
+    let value = store.get(Keyspace::Heads, &stream.encode()).ok()??;
+    let head = HeadRecord::decode(&envelope::open(value).ok()?).ok()?;
+    Some(Mark { seq: head.seq, op: head.head })
+}
+
+/// Returns the epoch of a store.
+///
+/// # Errors
+/// [`OpenError`] if there is none.
+pub fn stored_epoch(store: &dyn Store) -> Result<StoreEpoch, OpenError> {
+    let epoch = read(store, Keyspace::Meta, meta::EPOCH.as_bytes())?.and_then(|bytes| StoreEpoch::from_slice(&bytes));
+    epoch.ok_or_else(|| damaged(Keyspace::Meta, "epoch"))
 }
 
 fn verify_heads(store: &dyn Read, report: &mut VerifyReport) -> BTreeMap<StreamId, HeadRecord> {
@@ -231,6 +252,21 @@ fn verify_document(store: &dyn Read, key: &DocKey, report: &mut VerifyReport) {
         Ok(Some(_)) => {}
         Ok(None) => report.found("index", &name, "the feed lacks its last change"),
         Err(error) => report.found("store", &name, error),
+    }
+}
+
+/// Ops that wait for one before them, which is missing.
+fn verify_loose(store: &dyn Read, cluster: ClusterId, report: &mut VerifyReport) {
+    let mut loose = BTreeMap::new();
+    for (key, value) in store.scan(Keyspace::Pending, &Span::all(), Order::Ascending).filter_map(Result::ok) {
+        if let Ok(PendingKey { missing: Missing::Op(missing), waiting }) = PendingKey::decode(&key) {
+            let op = envelope::open(value).ok().and_then(|bytes| Op::decode(&bytes, cluster).ok());
+            loose.insert(waiting, (missing, op.map(|op| (op.stream(), op.header().seq))));
+        }
+    }
+    for (missing, place) in loose.values().filter(|(missing, _)| !loose.contains_key(missing)) {
+        let name = place.map_or_else(|| missing.to_string(), |(stream, seq)| format!("{stream}#{seq}"));
+        report.found("gap", name, format!("waits for {missing}, which is missing"));
     }
 }
 
