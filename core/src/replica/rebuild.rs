@@ -203,7 +203,7 @@ pub fn rebuild(
         }
         cursors.insert(cursor.stream, cursor);
     }
-    if let Some(old) = old.as_deref_mut() {
+    if let Some(old) = old {
         while let Some(Reverse((_, stream))) = due.pop() {
             let Some(cursor) = cursors.get_mut(&stream) else { continue };
             let run = cursor.next_run(old, cluster, &mut report);

@@ -131,6 +131,38 @@ pub enum OpenError {
         #[source]
         source: Box<JoinError>,
     },
+    /// The ticket is of another cluster than the directory.
+    #[error("the ticket is of cluster {ticket}, the data of cluster {directory}")]
+    OtherCluster {
+        /// As the ticket says.
+        ticket: folkmoot_core::id::ClusterId,
+        /// As the directory says.
+        directory: folkmoot_core::id::ClusterId,
+    },
+    /// Nobody is known from whom everything could be taken.
+    #[error(
+        "this node knows no other member, so what its store holds can be had from nobody; use `folkmoot repair`, or give a ticket of a member"
+    )]
+    NoPeers,
+    /// A store made again would show less than the old one.
+    #[error(
+        "a store made again would show {new} documents, the one that is there shows {old}: ops that others build on cannot be read, and no peer is known that has them; nothing was changed. Go on with the old store, bring the ops with --from, or give them up with --accept-loss"
+    )]
+    Hides {
+        /// Documents of the old store.
+        old: u64,
+        /// Documents of the new one.
+        new: u64,
+    },
+    /// The key in the directory is not the one that the certificate names.
+    #[error("node.key is not the key that this node was admitted with; bring the right one back")]
+    OtherKey,
+    /// What is left of a store cannot be read.
+    #[error(transparent)]
+    Salvage(#[from] store::salvage::SalvageError),
+    /// The store cannot be made again.
+    #[error("make the store again")]
+    Rebuild(#[from] replica::RebuildError),
     /// The inviter does not let this node in.
     #[error("the inviter refused: {0}")]
     JoinRefused(String),

@@ -15,7 +15,7 @@ use folkmoot_core::replica::{
 };
 use folkmoot_core::replication::{Input as NetInput, Lane};
 use folkmoot_core::store::watermark::{Mark, WatermarkFile};
-use folkmoot_core::store::{Committer, Completion, Outcome, Store, Submission};
+use folkmoot_core::store::{Committer, CommitterFigures, Completion, Outcome, Store, Submission};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::outbox::Outbox;
@@ -63,6 +63,7 @@ pub(super) struct CoreHandle {
     commands: mpsc::Sender<Command>,
     pub(super) feed: watch::Receiver<u64>,
     pub(super) halted: watch::Receiver<Option<String>>,
+    pub(super) clock: Clock,
 }
 
 /// The thread has ended.
@@ -116,7 +117,7 @@ struct Core {
 }
 
 /// The clocks as the replica wants them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     started: Instant,
     started_ms: u64,
@@ -125,6 +126,18 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn start() -> Self {
         Self { started: Instant::now(), started_ms: wall_ms() }
+    }
+
+    /// Returns how long the commit that is on its way has taken so far.
+    pub(super) fn commit_takes(&self, figures: &CommitterFigures) -> Duration {
+        figures.busy_since.map_or(Duration::ZERO, |since| self.started.elapsed().saturating_sub(since))
+    }
+
+    /// Returns by how many seconds somebody has set the wall clock forward (or back: less than 0) since the start.
+    pub(super) fn wall_clock_moved(&self) -> i64 {
+        let Now { monotonic_ms, wall_ms } = self.now();
+        let seconds = |ms: u64| i64::try_from(ms / 1_000).unwrap_or(i64::MAX);
+        seconds(wall_ms).saturating_sub(seconds(monotonic_ms))
     }
 
     pub(super) fn now(&self) -> Now {
@@ -189,7 +202,7 @@ pub(super) fn spawn(
         .name("folkmoot-core".into())
         .stack_size(folkmoot_core::document::gate::STACK_BYTES)
         .spawn(move || core.run(receiver, completions, &runtime))?;
-    Ok((CoreHandle { commands, feed: feed_seen, halted: halted_seen }, noticed, thread))
+    Ok((CoreHandle { commands, feed: feed_seen, halted: halted_seen, clock }, noticed, thread))
 }
 
 impl Core {

@@ -3,8 +3,10 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
+use folkmoot_core::op::{Op, codec};
 use serde::{Deserialize, Serialize};
 
 use super::invites::InviteRecord;
@@ -17,8 +19,21 @@ const INVITES_FILE: &str = "invites.json";
 const PEERS_FILE: &str = "peers.json";
 const STORE_FOLDER: &str = "store";
 const WATERMARK_FILE: &str = "watermark";
+/// A copy of the control log: without it nobody's ops can be judged, should the store be lost.
+const CONTROL_FILE: &str = "control";
+/// Locked by the process that uses the directory.
+const LOCK_FILE: &str = "lock";
+/// What takes the place of a file or folder, before it does, and while it is not whole.
+const NEW: &str = "new";
+const MAKING: &str = "making";
+/// Where what was replaced is kept, in numbered folders.
+const ASIDE_FOLDER: &str = "set-aside";
+/// Times that a directory can be replaced before somebody must clear up.
+const ASIDE_MAX: u32 = 1_000;
 /// Largest file that is read whole: the invites and the addresses of peers, some hundred kilobytes at most.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The copy of the control log. A cluster whose log is longer takes in nobody either.
+const CONTROL_BYTES_MAX: u64 = 2 * folkmoot_net::limits::JOIN_RESPONSE_BYTES_MAX as u64;
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +60,17 @@ pub enum DirectoryError {
     /// There is a cluster in the directory already.
     #[error("{0} holds a cluster already; choose another data directory")]
     Taken(PathBuf),
+    /// A node runs on it, or something else works on it.
+    #[error("data in {0} is in use by another process; stop that one, or choose another data directory")]
+    InUse(PathBuf),
+    /// The store is not there.
+    #[error(
+        "{0} has no store in it: bring it back, or take everything from peers with `folkmoot rejoin`; what only this node had is lost then"
+    )]
+    NoStore(PathBuf),
+    /// Too much was set aside.
+    #[error("{0} is full of what was set aside; delete what is not needed any more")]
+    AsideFull(PathBuf),
     /// There is no cluster in the directory.
     #[error("{0} holds no cluster; run `folkmoot init` or `folkmoot join` first")]
     Empty(PathBuf),
@@ -87,6 +113,109 @@ impl Directory {
 
     pub(super) fn watermark(&self) -> PathBuf {
         self.root.join(WATERMARK_FILE)
+    }
+
+    /// Keeps other processes away from the directory until what is returned is dropped.
+    pub(super) fn lock(&self) -> Result<std::fs::File, DirectoryError> {
+        let path = self.root.join(LOCK_FILE);
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).open(&path).map_err(self.io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => Err(DirectoryError::InUse(self.root.clone())),
+            Err(std::fs::TryLockError::Error(error)) => Err(self.io("lock", &path)(error)),
+        }
+    }
+
+    /// Where a store is made that will take the place of this one. What was left there by a crash is removed.
+    pub(super) fn begin_store(&self) -> Result<PathBuf, DirectoryError> {
+        let path = self.store().with_extension(MAKING);
+        self.remove(&path)?;
+        Ok(path)
+    }
+
+    /// The watermark that goes with the new store.
+    pub(super) fn new_watermark(&self) -> PathBuf {
+        self.watermark().with_extension(NEW)
+    }
+
+    /// Sets the store and its watermark aside and puts the new ones in their place, which are whole and on the disk.
+    /// Returns where the old ones are.
+    pub(super) fn replace_store(&self) -> Result<PathBuf, DirectoryError> {
+        let aside = self.root.join(ASIDE_FOLDER);
+        let folder = (1..=ASIDE_MAX).map(|number| aside.join(number.to_string())).find(|folder| !folder.exists());
+        let folder = folder.ok_or_else(|| DirectoryError::AsideFull(aside.clone()))?;
+        std::fs::create_dir_all(&folder).map_err(self.io("create", &folder))?;
+        if self.watermark().exists() {
+            std::fs::copy(self.watermark(), folder.join(WATERMARK_FILE)).map_err(self.io("copy", &self.watermark()))?;
+        }
+        let (made, new) = (self.store().with_extension(MAKING), self.store().with_extension(NEW));
+        std::fs::rename(&made, &new).map_err(self.io("rename", &made))?;
+        self.sync()?;
+        // From here on the new one counts, see `settle_replacement`.
+        if self.store().exists() {
+            std::fs::rename(self.store(), folder.join(STORE_FOLDER)).map_err(self.io("rename", &self.store()))?;
+        }
+        for path in [&folder, &aside] {
+            std::fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(self.io("sync", path))?;
+        }
+        self.settle_replacement()?;
+        Ok(folder)
+    }
+
+    /// Ends a replacement that was cut off: with the old store gone the new one takes its place, else it goes.
+    pub(super) fn settle_replacement(&self) -> Result<(), DirectoryError> {
+        let (new_store, new_watermark) = (self.store().with_extension(NEW), self.new_watermark());
+        if self.store().exists() {
+            self.remove(&new_store)?;
+            self.remove(&new_watermark)?;
+        } else if new_store.exists() {
+            if new_watermark.exists() {
+                std::fs::rename(&new_watermark, self.watermark()).map_err(self.io("rename", &new_watermark))?;
+            }
+            // Last: until then it is to be seen that there is something to end.
+            std::fs::rename(&new_store, self.store()).map_err(self.io("rename", &new_store))?;
+        }
+        self.sync()
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), DirectoryError> {
+        if path.is_dir() {
+            return std::fs::remove_dir_all(path).map_err(self.io("remove", path));
+        }
+        if path.exists() {
+            return std::fs::remove_file(path).map_err(self.io("remove", path));
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), DirectoryError> {
+        // Not every file system lets a folder be opened.
+        match std::fs::File::open(&self.root) {
+            Ok(folder) => folder.sync_all().map_err(self.io("sync", &self.root)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns the ops of the control log that were last kept beside the store; none if there are none or they cannot be
+    /// read, which is no worse.
+    pub(super) fn control(&self, cluster: ClusterId) -> Vec<Op> {
+        use io::Read as _;
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(self.root.join(CONTROL_FILE))
+            .and_then(|file| file.take(CONTROL_BYTES_MAX).read_to_end(&mut bytes));
+        let limit = usize::try_from(CONTROL_BYTES_MAX).unwrap_or(usize::MAX);
+        let ops: Vec<serde_bytes::ByteBuf> = match read.map(|_| codec::decode(&bytes, limit)) {
+            Ok(Ok(ops)) => ops,
+            Ok(Err(_)) | Err(_) => return Vec::new(),
+        };
+        ops.into_iter().filter_map(|op| Op::decode(&Bytes::from(op.into_vec()), cluster).ok()).collect()
+    }
+
+    /// Keeps a copy of the control log.
+    pub(super) fn write_control(&self, ops: &[Op]) -> Result<(), DirectoryError> {
+        let ops: Vec<_> = ops.iter().map(|op| serde_bytes::ByteBuf::from(op.encode())).collect();
+        self.write_secret(CONTROL_FILE, &codec::encode(&ops))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -139,11 +268,8 @@ impl Directory {
         file.write_all(bytes).map_err(self.io("write", &new))?;
         file.sync_all().map_err(self.io("sync", &new))?;
         std::fs::rename(&new, &path).map_err(self.io("rename", &new))?;
-        // The name must be on the disk too; not every file system lets a folder be opened.
-        if let Ok(folder) = std::fs::File::open(&self.root) {
-            folder.sync_all().map_err(self.io("sync", &self.root))?;
-        }
-        Ok(())
+        // The name must be on the disk too.
+        self.sync()
     }
 
     fn json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>, DirectoryError> {

@@ -72,6 +72,7 @@ pub(super) async fn join(
         return Err(super::DirectoryError::Taken(data_dir.to_owned()).into());
     }
     directory.create()?;
+    let _lock = directory.lock()?;
     // A join that was cut off goes on with the key that it began with.
     let key = match directory.node_key() {
         Ok(key) => key,
@@ -81,9 +82,41 @@ pub(super) async fn join(
             key
         }
     };
+    let Welcome { cluster_name, certificate, control, peers } = ask(&key, &ticket, name, labels).await?;
+    let principal = PrincipalId::from(certificate);
+    let identity = Identity { node: key, owner: None, cluster: ticket.cluster, certificate, principal };
+    begin_store(&directory, identity, control)?;
+    directory.write_token(&random()?)?;
+    directory.write_cluster(&ClusterRecord {
+        cluster: ticket.cluster,
+        name: cluster_name,
+        node_name: name.to_owned(),
+        certificate,
+        principal,
+        peers,
+    })?;
+    Ok(ticket.cluster)
+}
+
+/// What a node is told that is let in.
+pub(super) struct Welcome {
+    pub(super) cluster_name: String,
+    pub(super) certificate: OpId,
+    /// The control log, checked.
+    pub(super) control: Vec<Op>,
+    pub(super) peers: Vec<KnownPeer>,
+}
+
+/// Asks to be let in with a ticket.
+pub(super) async fn ask(
+    key: &SecretKey,
+    ticket: &Ticket,
+    name: &str,
+    labels: Vec<(String, String)>,
+) -> Result<Welcome, OpenError> {
     let request = Request { secret: ticket.secret.to_vec(), name: name.to_owned(), labels };
     let answer =
-        folkmoot_net::join(&key, ticket.inviter, &ticket.addresses, codec::encode(&request).into(), JOIN_TIME_MAX)
+        folkmoot_net::join(key, ticket.inviter, &ticket.addresses, codec::encode(&request).into(), JOIN_TIME_MAX)
             .await
             .map_err(|source| match source {
                 // Who is refused at the door is told no reason; these are all there are.
@@ -103,23 +136,11 @@ pub(super) async fn join(
     for bytes in control {
         ops.push(Op::decode(&bytes, ticket.cluster).map_err(|error| bad(error.to_string()))?);
     }
-    check_control(&ops, ticket.cluster, certificate, &key).map_err(bad)?;
-    let principal = PrincipalId::from(certificate);
-    let identity = Identity { node: key, owner: None, cluster: ticket.cluster, certificate, principal };
-    begin_store(&directory, identity, ops)?;
-    directory.write_token(&random()?)?;
+    check_control(&ops, ticket.cluster, certificate, key).map_err(bad)?;
     let mut known: Vec<KnownPeer> = peers.into_iter().map(|(key, address)| KnownPeer { key, address }).collect();
     known
         .extend(ticket.addresses.iter().map(|address| KnownPeer { key: ticket.inviter, address: address.to_string() }));
-    directory.write_cluster(&ClusterRecord {
-        cluster: ticket.cluster,
-        name: cluster_name,
-        node_name: name.to_owned(),
-        certificate,
-        principal,
-        peers: known,
-    })?;
-    Ok(ticket.cluster)
+    Ok(Welcome { cluster_name, certificate, control: ops, peers: known })
 }
 
 /// Text of a stranger, fit for a terminal.
@@ -179,7 +200,7 @@ pub(super) fn begin_store(directory: &Directory, identity: Identity, ops: Vec<Op
 }
 
 /// Returns the control log, each stream in order and the genesis first.
-fn control_log(reader: &Reader, cluster: ClusterId) -> Result<Vec<Op>, String> {
+pub(super) fn control_log(reader: &Reader, cluster: ClusterId) -> Result<Vec<Op>, String> {
     use folkmoot_core::store::keys::ArrivalKey;
     let store = reader.store();
     let mut ops = Vec::new();

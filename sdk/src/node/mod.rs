@@ -8,6 +8,7 @@ mod database;
 mod directory;
 mod invites;
 mod join;
+mod maintenance;
 mod network;
 mod outbox;
 mod read;
@@ -21,13 +22,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use folkmoot_core::id::{AuthorKey, ClusterId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::replica::{Founding, Identity, Reader, Replica, ReplicaConfig, found_cluster};
-use folkmoot_core::store::watermark::{Mark, Recorded, Standing, WatermarkFile};
+use folkmoot_core::store::watermark::{Lost, Mark, Recorded, Standing, WatermarkFile};
 use folkmoot_core::store::{Durability, FjallOptions, FjallStore};
 use folkmoot_net::{NetHandle, Network, NetworkConfig};
 use tokio::sync::watch;
 
 use config::random;
+pub use folkmoot_core::store::OpenError as StoreOpenError;
 pub use folkmoot_net::{Discovery, HAS_QUIC, Multiaddr, Protocol};
+
+pub use maintenance::{MendReport, MissingOps, RejoinOptions, RepairOptions};
 
 pub use config::{DirectoryError, InitOptions, NodeConfig, OpenError, RecoveryKey};
 use core_thread::{Clock, Command, CoreHandle};
@@ -65,7 +69,11 @@ pub(crate) struct Inner {
     joins: std::sync::atomic::AtomicUsize,
     started: crate::api::Timestamp,
     /// What the watermark said was missing at the start.
-    truncated: Vec<String>,
+    loss: Loss,
+    /// Whether the control log has changed since it was last copied.
+    control_changed: std::sync::atomic::AtomicBool,
+    /// Keeps other processes away from the directory.
+    _held: std::fs::File,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -147,6 +155,42 @@ impl Node {
         join::join(data_dir, ticket, name, labels).await
     }
 
+    /// Checks a data directory on which no node runs: whether its store opens, everything that is in it, and whether it
+    /// reaches as far as it did when the node last wrote. Of a running node [`crate::Database::verify`] checks as much.
+    ///
+    /// # Errors
+    /// [`OpenError`] if it cannot be checked, as when a node runs on it. Damage is no error but in the report.
+    pub fn verify_directory(data_dir: &Path) -> Result<crate::api::VerifyReport, OpenError> {
+        maintenance::verify(data_dir)
+    }
+
+    /// Makes the store of a data directory again of every op that can be read of it, and of others that are named. What is
+    /// missing comes from peers when the node runs; ops behind a gap are kept until then. The old store is set aside.
+    /// `progress` is told how many ops there are so far.
+    ///
+    /// # Errors
+    /// [`OpenError`], as when a node runs on the directory; then it is as it was.
+    pub fn repair(
+        data_dir: &Path,
+        options: &RepairOptions,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<MendReport, OpenError> {
+        maintenance::repair(data_dir, options, progress)
+    }
+
+    /// Sets the store aside and begins an empty one: the node keeps its identity and, as far as they can be read, the
+    /// control log and what was signed here; it takes everything else from peers when it runs.
+    ///
+    /// # Errors
+    /// [`OpenError`], as when a node runs on the directory or no peer is known; then it is as it was.
+    pub async fn rejoin(
+        data_dir: &Path,
+        options: &RejoinOptions,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<MendReport, OpenError> {
+        maintenance::rejoin(data_dir, options, progress).await
+    }
+
     /// Opens the node of a data directory and starts it: from here on it replicates. Must be called within a tokio
     /// runtime, on which its tasks run.
     ///
@@ -155,6 +199,12 @@ impl Node {
     pub async fn open(config: NodeConfig) -> Result<Self, OpenError> {
         let directory = Directory::new(&config.data_dir);
         let record = directory.cluster()?;
+        let held = directory.lock()?;
+        directory.settle_replacement()?;
+        if !directory.store().exists() {
+            // An empty one in its place would be a node that knows nothing, not even its cluster.
+            return Err(DirectoryError::NoStore(config.data_dir.clone()).into());
+        }
         let node_key = directory.node_key()?;
         let owner = directory.owner_key()?;
         let options = FjallOptions {
@@ -179,11 +229,14 @@ impl Node {
         let replica_config =
             ReplicaConfig { document_cache_bytes: config.document_cache_bytes, ..ReplicaConfig::default() };
         let replica = Replica::open(replica_config, identity, store.clone(), &random()?, clock.now())?;
+        if replica.authority().is_certified(record.certificate, node_key.author()) == Some(false) {
+            return Err(OpenError::OtherKey);
+        }
         let invites = Invites::open(&directory, |key| {
             let now = folkmoot_core::hlc::Hlc::new(core_thread::wall_ms(), 0);
             replica.authority().is_member(key, now)
         })?;
-        let (watermark, truncated) = open_watermark(&directory, &replica)?;
+        let (watermark, loss) = open_watermark(&directory, &replica)?;
         let reader = Reader::new(store.clone());
         let feed = reader.feed_end().unwrap_or(0);
         let outbox = Arc::new(Outbox::default());
@@ -225,7 +278,9 @@ impl Node {
             whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),
             started: crate::api::Timestamp::now(),
-            truncated,
+            loss,
+            control_changed: std::sync::atomic::AtomicBool::new(true),
+            _held: held,
             tasks: Mutex::default(),
             thread: Mutex::new(Some(thread)),
         });
@@ -327,34 +382,52 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What the watermark said at the start.
+#[derive(Debug, Default)]
+struct Loss {
+    /// Streams that do not reach their marks.
+    streams: Vec<Lost>,
+    /// What else is wrong.
+    notes: Vec<String>,
+}
+
 /// Opens the watermark and compares it with the store: what it has seen and the store lacks was acknowledged and is lost
 /// here. Peers give it back, and the new session of this start keeps the sequence numbers from being used twice.
-fn open_watermark(directory: &Directory, replica: &Replica) -> Result<(WatermarkFile, Vec<String>), OpenError> {
+fn open_watermark(directory: &Directory, replica: &Replica) -> Result<(WatermarkFile, Loss), OpenError> {
     let (file, recorded) = WatermarkFile::open(&directory.watermark(), replica.epoch(), Durability::Synced)?;
-    let mut truncated = Vec::new();
+    let mut loss = Loss::default();
     match recorded {
         Recorded::Nothing => {}
-        Recorded::Damaged => truncated.push("the watermark file is damaged".to_owned()),
+        Recorded::Damaged => loss.notes.push("the watermark file is damaged".to_owned()),
         Recorded::Marks { watermark, .. } => {
             let head = |stream: &folkmoot_core::id::StreamId| {
                 Ok::<_, std::convert::Infallible>(replica.own_head(stream).map(|(seq, op)| Mark { seq, op }))
             };
             match watermark.compare(replica.epoch(), head) {
                 Ok(Standing::Whole { .. }) => {}
-                Ok(Standing::Lost(lost)) => truncated.extend(lost.iter().map(|lost| {
-                    let found = lost.found.map_or(0, |mark| mark.seq);
-                    format!("stream {} ends at {found}, {} was acknowledged", lost.stream, lost.expected.seq)
-                })),
+                Ok(Standing::Lost(lost)) => loss.streams = lost,
                 Ok(Standing::OtherEpoch { recorded }) => {
-                    truncated.push(format!("the watermark belongs to another store ({recorded})"));
+                    loss.notes.push(format!("the watermark belongs to another store ({recorded})"));
                 }
                 Err(never) => match never {},
             }
         }
     }
-    if !truncated.is_empty() {
-        tracing::error!(?truncated, "acknowledged writes are missing from the store; they are fetched back from peers");
+    if !loss.streams.is_empty() || !loss.notes.is_empty() {
+        let missing: Vec<String> = loss.streams.iter().map(lost_text).chain(loss.notes.iter().cloned()).collect();
+        tracing::error!(
+            ?missing,
+            "acknowledged writes are missing from the store; peers that have them give them back, and what no peer has may \
+             still be read by `folkmoot repair`"
+        );
         metrics::counter!("folkmoot_store_log_truncations_total").increment(1);
+        metrics::counter!("folkmoot_alarms_total", "kind" => "log_truncated").increment(1);
     }
-    Ok((file, truncated))
+    Ok((file, loss))
+}
+
+/// Says what is missing of a stream.
+fn lost_text(lost: &Lost) -> String {
+    let found = lost.found.map_or(0, |mark| mark.seq);
+    format!("stream {} ends at {found}, {} was acknowledged", lost.stream, lost.expected.seq)
 }

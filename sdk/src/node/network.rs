@@ -105,6 +105,7 @@ impl Inner {
                     Some(Notice::Members(members)) => {
                         *super::lock(&self.member_keys) = members.clone();
                         net.set_members(members);
+                        self.control_changed.store(true, std::sync::atomic::Ordering::SeqCst);
                         // Only now is it known whose addresses matter.
                         if !std::mem::replace(&mut remembered, true) {
                             self.remember_addresses(&net);
@@ -197,6 +198,21 @@ impl Inner {
         }
     }
 
+    /// Keeps a copy of the control log beside the store, if it has changed.
+    async fn keep_control(self: &Arc<Self>) {
+        if !self.control_changed.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            return;
+        }
+        let inner = self.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            let ops = super::join::control_log(&inner.reader, inner.record.cluster)?;
+            inner.directory.write_control(&ops).map_err(|error| crate::api::error_chain(&error))
+        });
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!(error, "cannot keep a copy of the control log");
+        }
+    }
+
     /// Opens the door to strangers while an invitation is good, and closes it after.
     pub(super) fn refresh_door(&self) {
         let joining = self.joins.load(std::sync::atomic::Ordering::SeqCst) > 0;
@@ -213,6 +229,7 @@ impl Inner {
             tick.tick().await;
             self.refresh_door();
             self.keep_addresses();
+            self.keep_control().await;
         }
     }
 

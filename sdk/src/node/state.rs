@@ -8,7 +8,7 @@ use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName};
 use folkmoot_core::replica::{ShardInfo, TxState};
 use folkmoot_core::replication::BulkStatus;
-use folkmoot_core::store::Store as _;
+use folkmoot_core::store::{CommitterFigures, Store as _};
 
 use super::convert::{act_error, collection_act, read_error, settings};
 use super::core_thread::wall_ms;
@@ -24,8 +24,19 @@ use folkmoot_core::replica::{ActRequest, Signer};
 
 /// Ops that may wait to be applied in a node that calls itself ready.
 const READY_UNAPPLIED_MAX: u64 = 10_000;
+/// A commit that takes longer is the disk's fault: the node is not ready, and somebody is told.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Seconds by which the wall clock may be set while the node runs before somebody is told: peers hold back what comes from
+/// a future that is five minutes away.
+const CLOCK_MOVED_MAX: i64 = 60;
 /// How often metrics of state are brought up to date.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells what a person must look at.
+pub(super) fn alarm(kind: &'static str, detail: &str) {
+    tracing::error!(kind, detail, "alarm");
+    metrics::counter!("folkmoot_alarms_total", "kind" => kind).increment(1);
+}
 
 fn gone() -> Error {
     Error::new(ErrorCode::ShuttingDown, "the node is shutting down")
@@ -97,6 +108,12 @@ impl Inner {
         self.act(Signer::Node, ActRequest::One(act)).await.map(|_| ()).map_err(act_error)
     }
 
+    /// Says that the disk has not finished a commit for too long, if it has not.
+    fn stalled(&self, figures: &CommitterFigures) -> Option<String> {
+        let takes = self.core.clock.commit_takes(figures);
+        (takes >= COMMIT_TIME_MAX).then(|| format!("the disk has not finished a commit for {} s", takes.as_secs()))
+    }
+
     pub(super) async fn readiness(&self) -> Result<Readiness> {
         let mut reasons = Vec::new();
         if let Some(reason) = self.core.halted.borrow().clone() {
@@ -104,11 +121,15 @@ impl Inner {
         }
         let look = self
             .core
-            .look(|replica, _| (replica.unapplied(), replica.authority().rules().can_judge(), replica.engine().bulks()))
+            .look(|replica, committer| {
+                let can_judge = replica.authority().rules().can_judge();
+                (replica.unapplied(), can_judge, replica.engine().bulks(), committer.figures())
+            })
             .await;
         match look {
             Err(_) => reasons.push("the node is shutting down".to_owned()),
-            Ok((unapplied, can_judge, bulks)) => {
+            Ok((unapplied, can_judge, bulks, figures)) => {
+                reasons.extend(self.stalled(&figures));
                 reasons.extend(bulks.into_iter().filter(|bulk| !bulk.is_at_ops).map(|bulk| {
                     let BulkStatus { shard, source, documents, bytes, .. } = bulk;
                     format!("{shard} comes in bulk from {source}: {documents} documents, {bytes} bytes so far")
@@ -308,10 +329,21 @@ impl Inner {
             report.push(Damage { what: damage.what.to_owned(), place: damage.place, detail: damage.detail });
         }
         report.damage_total = report.damage_total.max(found.damage_total);
-        for lost in &self.truncated {
-            report.push(Damage { what: "watermark".to_owned(), place: "own streams".to_owned(), detail: lost.clone() });
+        let missing = self.still_missing();
+        for lost in self.loss.notes.iter().cloned().chain(missing.iter().map(super::lost_text)) {
+            report.push(Damage { what: "watermark".to_owned(), place: "own streams".to_owned(), detail: lost });
         }
         Ok(report)
+    }
+
+    /// Returns the streams that were shorter than they had been when the node started, and are so still: peers give back
+    /// what they have.
+    fn still_missing(&self) -> Vec<folkmoot_core::store::watermark::Lost> {
+        let is_back = |lost: &folkmoot_core::store::watermark::Lost| {
+            folkmoot_core::replica::stored_head(&*self.store, &lost.stream)
+                .is_some_and(|head| head.seq > lost.expected.seq || head == lost.expected)
+        };
+        self.loss.streams.iter().filter(|lost| !is_back(lost)).copied().collect()
     }
 
     pub(super) async fn invite(&self, options: &InviteOptions) -> Result<Invite> {
@@ -362,8 +394,17 @@ impl Inner {
     /// Keeps the metrics of state up to date.
     pub(super) async fn tell_metrics(self: Arc<Self>) {
         let mut tick = tokio::time::interval(METRICS_INTERVAL);
+        let (mut told_of_disk, mut told_of_clock) = (false, 0);
         loop {
             tick.tick().await;
+            let moved = self.core.clock.wall_clock_moved();
+            metrics::gauge!("folkmoot_clock_moved_seconds").set(
+                Duration::from_secs(moved.unsigned_abs()).as_secs_f64().copysign(if moved < 0 { -1.0 } else { 1.0 }),
+            );
+            if moved.abs_diff(told_of_clock) > CLOCK_MOVED_MAX.unsigned_abs() {
+                told_of_clock = moved;
+                alarm("clock", &format!("the clock has been set by {moved} s since the start"));
+            }
             let looked = self
                 .core
                 .look(|replica, committer| {
@@ -376,10 +417,16 @@ impl Inner {
                         replica.engine().counters(),
                         committer.figures(),
                         replica.figures(),
+                        replica.loose_ops(),
                     )
                 })
                 .await;
-            let Ok((counters, unapplied, states, loaded, peers, engine, figures, kept)) = looked else { return };
+            let Ok((counters, unapplied, states, loaded, peers, engine, figures, kept, loose)) = looked else { return };
+            let stalled = self.stalled(&figures);
+            if let Some(detail) = stalled.as_ref().filter(|_| !told_of_disk) {
+                alarm("disk_stalled", detail);
+            }
+            told_of_disk = stalled.is_some();
             metrics::counter!("folkmoot_ops_signed_total").absolute(counters.ops_signed);
             metrics::counter!("folkmoot_ops_ingested_total").absolute(counters.ops_ingested);
             metrics::counter!("folkmoot_transactions_applied_total").absolute(counters.transactions_applied);
@@ -399,6 +446,7 @@ impl Inner {
             metrics::counter!("folkmoot_replication_pushes_total").absolute(engine.pushes_sent);
             metrics::counter!("folkmoot_replication_pushes_dropped_total").absolute(engine.pushes_dropped);
             gauge("folkmoot_ops_unapplied", unapplied);
+            gauge("folkmoot_ops_loose", loose);
             gauge("folkmoot_documents_cached", loaded.0 as u64);
             gauge("folkmoot_documents_cached_bytes", loaded.1 as u64);
             for state in TxState::ALL {

@@ -122,8 +122,12 @@ pub(super) enum Command {
     },
     /// List the transactions that were refused and kept as evidence
     Quarantine,
-    /// Check every chain, signature and view of the node; exit 6 on damage
+    /// Check every chain, signature and view of the node, or of a data directory on which none runs; exit 6 on damage
     Verify,
+    /// Make the store of a data directory again of all that can be read; the node must not run. Exit 6 if some is missing
+    Repair(Repair),
+    /// Set the store of a data directory aside and take everything from peers; the node must not run
+    Rejoin(Rejoin),
     /// Print a ticket with which a new node can join
     Invite(Invite),
     /// Start a small cluster, cut it in two, edit both halves, heal it and check everything; exit 6 on damage, 7 if diverged
@@ -196,6 +200,29 @@ pub(super) struct Join {
     /// Name of this node
     #[arg(long, default_value = "node")]
     pub(super) name: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Repair {
+    /// Another data directory, or a store that was set aside, whose ops are taken too; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub(super) from: Vec<PathBuf>,
+    /// Give acknowledged writes that cannot be found up for lost, and tell of them no more
+    #[arg(long)]
+    pub(super) accept_loss: bool,
+    /// Only check the directory and say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Rejoin {
+    /// A ticket from `folkmoot invite`, if the control log is lost or no peer is known
+    #[arg(long, value_name = "TICKET")]
+    pub(super) ticket: Option<String>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Debug, ClapArgs)]

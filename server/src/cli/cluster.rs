@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use folkmoot::api::{
     Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo, CollectionSettings, Database as _,
-    ExitCode, FieldType, InviteOptions, LinkRule, QuarantineQuery, Since,
+    ExitCode, FieldType, InviteOptions, LinkRule, QuarantineQuery, Since, VerifyReport,
 };
 use folkmoot::wire::ChangeMeta;
 use folkmoot::{Client, Error, ErrorCode};
@@ -261,8 +261,12 @@ pub(super) async fn quarantine(client: &Client, output: &Output) -> Result<ExitC
 }
 
 pub(super) async fn verify(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
-    let report = client.verify().await?;
-    output.show(&report, || {
+    show_report(&client.verify().await?, output)
+}
+
+/// Shows what a check found; returns how the program ends for it.
+pub(super) fn show_report(report: &VerifyReport, output: &Output) -> Result<ExitCode, Failure> {
+    output.show(report, || {
         let mut text = format!(
             "checked {} streams, {} ops and {} documents in {} ms",
             report.streams, report.ops, report.documents, report.elapsed_ms

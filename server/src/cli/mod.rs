@@ -7,6 +7,7 @@ mod cluster;
 mod demo;
 mod documents;
 mod failure;
+mod mend;
 mod node;
 mod output;
 mod process;
@@ -73,6 +74,14 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
         Command::Init(args) => return node::init(&find, &args, output),
         Command::Serve(args) => return runtime(Threads::Many)?.block_on(node::serve(&find, &args, output)),
         Command::Join(args) => return runtime(Threads::Many)?.block_on(node::join(&find, &args, output)),
+        Command::Verify if find.url.is_none() => {
+            // Without a node the directory itself is checked.
+            if let Some(code) = mend::verify(&find, output)? {
+                return Ok(code);
+            }
+        }
+        Command::Repair(args) => return mend::repair(&find, args, output),
+        Command::Rejoin(args) => return runtime(Threads::Many)?.block_on(mend::rejoin(&find, args, output)),
         Command::Demo(args) => return runtime(Threads::One)?.block_on(demo::run(&args, output)),
         Command::Bench(args) => return runtime(Threads::One)?.block_on(bench::run(&find, &args, output)),
         Command::BenchBare(args) => return runtime(Threads::Many)?.block_on(bench::bare(&find, &args)),
@@ -107,6 +116,8 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             | Command::Init(_)
             | Command::Serve(_)
             | Command::Join(_)
+            | Command::Repair(_)
+            | Command::Rejoin(_)
             | Command::Demo(_)
             | Command::Bench(_)
             | Command::BenchBare(_) => Ok(ExitCode::Done),

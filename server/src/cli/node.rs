@@ -232,11 +232,25 @@ fn call_failure(text: String, other_port: &str, error: &(dyn std::error::Error +
     told.into()
 }
 
-fn open_failure(error: &OpenError) -> Failure {
+pub(super) fn open_failure(error: &OpenError) -> Failure {
     let text = error_chain(error);
     match error {
         OpenError::Ticket(_) | OpenError::TicketExpired => Failure::usage(text),
         OpenError::Directory(DirectoryError::Taken(_) | DirectoryError::Empty(_)) => Failure::usage(text),
+        OpenError::NoPeers | OpenError::OtherCluster { .. } => Failure::usage(text),
+        OpenError::Store(
+            folkmoot::node::StoreOpenError::Journal { .. } | folkmoot::node::StoreOpenError::Damaged { .. },
+        )
+        | OpenError::Replica(_)
+        | OpenError::Rebuild(_)
+        | OpenError::OtherKey
+        | OpenError::Hides { .. }
+        | OpenError::Directory(DirectoryError::Damaged { .. } | DirectoryError::NoStore(_)) => Error::new(
+            ErrorCode::Damaged,
+            text,
+        )
+        .hint("`folkmoot verify` tells more; nothing is lost by `folkmoot repair`, which sets the old store aside")
+        .into(),
         OpenError::Join { .. } => Error::new(ErrorCode::Unreachable, text)
             .hint("is the inviting node running, and its ticket still good? ask for a new one with `folkmoot invite`")
             .into(),
