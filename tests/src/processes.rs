@@ -121,6 +121,8 @@ pub struct Node {
     p2p_port: u16,
     /// What `serve` gets besides.
     arguments: Vec<String>,
+    /// What is in its environment besides.
+    environment: Vec<(String, String)>,
     running: Option<Running>,
 }
 
@@ -159,7 +161,9 @@ pub struct HttpAnswer {
 }
 
 impl Node {
-    fn new(folder: &Path, name: &str) -> Self {
+    /// A node that is not started yet, in `folder/name`, whether there is a data directory already or not.
+    #[must_use]
+    pub fn new(folder: &Path, name: &str) -> Self {
         Self {
             name: name.to_owned(),
             data: folder.join(name),
@@ -167,6 +171,7 @@ impl Node {
             child: None,
             p2p_port: free_port(),
             arguments: Vec::new(),
+            environment: Vec::new(),
             running: None,
         }
     }
@@ -215,6 +220,17 @@ impl Node {
         answer["ticket"].as_str().expect("a ticket").to_owned()
     }
 
+    /// Sets what the process finds in its environment, from the next start on.
+    pub fn set_environment(&mut self, environment: &[(&str, &str)]) {
+        self.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    }
+
+    /// Starts the process; returns how it ended if it does not come up.
+    pub async fn try_start(&mut self) -> Result<(), ExitStatus> {
+        self.spawn();
+        self.up_or_ended().await
+    }
+
     /// Starts the process and waits until it answers.
     ///
     /// # Panics
@@ -237,6 +253,7 @@ impl Node {
         command.arg(format!("127.0.0.1:{}", self.p2p_port)).arg("--data").arg(&self.data);
         command.args(&self.arguments);
         command.env("FOLKMOOT_LOG_LEVEL", "info").env("RUST_BACKTRACE", "1");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.child = Some(command.spawn().expect("the program runs"));
     }
@@ -250,16 +267,29 @@ impl Node {
     /// # Panics
     /// If it ends instead, or takes too long.
     pub async fn wait_until_up(&mut self) {
+        if let Err(status) = self.up_or_ended().await {
+            panic!("{} ended instead of coming up: {status}", self.name);
+        }
+    }
+
+    async fn up_or_ended(&mut self) -> Result<(), ExitStatus> {
         let path = self.endpoints();
         let name = self.name.clone();
         let child = self.child.as_mut().expect("the process was started");
         let text = until(&format!("{name} comes up"), async || {
             if let Ok(Some(status)) = child.try_wait() {
-                panic!("{name} ended instead of coming up: {status}");
+                return Ok(Err(status));
             }
-            std::fs::read_to_string(&path).map_err(|error| error.to_string())
+            std::fs::read_to_string(&path).map(Ok).map_err(|error| error.to_string())
         })
         .await;
+        let text = match text {
+            Ok(text) => text,
+            Err(status) => {
+                self.child = None;
+                return Err(status);
+            }
+        };
         let endpoints: Value = serde_json::from_str(&text).expect("endpoints.json is JSON");
         let url = endpoints["http"].as_str().expect("an address of the API").to_owned();
         let address = endpoints["p2p"][0].as_str().expect("an address for other nodes");
@@ -272,6 +302,7 @@ impl Node {
         let client = builder.build().expect("a client");
         let key = client.status().await.expect("a status").node;
         self.running = Some(Running { url, token: token.trim().to_owned(), client, key });
+        Ok(())
     }
 
     fn running(&self) -> &Running {

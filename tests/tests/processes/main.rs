@@ -3,6 +3,7 @@
 mod bad_input;
 mod crash;
 mod disk_full;
+mod faults;
 mod first_steps;
 mod joining;
 mod lan;
