@@ -82,12 +82,17 @@ fn signal(child: &Child, name: &str) {
 
 fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(program());
+    without_settings(&mut command).args(arguments);
+    command
+}
+
+/// Keeps settings of the caller's environment, such as that of the simulator's seeds, from a command that runs the program.
+pub fn without_settings(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("FOLKMOOT_") {
             command.env_remove(name);
         }
     }
-    command.args(arguments);
     command
 }
 

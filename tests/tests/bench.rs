@@ -2,17 +2,12 @@
 
 use std::process::{Command, Output};
 
-use folkmoot_tests::processes::program;
+use folkmoot_tests::processes::{program, without_settings};
 use serde_json::Value;
 
 fn bench(arguments: &[&str], temporary: &std::path::Path) -> Output {
     let mut command = Command::new(program());
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FOLKMOOT_") {
-            command.env_remove(name);
-        }
-    }
-    command.env("TMPDIR", temporary).arg("bench").args(arguments).output().unwrap()
+    without_settings(&mut command).env("TMPDIR", temporary).arg("bench").args(arguments).output().unwrap()
 }
 
 /// Every figure that a run has.

@@ -94,7 +94,8 @@ fn every_configuration_key_and_metric_stands_in_operations() {
     let document = read("docs/operations.md");
     let (before, metrics) = document.split_once("## Metrics").unwrap();
     let documented = names_in_tables(before.split_once("## Configuration").unwrap().1);
-    let output = std::process::Command::new(folkmoot_tests::processes::program())
+    let mut command = std::process::Command::new(folkmoot_tests::processes::program());
+    let output = folkmoot_tests::processes::without_settings(&mut command)
         .args(["--json", "config", "show"])
         .current_dir(std::env::temp_dir())
         .output()

@@ -347,18 +347,26 @@ impl Replica {
         let document = &loaded.document;
         let deleted = !loaded.exists();
         let json = if deleted { Bytes::new() } else { document.json() };
-        self.feed += 1;
+        // What was applied again without any effect is no change for those who follow the feed.
+        let is_same = |before: &&Published| before.heads == document.heads() && before.deleted == deleted;
+        let feed = loaded.published.as_ref().filter(is_same).map_or_else(
+            || {
+                self.feed += 1;
+                self.feed
+            },
+            |before| before.feed,
+        );
         let view = ViewRecord {
             heads: document.heads().to_vec(),
             deleted,
             modified,
-            feed: self.feed,
+            feed,
             changes: (document.change_count() - document.void_changes().len()) as u64,
             voids: document.void_changes().iter().copied().collect(),
             deletes: loaded.deletes.clone(),
             json,
         };
-        let now = Published { heads: view.heads.clone(), deleted, json_bytes: view.json.len() as u64, feed: self.feed };
+        let now = Published { heads: view.heads.clone(), deleted, json_bytes: view.json.len() as u64, feed };
         let before = loaded.published.replace(now.clone());
         // One change alone is no shorter as a snapshot, however long it is.
         let is_long = loaded.tail.len() > 1 && loaded.tail_bytes >= TAIL_BYTES_MIN.max(loaded.snapshot_bytes / 2);
@@ -388,10 +396,12 @@ impl Replica {
             shard.documents += 1;
             shard.bytes += now.json_bytes;
         }
-        if let Some(before) = before {
-            self.delete(Keyspace::Index, feed_key(before.feed));
+        if before.as_ref().is_none_or(|before| before.feed != now.feed) {
+            if let Some(before) = before {
+                self.delete(Keyspace::Index, feed_key(before.feed));
+            }
+            self.put(Keyspace::Index, feed_key(now.feed), &key.encode());
         }
-        self.put(Keyspace::Index, feed_key(now.feed), &key.encode());
         self.put(Keyspace::Views, key.encode(), &view.encode());
         self.counters.views_written += 1;
         if let Some(bytes) = snapshot {

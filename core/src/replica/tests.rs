@@ -481,3 +481,19 @@ fn a_stream_that_waits_for_an_act_goes_on_after_a_restart() {
     assert_eq!(lab.json(1, "d").unwrap(), r#"{"n":3}"#);
     lab.assert_converged();
 }
+
+#[test]
+fn a_write_under_a_key_is_one_entry_of_the_feed() {
+    // Its op is looked at again when it is durable, and has no further effect.
+    let mut lab = Lab::new(&[]);
+    lab.try_write(0, "d", put(r#"{"n":1}"#), Some(1)).unwrap();
+    let reader = Reader::new(lab.nodes[0].store.clone());
+    let places = |reader: &Reader| -> Vec<u64> {
+        reader.feed(0, None, "", 10).unwrap().0.iter().map(|entry| entry.seq).collect()
+    };
+    assert_eq!(places(&reader), [1]);
+    lab.run(5);
+    assert_eq!(places(&reader), [1]);
+    lab.write(0, "d", put(r#"{"n":2}"#));
+    assert_eq!(places(&reader), [2]);
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use folkmoot_tests::processes::{printed, program, until};
+use folkmoot_tests::processes::{printed, program, until, without_settings};
 use serde_json::Value;
 
 /// How long two nodes that cannot find each other are given to do so all the same.
@@ -60,7 +60,11 @@ struct Node {
 impl Node {
     fn command(&self) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.machine]).arg(program()).arg("--data").arg(&self.data);
+        without_settings(&mut command)
+            .args(["netns", "exec", &self.machine])
+            .arg(program())
+            .arg("--data")
+            .arg(&self.data);
         command
     }
 
