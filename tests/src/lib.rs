@@ -1,6 +1,7 @@
 //! What the whole-system tests share: the files of the repository, nodes as processes, and the simulators.
 
 mod agenda;
+pub mod gate;
 pub mod processes;
 pub mod scale;
 pub mod simulator;
