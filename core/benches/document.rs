@@ -6,7 +6,9 @@ use std::hint::black_box;
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{AutomergeError, ROOT, ReadDoc};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use folkmoot_core::document::edit::{Edit, FieldTypes};
 use folkmoot_core::document::gate::prescan;
+use folkmoot_core::document::json::{Value, to_value};
 use folkmoot_core::document::{Admission, Candidate, Document, LocalChange};
 use folkmoot_core::id::ActorId;
 use folkmoot_core::op::WriteAction;
@@ -21,6 +23,14 @@ fn fields(tx: &mut Transaction<'_>) -> Result<(), AutomergeError> {
     tx.put(ROOT, "population", 158_552)?;
     tx.put(ROOT, "lat", 45.171_546)?;
     tx.put(ROOT, "note", "a scalar string that makes the document about as long as a usual one")
+}
+
+/// The same fields in a document that never met Automerge.
+fn filled() -> Document {
+    let mut document = Document::new();
+    let value = to_value(created().0.view());
+    document.fill(&HERE, &value, &FieldTypes::none()).expect("create");
+    document
 }
 
 fn edit(document: &mut Document, actor: &ActorId, value: i64) -> LocalChange {
@@ -67,6 +77,14 @@ fn local(c: &mut Criterion) {
         b.iter(|| {
             value += 1;
             black_box(edit(&mut edited, &HERE, value))
+        });
+    });
+    let (types, mut edited) = (FieldTypes::none(), filled());
+    c.bench_function("patch a field", |b| {
+        b.iter(|| {
+            value += 1;
+            let patch = Value::Map([("population".to_owned(), Value::Int(value))].into());
+            black_box(edited.edit(&HERE, None, &Edit::MergePatch(patch), &types).expect("edit"))
         });
     });
     c.bench_function("view get", |b| b.iter(|| black_box(document.view().get(ROOT, "note").is_ok())));

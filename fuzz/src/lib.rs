@@ -171,13 +171,19 @@ fn edits(parts: &[Vec<u8>]) {
     assert_eq!(json::render(peer.view()), json::render(document.view()), "the peer reads otherwise");
 }
 
-/// Applies an edit as a writer; none if it is refused or changes nothing.
+/// Applies an edit as a writer, the short way where there is one and the general way, which must come to the same; none if
+/// it is refused or changes nothing.
 fn apply(document: &mut Document, writer: u8, base: Option<&[ChangeHash]>, edit: &Edit) -> Option<LocalChange> {
-    let base: Option<Vec<_>> = base.map(|heads| heads.iter().map(native_hash).collect());
-    document
-        .local_edit(&ActorId::new([writer; 16]), |tx| edit::apply(tx, base.as_deref(), edit, &FieldTypes::none()))
-        .ok()?
-        .0
+    let (actor, types) = (ActorId::new([writer; 16]), FieldTypes::none());
+    let base: Option<Vec<_>> =
+        base.filter(|heads| !document.is_at(heads)).map(|heads| heads.iter().map(native_hash).collect());
+    let mut general = document.clone();
+    let expected =
+        general.local_edit(&actor, |tx| edit::apply(tx, base.as_deref(), edit, &types)).map(|(change, _)| change);
+    let change = document.edit(&actor, base.as_deref(), edit, &types);
+    assert_eq!(change, expected, "the two ways differ");
+    assert_eq!(document.json(), general.json(), "the two ways read otherwise");
+    change.ok()?
 }
 
 /// Every record of the store that is decoded when a node opens, reads or repairs: the first byte chooses one.

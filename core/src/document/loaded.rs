@@ -1,23 +1,16 @@
 //! A loaded document: what a replica keeps in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::{Automerge, Change, ReadDoc};
 use bytes::Bytes;
 
-use super::fresh::{Fresh, Full};
-use super::gate::{self, Admission, Candidate, Hold, guarded};
+use super::direct::{Fresh, Full};
+use super::gate::{self, Admission, Candidate, Hold, Scan, guarded};
 use super::json;
 use super::native::{change_hash, native_hash};
 use super::view::{self, View, ViewError};
-use crate::id::ChangeHash;
-
-/// Memory of a loaded document without changes, measured.
-const DOCUMENT_BYTES: usize = 17 << 10;
-/// Memory of a document that is not built, without its change: the names of its head, and the lists that hold them.
-const FRESH_BYTES: usize = 1 << 10;
-/// Memory of one change, measured: 0.17 to 0.23 KiB.
-const CHANGE_BYTES: usize = 205;
+use crate::id::{ActorId, ChangeHash};
 
 /// A document in memory.
 ///
@@ -128,28 +121,53 @@ impl Document {
         void: BTreeSet<ChangeHash>,
         deletes: BTreeSet<ChangeHash>,
     ) -> Result<Self, LoadError> {
-        let mut value_bytes = snapshot.map_or(0, <[u8]>::len);
-        let mut full = match snapshot {
-            None => Automerge::new(),
-            Some(bytes) => guarded(|| Automerge::load(bytes).map_err(|error| error.to_string()))
-                .unwrap_or_else(Err)
-                .map_err(LoadError::Snapshot)?,
+        let changes = scanned(tail)?;
+        let mut document = match snapshot {
+            None => Self::of_changes(&changes)?,
+            Some(snapshot) => Self::of_snapshot(snapshot, &changes)?,
         };
-        let mut changes = Vec::new();
-        for bytes in tail {
-            gate::prescan(bytes).map_err(|error| LoadError::Change(error.to_string()))?;
-            let change = guarded(|| Change::try_from(bytes).map_err(|error| error.to_string()));
-            changes.push(change.unwrap_or_else(Err).map_err(LoadError::Change)?);
-            value_bytes += bytes.len();
-        }
-        if !changes.is_empty() {
-            guarded(|| view::apply_all(&mut full, changes)).unwrap_or_else(Err).map_err(LoadError::Tail)?;
-        }
-        let mut document = Self::over(full, value_bytes);
         document.deletes = deletes;
+        if !void.is_empty() {
+            document.build().map_err(LoadError::Tail)?;
+        }
         document.set_void(void)?;
         document.refresh_deleted();
         Ok(document)
+    }
+
+    /// Returns the document of all its changes, without building Automerge's.
+    fn of_changes(changes: &[(Scan, &[u8])]) -> Result<Self, LoadError> {
+        let (mut heads, mut here) = (BTreeSet::new(), BTreeSet::new());
+        for (scan, _) in changes {
+            if !scan.deps.iter().all(|dep| here.contains(dep)) {
+                return Err(LoadError::Tail("changes without their dependencies".to_owned()));
+            }
+            for dep in &scan.deps {
+                heads.remove(dep);
+            }
+            heads.insert(scan.hash);
+            here.insert(scan.hash);
+        }
+        let value_bytes = changes.iter().map(|(_, bytes)| bytes.len()).sum();
+        let changes = changes.iter().map(|(scan, bytes)| (scan.hash, Bytes::copy_from_slice(bytes)));
+        Ok(Self::of(Full::of(changes.collect()), heads.into_iter().collect(), value_bytes))
+    }
+
+    fn of_snapshot(snapshot: &[u8], changes: &[(Scan, &[u8])]) -> Result<Self, LoadError> {
+        let mut full = guarded(|| Automerge::load(snapshot).map_err(|error| error.to_string()))
+            .unwrap_or_else(Err)
+            .map_err(LoadError::Snapshot)?;
+        let mut value_bytes = snapshot.len();
+        let mut tail = Vec::with_capacity(changes.len());
+        for (_, bytes) in changes {
+            let change = guarded(|| Change::try_from(*bytes).map_err(|error| error.to_string()));
+            tail.push(change.unwrap_or_else(Err).map_err(LoadError::Change)?);
+            value_bytes += bytes.len();
+        }
+        if !tail.is_empty() {
+            guarded(|| view::apply_all(&mut full, tail)).unwrap_or_else(Err).map_err(LoadError::Tail)?;
+        }
+        Ok(Self::over(full, value_bytes))
     }
 
     /// Returns the whole document encoded, void changes included, after loading it once to see that it can be.
@@ -172,6 +190,55 @@ impl Document {
         .map_err(SnapshotError)
     }
 
+    /// Returns a [snapshot](Self::snapshot), and what it takes to edit simple documents without loading that; it is for
+    /// [`resume`](Self::resume), and empty for other documents.
+    ///
+    /// # Errors
+    /// As for [`snapshot`](Self::snapshot).
+    pub fn fold(&mut self) -> Result<(Bytes, Vec<u8>), SnapshotError> {
+        self.build().map_err(SnapshotError)?;
+        let snapshot = Bytes::from(self.snapshot()?);
+        if !self.is_plain() || !self.void.is_empty() {
+            return Ok((snapshot, Vec::new()));
+        }
+        let tree = self.full.encode_tree().unwrap_or_default();
+        if !tree.is_empty() {
+            self.full.unload(snapshot.clone());
+            self.value_bytes = snapshot.len();
+        }
+        Ok((snapshot, tree))
+    }
+
+    /// Loads a document in which nothing is void as [`load`](Self::load) does, from what [`fold`](Self::fold) returned and
+    /// the changes since, in any order; without loading the snapshot where that is not needed.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn resume<'a>(
+        snapshot: Bytes,
+        tree: &[u8],
+        tail: impl IntoIterator<Item = &'a [u8]>,
+        deletes: BTreeSet<ChangeHash>,
+    ) -> Result<Self, LoadError> {
+        let changes = scanned(tail)?;
+        let snapshot_bytes = snapshot.len();
+        let Some(full) = Full::resume(snapshot.clone(), tree, &changes) else {
+            return Self::load(Some(&snapshot), changes.iter().map(|(_, bytes)| *bytes), BTreeSet::new(), deletes);
+        };
+        let heads = full.heads().unwrap_or_default().to_vec();
+        let value_bytes = snapshot_bytes + changes.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        let mut document = Self::of(full, heads, value_bytes);
+        document.deletes = deletes;
+        document.refresh_deleted();
+        Ok(document)
+    }
+
+    /// Returns whether what is known of the document beside Automerge's agrees with that.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        !self.is_plain() || self.full.is_consistent()
+    }
+
     /// Offers changes from outside to the gate and takes in those that pass; the answers are in the order of the
     /// candidates, which itself does not matter. A candidate may depend on another one.
     ///
@@ -179,9 +246,16 @@ impl Document {
     /// later ones wait): an author who gives two concurrent changes one sequence number gets the first in, and which
     /// is first has to be the same everywhere.
     pub fn admit(&mut self, candidates: &[Candidate<'_>]) -> Vec<Admission> {
-        if let Some(admission) = self.admit_fresh(candidates) {
-            return vec![admission];
+        let mut admissions = self.admit_directly(candidates);
+        let rest = candidates.get(admissions.len()..).unwrap_or_default();
+        if !rest.is_empty() {
+            admissions.append(&mut self.admit_by_gate(rest));
         }
+        admissions
+    }
+
+    /// The general way of [`admit`](Self::admit).
+    pub(super) fn admit_by_gate(&mut self, candidates: &[Candidate<'_>]) -> Vec<Admission> {
         if let Err(broken) = self.build() {
             return candidates.iter().map(|_| Admission::Held(Hold::Panicked(broken.clone()))).collect();
         }
@@ -202,18 +276,60 @@ impl Document {
         }
     }
 
-    /// Takes in the one change of a document that has none, if it is plain.
-    fn admit_fresh(&mut self, candidates: &[Candidate<'_>]) -> Option<Admission> {
-        let [candidate] = candidates else { return None };
-        if !self.is_pristine() {
-            return None;
+    /// Takes in changes from the front as long as each comes right after all others and is simple; returns the answers.
+    fn admit_directly(&mut self, candidates: &[Candidate<'_>]) -> Vec<Admission> {
+        if !self.is_plain() || !self.void.is_empty() {
+            return Vec::new();
         }
-        let scan = gate::scan(candidate).ok()?;
-        if self.void.contains(&scan.hash) {
-            return None;
+        let mut admissions = Vec::with_capacity(candidates.len());
+        // Two changes with one number: the gate has a rule which of them is first.
+        let mut numbers: BTreeMap<(ActorId, u64), ChangeHash> = BTreeMap::new();
+        let mut scans = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            let Ok(scan) = gate::scan(candidate) else { break };
+            if candidates.len() > 1
+                && numbers.insert((scan.actor, scan.seq), scan.hash).is_some_and(|other| other != scan.hash)
+            {
+                return admissions;
+            }
+            scans.push(scan);
         }
-        self.begin(Fresh::read(&scan, candidate.bytes)?);
-        Some(Admission::Admitted(scan.hash))
+        for (scan, candidate) in scans.iter().zip(candidates) {
+            if self.full.listed(&scan.hash).is_some() {
+                admissions.push(Admission::Known(scan.hash));
+            } else if self.admit_one(scan, candidate.bytes) {
+                admissions.push(Admission::Admitted(scan.hash));
+            } else {
+                break;
+            }
+        }
+        admissions
+    }
+
+    fn admit_one(&mut self, scan: &Scan, bytes: &[u8]) -> bool {
+        if self.is_pristine() {
+            let Some(fresh) = Fresh::read(scan, bytes) else { return false };
+            self.begin(fresh);
+            return true;
+        }
+        let is_taken = self.full.take(scan, bytes);
+        if is_taken {
+            self.put_last(scan.hash, bytes.len());
+        }
+        is_taken
+    }
+
+    /// Notes a change that depends on all others and is in the document of all changes.
+    pub(super) fn put_last(&mut self, hash: ChangeHash, bytes: usize) {
+        self.heads.clear();
+        self.heads.push(hash);
+        self.value_bytes += bytes;
+        self.refresh_deleted();
+    }
+
+    /// Returns whether nothing stands between the changes and what the document shows.
+    pub(super) const fn is_plain(&self) -> bool {
+        matches!(self.view, View::Full) && self.broken.is_none()
     }
 
     /// Returns whether no change ever was in this document, so that it can be [filled](Self::fill).
@@ -237,7 +353,8 @@ impl Document {
     /// What is broken, if anything is.
     pub(super) fn build(&mut self) -> Result<(), String> {
         if self.broken.is_none() {
-            self.broken = self.full.check().err();
+            let heads = if self.is_plain() { Some(&*self.heads) } else { None };
+            self.broken = self.full.settle(heads).err();
         }
         self.broken.clone().map_or(Ok(()), Err)
     }
@@ -351,6 +468,15 @@ impl Document {
         &self.heads
     }
 
+    /// Returns whether some heads, in whatever order, are those of the document as it is.
+    #[must_use]
+    pub fn is_at(&self, heads: &[ChangeHash]) -> bool {
+        match heads {
+            [head] => self.heads == [*head],
+            heads => heads.iter().collect::<BTreeSet<_>>().into_iter().eq(&self.heads),
+        }
+    }
+
     /// Returns the visible document, for reading.
     ///
     /// Its own hashes are those of the signed space only while [`is_transplanted`](Self::is_transplanted) is false: use
@@ -367,10 +493,8 @@ impl Document {
     /// Returns the canonical JSON text of the visible document.
     #[must_use]
     pub fn json(&self) -> Bytes {
-        match (&self.view, self.full.fresh()) {
-            (View::Full, Some(fresh)) => fresh.json.clone(),
-            (View::Full | View::Plain(_) | View::Transplanted(_), _) => json::render(self.view()).into(),
-        }
+        let told = if self.is_plain() { self.full.json() } else { None };
+        told.unwrap_or_else(|| json::render(self.view()).into())
     }
 
     /// Returns the document of all changes in the signed space, void ones included: for history and audit, not for
@@ -430,6 +554,9 @@ impl Document {
     /// Returns the exact bytes of a change; the gate made sure that they come back as they came.
     #[must_use]
     pub fn change_bytes(&self, hash: &ChangeHash) -> Option<Bytes> {
+        if let Some(bytes) = self.full.listed(hash) {
+            return Some(bytes);
+        }
         let change = guarded(|| self.full.get().get_change_by_hash(&native_hash(hash))).ok()??;
         Some(Bytes::copy_from_slice(change.raw_bytes()))
     }
@@ -462,11 +589,7 @@ impl Document {
             View::Full => 1,
             View::Plain(_) | View::Transplanted(_) => 2,
         };
-        if !self.full.is_built() {
-            // The change and the text that it shows, which is about as long.
-            return FRESH_BYTES + 2 * self.value_bytes;
-        }
-        copies * (DOCUMENT_BYTES + CHANGE_BYTES * self.change_count() + self.value_bytes)
+        copies * self.full.memory_bytes(self.value_bytes)
     }
 
     /// Returns whether Automerge panicked in the middle of a local edit, so that this copy must be dropped and loaded
@@ -474,5 +597,35 @@ impl Document {
     #[must_use]
     pub const fn is_broken(&self) -> bool {
         self.broken.is_some()
+    }
+}
+
+/// Scans stored changes and puts each after those that it depends on.
+fn scanned<'a>(changes: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<(Scan, &'a [u8])>, LoadError> {
+    let scan = |bytes| match gate::prescan(bytes) {
+        Ok(scan) => Ok((scan, bytes)),
+        Err(error) => Err(LoadError::Change(error.to_string())),
+    };
+    let mut scanned = changes.into_iter().map(scan).collect::<Result<Vec<_>, _>>()?;
+    // Operation ids begin above those of the dependencies, or right behind them where a change has no operations.
+    scanned.sort_by_key(|(scan, _)| (scan.start_op, scan.hash));
+    let mut waiting: BTreeSet<ChangeHash> = scanned.iter().map(|(scan, _)| scan.hash).collect();
+    let (mut ordered, mut rest) = (Vec::with_capacity(scanned.len()), scanned);
+    loop {
+        let before = ordered.len();
+        let mut later = Vec::new();
+        for (scan, bytes) in rest {
+            if scan.deps.iter().any(|dep| waiting.contains(dep)) {
+                later.push((scan, bytes));
+            } else {
+                waiting.remove(&scan.hash);
+                ordered.push((scan, bytes));
+            }
+        }
+        if later.is_empty() || ordered.len() == before {
+            ordered.append(&mut later);
+            return Ok(ordered);
+        }
+        rest = later;
     }
 }

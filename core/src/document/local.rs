@@ -8,8 +8,8 @@ use automerge::{Automerge, AutomergeError, Change, ExpandedChange, ReadDoc};
 use bytes::Bytes;
 
 use super::Document;
+use super::direct::Fresh;
 use super::edit;
-use super::fresh::Fresh;
 use super::gate::{self, GateError, guarded};
 use super::json::Value;
 use super::native::{change_hash, native_actor, native_hash};
@@ -98,6 +98,34 @@ impl Document {
         let change = LocalChange { hash: fresh.hash, bytes: fresh.bytes.clone(), is_create: true };
         self.begin(fresh);
         Ok(Some(change))
+    }
+
+    /// Edits the visible document as [`edit::apply`] does; without Automerge where that comes to the same. `base` is what the
+    /// writer had seen; none is the current version.
+    ///
+    /// # Errors
+    /// As for [`local_edit`](Self::local_edit).
+    pub fn edit(
+        &mut self,
+        actor: &ActorId,
+        base: Option<&[automerge::ChangeHash]>,
+        change: &edit::Edit,
+        types: &edit::FieldTypes,
+    ) -> Result<Option<LocalChange>, EditError<edit::EditError>> {
+        if base.is_none()
+            && self.is_plain()
+            && self.void.is_empty()
+            && !self.is_pristine()
+            && self.heads.len() < limits::CHANGE_DEPS_MAX
+            && edit::may_be_direct(change)
+            && let Some(done) = self.full.edit(actor, |draft| edit::apply_directly(draft, change, types))
+        {
+            if let Some(change) = &done {
+                self.put_last(change.hash, change.bytes.len());
+            }
+            return Ok(done);
+        }
+        self.local_edit(actor, |tx| edit::apply(tx, base, change, types)).map(|(change, _)| change)
     }
 
     /// Makes an empty change that depends on all heads: it says that the document is there again, after a delete, with the

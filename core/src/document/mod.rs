@@ -2,8 +2,8 @@
 
 pub mod conflicts;
 pub mod diff;
+mod direct;
 pub mod edit;
-mod fresh;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gate;

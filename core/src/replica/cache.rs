@@ -46,18 +46,22 @@ impl Cache {
         }
     }
 
-    pub(super) fn contains(&self, key: &DocKey) -> bool {
-        self.places.contains_key(key)
-    }
-
     /// Returns the document and marks it as used now.
     pub(super) fn get(&mut self, key: &DocKey) -> Option<&mut Loaded> {
-        let place = *self.places.get(key)?;
+        let place = self.place(key)?;
         if self.newest != Some(place) {
             self.unlink(place);
             self.link(place);
         }
         self.entry(place).map(|entry| &mut entry.loaded)
+    }
+
+    /// Finds an entry. Whoever asks for a document asks several times in a row, and searching is what costs.
+    fn place(&self, key: &DocKey) -> Option<usize> {
+        let newest = self
+            .newest
+            .filter(|place| self.entries.get(*place).and_then(Option::as_deref).is_some_and(|entry| entry.key == *key));
+        newest.or_else(|| self.places.get(key).copied())
     }
 
     pub(super) fn insert(&mut self, key: DocKey, loaded: Loaded) {
@@ -120,7 +124,7 @@ impl Cache {
 
     /// Says that the document changed and that `batch` carries the change to the store.
     pub(super) fn mark_busy(&mut self, key: &DocKey, batch: BatchId) {
-        let Some(place) = self.places.get(key).copied() else { return };
+        let Some(place) = self.place(key) else { return };
         let Some(entry) = self.entry(place) else { return };
         entry.busy = Some(batch);
         let before = std::mem::replace(&mut entry.bytes, entry.loaded.document.memory_bytes());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::branch::Swap;
 use super::load::Published;
 use super::mutant::{Mutant, planted};
-use super::records::{ChangeRecord, HeadRecord, ShardRecord, TxRef, ViewRecord};
+use super::records::{ChangeRecord, HeadRecord, ShardRecord, SnapshotRecord, TxRef, ViewRecord};
 use super::types::{ActError, Admitted, BatchId, Effect, RequestTicket, WriteError, WriteOutcome};
 use super::write::OpenOp;
 use super::{Now, Placed, Replica, commit_effect};
@@ -344,8 +344,8 @@ impl Replica {
         let modified = self.modified(key);
         let Some(loaded) = self.cache.get(key) else { return };
         loaded.dirty = false;
-        let document = &loaded.document;
         let deleted = !loaded.exists();
+        let document = &mut loaded.document;
         let json = if deleted { Bytes::new() } else { document.json() };
         // What was applied again without any effect is no change for those who follow the feed.
         let is_same = |before: &&Published| before.heads == document.heads() && before.deleted == deleted;
@@ -370,9 +370,9 @@ impl Replica {
         let before = loaded.published.replace(now.clone());
         // One change alone is no shorter as a snapshot, however long it is.
         let is_long = loaded.tail.len() > 1 && loaded.tail_bytes >= TAIL_BYTES_MIN.max(loaded.snapshot_bytes / 2);
-        let snapshot = if is_long || loaded.tail.len() >= TAIL_CHANGES_MAX { document.snapshot().ok() } else { None };
+        let snapshot = if is_long || loaded.tail.len() >= TAIL_CHANGES_MAX { document.fold().ok() } else { None };
         let mut folded = Vec::new();
-        if let Some(bytes) = &snapshot {
+        if let Some((bytes, _)) = &snapshot {
             folded = std::mem::take(&mut loaded.tail);
             loaded.tail_bytes = 0;
             loaded.snapshot_bytes = bytes.len();
@@ -404,11 +404,12 @@ impl Replica {
         }
         self.put(Keyspace::Views, key.encode(), &view.encode());
         self.counters.views_written += 1;
-        if let Some(bytes) = snapshot {
+        if let Some((automerge, tree)) = snapshot {
             for change in folded {
                 self.delete(Keyspace::Tail, TailKey { doc: key.clone(), change }.encode());
             }
-            self.put(Keyspace::Snapshots, key.encode(), &bytes);
+            let record = SnapshotRecord { tree: tree.into(), automerge };
+            self.put(Keyspace::Snapshots, key.encode(), &record.encode());
         }
     }
 

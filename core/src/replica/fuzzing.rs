@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use super::records::{ChangeRecord, HeadRecord, OwedRecord, RequestRecord, ShardRecord, TxRecord, ViewRecord};
+use super::records::{
+    ChangeRecord, HeadRecord, OwedRecord, RequestRecord, ShardRecord, SnapshotRecord, TxRecord, ViewRecord,
+};
+use crate::document::fuzzing::fuzz_tree;
 use crate::store::envelope;
 use crate::store::keys::{
     ArrivalKey, ChangeKey, ChangePlace, DocKey, Key, OpKey, PendingKey, QuarantineKey, RequestKey, TailKey,
@@ -23,7 +26,7 @@ pub fn fuzz_record(kind: u8, bytes: &[u8]) -> bool {
             })
         };
     }
-    match kind % 17 {
+    match kind % 19 {
         0 => record!(HeadRecord),
         1 => record!(ViewRecord),
         2 => record!(ChangeRecord),
@@ -43,7 +46,9 @@ pub fn fuzz_record(kind: u8, bytes: &[u8]) -> bool {
             assert_eq!(&envelope::enclose(&value)[..], bytes);
             true
         }),
-        _ => record!(OwedRecord),
+        16 => record!(OwedRecord),
+        17 => record!(SnapshotRecord),
+        _ => fuzz_tree(bytes),
     }
 }
 

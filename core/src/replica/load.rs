@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{ChangeRecord, DeleteRecord, ViewRecord};
+use super::records::{ChangeRecord, DeleteRecord, SnapshotRecord, ViewRecord};
 use crate::document::Document;
 use crate::hlc::Hlc;
 use crate::id::ChangeHash;
@@ -99,7 +99,10 @@ pub(crate) fn load(store: &dyn Read, key: &DocKey) -> Result<Loaded, LoadError> 
     let view = ViewRecord::decode(&view).map_err(|error| damaged(&error))?;
     let snapshot = match store.get(Keyspace::Snapshots, &key.encode()).map_err(read)? {
         None => None,
-        Some(value) => Some(envelope::open(value).map_err(|error| damaged(&error))?),
+        Some(value) => {
+            let value = envelope::open(value).map_err(|error| damaged(&error))?;
+            Some(SnapshotRecord::decode(&value).map_err(|error| damaged(&error))?)
+        }
     };
     let mut tail = Vec::new();
     let mut changes = Vec::new();
@@ -116,12 +119,19 @@ pub(crate) fn load(store: &dyn Read, key: &DocKey) -> Result<Loaded, LoadError> 
     let mut loaded = Loaded::empty();
     loaded.tail = tail;
     loaded.tail_bytes = tail_bytes;
-    loaded.snapshot_bytes = snapshot.as_ref().map_or(0, bytes::Bytes::len);
-    let voids = view.voids.iter().copied().collect();
+    loaded.snapshot_bytes = snapshot.as_ref().map_or(0, |snapshot| snapshot.automerge.len());
     if snapshot.is_some() || !changes.is_empty() {
         let tail = changes.iter().map(Vec::as_slice);
-        loaded.document =
-            Document::load(snapshot.as_deref(), tail, voids, BTreeSet::new()).map_err(|error| damaged(&error))?;
+        let document = match snapshot {
+            Some(SnapshotRecord { tree, automerge }) if view.voids.is_empty() && !tree.is_empty() => {
+                Document::resume(automerge, &tree, tail, BTreeSet::new())
+            }
+            snapshot => {
+                let automerge = snapshot.as_ref().map(|snapshot| &*snapshot.automerge);
+                Document::load(automerge, tail, view.voids.iter().copied().collect(), BTreeSet::new())
+            }
+        };
+        loaded.document = document.map_err(|error| damaged(&error))?;
     }
     loaded.deletes = view.deletes;
     loaded.published = Some(Published {

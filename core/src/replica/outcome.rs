@@ -239,7 +239,7 @@ impl Replica {
 
     /// Loads a document into the cache, if it is not there.
     pub(super) fn ensure_loaded(&mut self, key: &DocKey) -> Result<(), super::LoadError> {
-        if !self.cache.contains(key) {
+        if self.cache.get(key).is_none() {
             let loaded = super::load::load(&*self.store, key)?;
             self.counters.documents_loaded += 1;
             self.cache.insert(key.clone(), loaded);

@@ -122,6 +122,38 @@ impl ViewRecord {
     }
 }
 
+/// A document folded: what stands for all changes of which no bytes are kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotRecord {
+    /// What is needed to edit a simple document without loading the snapshot; empty for other documents.
+    pub tree: Bytes,
+    /// Automerge's snapshot.
+    pub automerge: Bytes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireSnapshot<'a>(
+    #[serde(borrow, with = "serde_bytes")] &'a [u8],
+    #[serde(borrow, with = "serde_bytes")] &'a [u8],
+);
+
+impl SnapshotRecord {
+    /// Encodes the record.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(&WireSnapshot(&self.tree, &self.automerge))
+    }
+
+    /// Decodes a record; its parts share the given bytes.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the record is damaged.
+    pub fn decode(bytes: &Bytes) -> Result<Self, CodecError> {
+        let WireSnapshot(tree, automerge) = rmp_serde::from_slice(bytes).map_err(CodecError::Malformed)?;
+        Ok(Self { tree: bytes.slice_ref(tree), automerge: bytes.slice_ref(automerge) })
+    }
+}
+
 /// Where a change lies, and its bytes while no snapshot holds it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ChangeRecord {

@@ -248,6 +248,9 @@ fn verify_document(store: &dyn Read, key: &DocKey, report: &mut VerifyReport) {
     if loaded.exists() && json::render(loaded.document.view()) != view.json {
         report.found("view", &name, "its text is not what the document's changes make");
     }
+    if !loaded.document.is_consistent() {
+        report.found("document", &name, "what is kept beside its snapshot is not what that holds");
+    }
     match store.get(Keyspace::Index, &super::flush::feed_key(view.feed)) {
         Ok(Some(_)) => {}
         Ok(None) => report.found("index", &name, "the feed lacks its last change"),

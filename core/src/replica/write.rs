@@ -11,7 +11,7 @@ use super::types::{
     WriteRequest,
 };
 use crate::authority::{Action, Decision, Denial};
-use crate::document::edit::{self, Edit, EditError, FieldTypes};
+use crate::document::edit::{Edit, EditError, FieldTypes};
 use crate::document::{self, LocalChange};
 use crate::hlc::Hlc;
 use crate::id::{
@@ -484,6 +484,7 @@ fn edit_loaded(
 ) -> Result<Option<LocalChange>, WriteError> {
     let base = match &item.base {
         None => None,
+        Some(heads) if loaded.document.is_at(heads) => None,
         Some(heads) => Some(loaded.document.view_heads(heads).ok_or_else(|| WriteError::UnknownBase {
             doc: key.doc.clone(),
             missing: heads.iter().find(|head| !loaded.document.contains(head)).copied().unwrap_or(ChangeHash::ZERO),
@@ -504,10 +505,9 @@ fn edit_loaded(
     };
     let result = match edit {
         Edit::Put(value) if loaded.document.is_pristine() => loaded.document.fill(actor, value, types),
-        Edit::Put(_) | Edit::MergePatch(_) | Edit::JsonPatch(_) | Edit::Ops(_) => loaded
-            .document
-            .local_edit(actor, |tx| edit::apply(tx, base.as_deref(), edit, types))
-            .map(|(change, _)| change),
+        Edit::Put(_) | Edit::MergePatch(_) | Edit::JsonPatch(_) | Edit::Ops(_) => {
+            loaded.document.edit(actor, base.as_deref(), edit, types)
+        }
     };
     match result {
         Ok(None) if !loaded.exists() => match loaded.document.touch(actor) {

@@ -13,6 +13,7 @@
 
 mod align;
 mod budget;
+mod direct;
 mod error;
 mod live;
 mod ops;
@@ -36,6 +37,7 @@ use automerge::{ChangeHash, ObjType, ROOT, ReadDoc as _, hydrate};
 
 pub(super) use align::{Element, Pair, align};
 use budget::Budget;
+pub(super) use direct::{apply_directly, may_be_direct};
 pub use error::{EditError, EditErrorKind};
 use live::Live;
 pub use ops::{Action, EditOp};

@@ -382,7 +382,7 @@ pub(super) fn element<'a, D: ReadDoc>(
     elements.next().map(Item::Element)
 }
 
-fn reads(scalar: &ScalarValueRef<'_>, given: &Value) -> bool {
+pub(super) fn reads(scalar: &ScalarValueRef<'_>, given: &Value) -> bool {
     match (scalar, given) {
         (ScalarValueRef::Str(text), Value::String(given)) => text == given,
         (scalar, given) => json::scalar_value(scalar) == *given,
@@ -390,7 +390,7 @@ fn reads(scalar: &ScalarValueRef<'_>, given: &Value) -> bool {
 }
 
 /// Keeps the type of a timestamp or bytes that another program wrote, where the new string is one as well.
-fn same_type(scalar: &ScalarValueRef<'_>, given: &Value, place: &Place<'_>) -> Option<hydrate::Value> {
+pub(super) fn same_type(scalar: &ScalarValueRef<'_>, given: &Value, place: &Place<'_>) -> Option<hydrate::Value> {
     let Value::String(given) = given else { return None };
     if place.kind().is_some() {
         return None;
@@ -414,7 +414,7 @@ fn same_type(scalar: &ScalarValueRef<'_>, given: &Value, place: &Place<'_>) -> O
 }
 
 /// What a merge patch writes where there is no object to merge into.
-fn without_nulls(patch: &Value) -> Value {
+pub(super) fn without_nulls(patch: &Value) -> Value {
     match patch {
         Value::Map(map) => Value::Map(
             map.iter()

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 pub use campaign::{Answer, Campaign, INPUTS_PER_ROUND, Round};
 
+use super::direct::Tree;
 use super::gate::prescan;
 use super::{Admission, Candidate, Document};
 use crate::id::ActorId;
@@ -50,6 +51,18 @@ pub fn fuzz_admit(data: &[u8]) -> bool {
         }
     };
     world.offer(index, &bytes)
+}
+
+/// Decodes `bytes` as what is stored beside a snapshot, and returns whether it is that. What the decoder accepts, it must read
+/// again as the same.
+///
+/// # Panics
+/// If that does not hold.
+pub fn fuzz_tree(bytes: &[u8]) -> bool {
+    let Some((tree, changes)) = Tree::decode(bytes) else { return false };
+    let again = Tree::decode(&tree.encode(changes));
+    assert!(again.is_some_and(|(again, _)| again.says_the_same(&tree)), "another tree after a round trip");
+    true
 }
 
 /// A document, and valid changes that follow it one after the other.
@@ -117,7 +130,11 @@ impl World {
             (scan.actor, if scan.deps.is_empty() { WriteAction::Create } else { WriteAction::Update })
         });
         let mut document = before.clone();
-        let answers = document.admit(&[Candidate { bytes, actor, action }]);
+        let candidate = Candidate { bytes, actor, action };
+        let mut general = before.clone();
+        let answers = document.admit(std::slice::from_ref(&candidate));
+        assert_eq!(answers, general.admit_by_gate(&[candidate]), "the two ways differ");
+        assert_eq!(document.json(), general.json(), "the two ways read otherwise");
         match answers.as_slice() {
             [Admission::Admitted(hash)] => {
                 assert_eq!(document.change_bytes(hash).as_deref(), Some(bytes), "other bytes came back");

@@ -19,6 +19,8 @@ pub struct Scan {
     pub actor: ActorId,
     /// Position among the actor's changes, from 1.
     pub seq: u64,
+    /// Number of its first operation.
+    pub start_op: u64,
     /// The changes that it builds on, ascending.
     pub deps: Vec<ChangeHash>,
     /// How many operations it has.
@@ -126,7 +128,7 @@ pub fn prescan(bytes: &[u8]) -> Result<Scan, GateError> {
     if rest.0.len() > limits::CHANGE_EXTRA_BYTES_MAX {
         return Err(GateError::Limit("extra bytes"));
     }
-    Ok(Scan { hash: ChangeHash::new(hash), actor, seq, deps, ops, contents })
+    Ok(Scan { hash: ChangeHash::new(hash), actor, seq, start_op, deps, ops, contents })
 }
 
 fn deps(rest: &mut Reader<'_>) -> Result<Vec<ChangeHash>, GateError> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use automerge::{Automerge, ChangeHash, ObjType, ROOT, ScalarValueRef};
+use automerge::{Automerge, ChangeHash, ObjId, ObjType, ROOT, ScalarValueRef};
 
 use super::walk::{Sink, walk};
 use super::{Value, bytes, timestamp};
@@ -17,6 +17,11 @@ pub fn render(doc: &Automerge) -> String {
 #[must_use]
 pub fn render_at(doc: &Automerge, heads: &[ChangeHash]) -> String {
     rendered(|writer| walk(doc, &ROOT, ObjType::Map, Some(heads), writer))
+}
+
+/// Returns the canonical JSON text of an object of a document.
+pub(in crate::document) fn render_object(doc: &Automerge, object: &ObjId, kind: ObjType) -> String {
+    rendered(|writer| walk(doc, object, kind, None, writer))
 }
 
 /// Returns the canonical JSON text of a value.
@@ -157,6 +162,10 @@ impl Sink for Writer {
 
     fn text(&mut self, text: String) {
         self.string(&text);
+    }
+
+    fn json(&mut self, json: &str) {
+        self.word(json);
     }
 
     fn null(&mut self) {

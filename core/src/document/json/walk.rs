@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use automerge::iter::{ListRange, MapRange};
 use automerge::{Automerge, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, ScalarValueRef, ValueRef};
 
+use super::parse::parse;
 use super::{Value, bytes, timestamp};
 
 /// Objects nested deeper are shown as null. The gate admits no document deeper than
@@ -23,6 +24,8 @@ pub(in crate::document) trait Sink {
     fn key(&mut self, key: &str);
     fn scalar(&mut self, value: &ScalarValueRef<'_>);
     fn text(&mut self, text: String);
+    /// A value that is canonical JSON text already.
+    fn json(&mut self, json: &str);
     fn null(&mut self);
 }
 
@@ -238,6 +241,10 @@ impl Sink for Builder {
 
     fn text(&mut self, text: String) {
         self.add(Value::String(text));
+    }
+
+    fn json(&mut self, json: &str) {
+        self.add(parse(json.as_bytes()).unwrap_or(Value::Null));
     }
 
     fn null(&mut self) {

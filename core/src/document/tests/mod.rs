@@ -1,8 +1,9 @@
 mod making;
 
 mod convergence;
+mod creates;
 mod deletes;
-mod fresh;
+mod direct;
 mod hostile;
 mod local;
 mod mutations;

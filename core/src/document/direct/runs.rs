@@ -86,13 +86,6 @@ impl<'a, T: Cell<'a>> Column<T> {
         self.repeats = 1;
     }
 
-    /// Adds a value that comes `count` times, to an empty column.
-    pub(super) fn repeat(&mut self, value: T, count: u64) {
-        self.any = count > 0;
-        self.last = Some(value);
-        self.repeats = count;
-    }
-
     fn end_run(&mut self) {
         match (self.last, self.repeats) {
             (_, 0) => {}

@@ -139,7 +139,8 @@ impl<'a> Content<'a> {
     }
 }
 
-fn borrowed(scalar: &ScalarValue) -> ScalarValueRef<'_> {
+/// Returns a value without copying its bytes.
+pub(super) fn borrowed(scalar: &ScalarValue) -> ScalarValueRef<'_> {
     match scalar {
         ScalarValue::Bytes(bytes) => ScalarValueRef::Bytes(Cow::Borrowed(bytes)),
         ScalarValue::Str(text) => ScalarValueRef::Str(Cow::Borrowed(text)),

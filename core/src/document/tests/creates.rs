@@ -17,7 +17,7 @@ use crate::op::{FieldDeclaration, FieldKind, WriteAction};
 
 const BY: u8 = 3;
 
-fn types() -> FieldTypes {
+pub(super) fn types() -> FieldTypes {
     let declared = [
         ("/text", FieldKind::Text),
         ("/texts/*", FieldKind::Text),
@@ -30,7 +30,7 @@ fn types() -> FieldTypes {
 }
 
 /// Documents with and without declared fields, small and large.
-fn content() -> impl Strategy<Value = Value> {
+pub(super) fn content() -> impl Strategy<Value = Value> {
     let field = |name: &'static str, value: BoxedStrategy<Value>| {
         prop::option::of(value).prop_map(move |value| value.map(|value| (name.to_owned(), value)))
     };
