@@ -50,6 +50,9 @@ pub const DOC_ID_BYTES_MAX: usize = 256;
 pub const SHARDS_MAX: u16 = 1_024;
 /// Control heads named by one op.
 pub const CONTROL_HEADS_MAX: usize = 8;
+/// Earlier sessions whose ends the first op of a stream names: the last one, and a few beside it that a lost end, a restored
+/// or a copied node left behind. What does not fit is named by a later session.
+pub const EARLIER_SESSIONS_MAX: usize = 8;
 /// Statements in the proof of one act.
 pub const PROOF_MAX: usize = 8;
 /// Pins in one revocation or readmission (about 74 bytes each, so that they fit the header's bound).

@@ -12,7 +12,8 @@
 //!    [`Authority::note_fork`]. Nothing of a data op is kept but where its stream's knowledge of the control log grows.
 //! 3. [`Authority::judge`] then decides each transaction.
 //! 4. After any of these, [`Authority::take_rejudge`] names the ranges whose verdicts may have changed. For each op in
-//!    them: `note_data` again (it ignores what it has) and `judge` again.
+//!    them: `note_data` again (it ignores what it has) and `judge` again. It also finds how far pins reach into earlier
+//!    sessions; [`Authority::take_reach_changed`] says whether [`Authority::closed_at`] answers otherwise since.
 //!
 //! Invariant: a verdict is a function of the set of ops. Neither the clock nor the order of arrival has a say.
 //!
@@ -40,6 +41,8 @@ pub use rights::{Action, Actions};
 pub use verdict::{Missing, Verdict};
 
 use crate::id::{OpId, StreamId};
+#[cfg(doc)]
+use crate::op::Header;
 use crate::op::Pin;
 
 /// Where an op lies.
@@ -62,4 +65,8 @@ pub trait Chains {
     /// A store that keeps one branch of each stream answers from what it has at `end.seq`: `None` if that is not
     /// `end.head`, else whether it has `op.op` at `op.seq`.
     fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool>;
+
+    /// Returns what the first op of the chain that ends in `end` names as the ends of earlier sessions
+    /// ([`Header::earlier_ends`]); `None` while that chain is not here whole, or if there is none.
+    fn earlier_ends(&self, end: &Pin) -> Option<Vec<Pin>>;
 }

@@ -39,12 +39,16 @@ pub enum Mutant {
     PinForgotten,
     /// Anybody may readmit its own ops.
     ReadmitOneself,
+    /// A pin says nothing of the sessions before its stream.
+    PinEndsAtSession,
+    /// What a later session names counts even where a revocation has a pin of its own.
+    EarlierPinIgnored,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
 impl Mutant {
     /// Those that the two implementations can both have.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::RankNotChecked,
         Self::CausalRevocation,
         Self::PinsIgnoreForks,
@@ -61,6 +65,8 @@ impl Mutant {
         Self::CascadeIgnored,
         Self::CertifyAnybody,
         Self::ReadmitOneself,
+        Self::PinEndsAtSession,
+        Self::EarlierPinIgnored,
     ];
 }
 

@@ -65,6 +65,8 @@ struct World<'a> {
     grants: BTreeMap<PrincipalId, BTreeSet<OpId>>,
     /// The statements that each potential revocation hits.
     hits: BTreeMap<OpId, BTreeSet<OpId>>,
+    /// Where each of the pinning acts lets streams stand.
+    pins: BTreeMap<OpId, BTreeMap<StreamId, BTreeSet<Pin>>>,
     effects: BTreeMap<OpId, Verdict>,
 }
 
@@ -95,6 +97,7 @@ impl<'a> World<'a> {
             pinning: Vec::new(),
             grants: BTreeMap::new(),
             hits: BTreeMap::new(),
+            pins: BTreeMap::new(),
             effects: BTreeMap::new(),
         };
         world.find_forks();
@@ -104,6 +107,7 @@ impl<'a> World<'a> {
         }
         world.sort_acts();
         world.find_hits();
+        world.find_pins();
         world.find_effects();
         world
     }
@@ -481,12 +485,52 @@ impl<'a> World<'a> {
         }
     }
 
-    fn within(&self, op: OpId, act: OpId) -> Within {
-        let pins = self.act(act).map_or(&[][..], Act::pins);
-        match pins.iter().find(|pin| Some(&pin.stream) == self.streams.get(&op)) {
-            Some(pin) => self.within_pin(op, pin),
-            None => Within::No,
+    /// The chain of a stream goes on, before its first op, with the ends of earlier sessions that this op names.
+    fn find_pins(&mut self) {
+        for act in self.pinning.clone() {
+            let listed = self.act(act).map_or(&[][..], Act::pins);
+            let mut pins: BTreeMap<StreamId, BTreeSet<Pin>> = BTreeMap::new();
+            let mut open: Vec<Pin> = listed.to_vec();
+            while let Some(pin) = open.pop() {
+                if !pins.entry(pin.stream).or_default().insert(pin) || bug(Mutant::PinEndsAtSession) {
+                    continue;
+                }
+                let ends = self.first_of_chain(&pin).into_iter().flat_map(|first| first.earlier_ends());
+                let is_listed = |stream| listed.iter().any(|pin| pin.stream == stream);
+                open.extend(ends.filter(|end| !is_listed(end.stream) || bug(Mutant::EarlierPinIgnored)));
+            }
+            self.pins.insert(act, pins);
         }
+    }
+
+    /// The first op of the chain that ends in a pin, if all of it is here.
+    fn first_of_chain(&self, pin: &Pin) -> Option<&'a Header> {
+        let mut at = pin.head;
+        for seq in (1..=pin.seq).rev() {
+            let header = self.ops.get(&at)?;
+            if header.seq != seq || self.streams.get(&at) != Some(&pin.stream) {
+                return None;
+            }
+            if seq == 1 {
+                return Some(header);
+            }
+            check_link(header, self.ops.get(&header.prev)?, header.prev).ok()?;
+            at = header.prev;
+        }
+        None
+    }
+
+    fn pins_in(&self, act: OpId, stream: StreamId) -> impl Iterator<Item = &Pin> {
+        self.pins.get(&act).and_then(|pins| pins.get(&stream)).into_iter().flatten()
+    }
+
+    fn within(&self, op: OpId, act: OpId) -> Within {
+        let Some(stream) = self.streams.get(&op) else { return Within::No };
+        let within = || self.pins_in(act, *stream).map(|pin| self.within_pin(op, pin));
+        if within().any(|within| matches!(within, Within::Yes)) {
+            return Within::Yes;
+        }
+        within().find(|within| matches!(within, Within::Unknown(_))).unwrap_or(Within::No)
     }
 
     /// Why a statement does not count for an op; `None` if it does.
@@ -542,7 +586,7 @@ impl<'a> World<'a> {
             .iter()
             .copied()
             .filter(|id| self.is_effective(*id) && self.strength(*id).is_some_and(|strength| strength < rank))
-            .filter_map(|id| self.act(id)?.pins().iter().find(|pin| pin.stream == stream && pin.seq >= at))
+            .filter_map(|id| self.pins_in(id, stream).filter(|pin| pin.seq >= at).max_by_key(|pin| (pin.seq, pin.head)))
             .next();
         match kept.filter(|_| !bug(Mutant::PinsIgnoreForks)).map(|pin| self.within_pin(op, pin)) {
             Some(Within::Yes) => None,

@@ -211,14 +211,15 @@ impl Target {
     }
 }
 
-/// The last op of a stream that a revoker or readmitter lets stand.
+/// The last op of a stream that a revoker or readmitter lets stand, and with it the ends of earlier sessions that the first op
+/// of the stream names, and so on; except in streams that have a pin of their own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Pin {
     /// The stream.
     pub stream: StreamId,
-    /// Sequence number of that op, at least 1.
+    /// Sequence number of that op; 0 if nothing of the stream stands, whatever a later session names.
     pub seq: u64,
-    /// Its id: only the chain that ends here stands.
+    /// Its id: only the chain that ends here stands. Zero at 0.
     pub head: OpId,
 }
 
@@ -233,7 +234,8 @@ tagged_enum! {
     }
 }
 
-/// A revocation. What lies within its pins stands; streams that are not listed have pin 0.
+/// A revocation. What lies within its pins stands. Streams that are neither listed nor named by the chain of one that is are
+/// cut as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Revoke {
     /// What it cuts.
@@ -398,8 +400,8 @@ impl Act {
             if pins.len() > limits::PINS_MAX {
                 return Err("too many pins");
             }
-            if pins.iter().any(|pin| pin.seq == 0) {
-                return Err("pin at sequence 0");
+            if pins.iter().any(|pin| (pin.seq == 0) != (pin.head == OpId::ZERO)) {
+                return Err("sequence and op of a pin disagree");
             }
             ascending(pins.iter().map(|pin| pin.stream)).ok_or("pins out of order")
         };

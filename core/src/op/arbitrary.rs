@@ -7,8 +7,8 @@ use proptest::sample::select;
 
 use super::{
     Act, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, FieldDeclaration, FieldKind,
-    Genesis, Grant, Header, Member, Op, Payload, Pin, Rank, Readmit, Revoke, RevokeTarget, Role, Rules, Target,
-    Transaction, WriteAction,
+    Genesis, Grant, Header, Member, Op, Payload, Pin, Rank, Readmit, Revoke, RevokeTarget, Role, Rules, SessionEnd,
+    Target, Transaction, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -125,7 +125,10 @@ fn data() -> impl Strategy<Value = (ShardId, Payload, Vec<Body>)> {
 fn pins() -> impl Strategy<Value = Vec<Pin>> {
     let pin = (any::<[u8; 32]>().prop_map(StreamId::new), number().prop_map(|n| n.max(1)), op_id())
         .prop_map(|(stream, seq, head)| Pin { stream, seq, head });
-    vec(pin, 0..6).prop_map(|mut pins| {
+    vec((pin, any::<bool>()), 0..6).prop_map(|pins| {
+        let nothing = |pin: Pin| Pin { seq: 0, head: OpId::ZERO, ..pin };
+        let mut pins: Vec<Pin> =
+            pins.into_iter().map(|(pin, stands)| if stands { pin } else { nothing(pin) }).collect();
         pins.sort();
         pins.dedup_by_key(|pin| pin.stream);
         pins
@@ -230,6 +233,7 @@ pub fn genesis_op() -> impl Strategy<Value = Op> {
             session: SessionId::new(session),
             seq: 1,
             prev: OpId::ZERO,
+            earlier: Vec::new(),
             hlc,
             control_heads: Vec::new(),
             payload: Payload::Control(Control { proof: Vec::new(), act }),
@@ -238,29 +242,51 @@ pub fn genesis_op() -> impl Strategy<Value = Op> {
     })
 }
 
+/// Ends of earlier sessions.
+fn earlier() -> impl Strategy<Value = Vec<SessionEnd>> {
+    let end = (any::<[u8; 8]>().prop_map(SessionId::new), number().prop_map(|n| n.max(1)), op_id());
+    vec(end, 0..=limits::EARLIER_SESSIONS_MAX).prop_map(|ends| {
+        let ends: std::collections::BTreeMap<_, _> =
+            ends.into_iter().map(|(session, seq, head)| (session, SessionEnd { session, seq, head })).collect();
+        ends.into_values().collect()
+    })
+}
+
 /// A signed data or control op of some cluster, well-formed but out of any context.
 pub fn op() -> impl Strategy<Value = Op> {
     let payload = |certificate| {
         prop_oneof![data(), control(certificate).prop_map(|payload| (ShardId::control(), payload, Vec::new())),]
     };
-    let head = (op_id(), op_ids(limits::CONTROL_HEADS_MAX), any::<[u8; 8]>(), number(), op_id(), hlc());
+    let head = (op_id(), op_ids(limits::CONTROL_HEADS_MAX), any::<[u8; 8]>(), number(), op_id(), hlc(), earlier());
     let parts = (secret_key(), op_id(), head).prop_flat_map(move |(key, certificate, head)| {
         (Just(key), Just(certificate), Just(head), payload(certificate))
     });
-    parts.prop_map(|(key, certificate, (cluster, control_heads, session, seq, prev, hlc), (shard, payload, bodies))| {
-        let header = Header {
-            version: limits::OP_VERSION,
-            cluster: ClusterId::from(cluster),
-            shard,
-            author: key.author(),
+    parts.prop_map(
+        |(
+            key,
             certificate,
-            session: SessionId::new(session),
-            seq: seq.max(1),
-            prev: if seq <= 1 { OpId::ZERO } else { prev },
-            hlc,
-            control_heads,
-            payload,
-        };
-        Op::sign(header, bodies, &key).expect("a valid op")
-    })
+            (cluster, control_heads, session, seq, prev, hlc, mut earlier),
+            (shard, payload, bodies),
+        )| {
+            if seq > 1 || matches!(payload, Payload::Control(_)) {
+                earlier.clear();
+            }
+            earlier.retain(|end| end.session != SessionId::new(session));
+            let header = Header {
+                version: limits::OP_VERSION,
+                cluster: ClusterId::from(cluster),
+                shard,
+                author: key.author(),
+                certificate,
+                session: SessionId::new(session),
+                seq: seq.max(1),
+                prev: if seq <= 1 { OpId::ZERO } else { prev },
+                earlier,
+                hlc,
+                control_heads,
+                payload,
+            };
+            Op::sign(header, bodies, &key).expect("a valid op")
+        },
+    )
 }

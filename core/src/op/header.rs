@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::act::{Act, Control, ascending};
+use super::act::{Act, Control, Pin, ascending};
 use super::body::Body;
 use super::codec::tagged_enum;
 use crate::hash::{Domain, hash, hash_short};
@@ -32,6 +32,9 @@ pub struct Header {
     pub seq: u64,
     /// Id of the op before, zero at 1.
     pub prev: OpId,
+    /// In the first op of a data stream: where the author's earlier sessions end, as far as it knows and as no later session
+    /// has said already. Ascending by session; elsewhere empty.
+    pub earlier: Vec<SessionEnd>,
     /// When, in hybrid logical time; not before the op before.
     pub hlc: Hlc,
     /// The policy that the author had seen: maximal control ops, ascending. May be left empty where it is the same as
@@ -39,6 +42,17 @@ pub struct Header {
     pub control_heads: Vec<OpId>,
     /// What is done.
     pub payload: Payload,
+}
+
+/// Where a session of the same author, under the same certificate, ends in the same shard.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct SessionEnd {
+    /// The session.
+    pub session: SessionId,
+    /// Sequence number of its last op, at least 1.
+    pub seq: u64,
+    /// Id of that op.
+    pub head: OpId,
 }
 
 tagged_enum! {
@@ -205,6 +219,15 @@ impl Header {
         }
     }
 
+    /// Returns the ends of earlier sessions that the op names. A stream's chain goes on with theirs before its first op, so a
+    /// pin of this stream is one of them too.
+    pub fn earlier_ends(&self) -> impl Iterator<Item = Pin> + '_ {
+        self.earlier.iter().map(|end| {
+            let key = StreamKey { session: end.session, ..self.stream_key() };
+            Pin { stream: key.id(), seq: end.seq, head: end.head }
+        })
+    }
+
     /// Returns the collection.
     #[must_use]
     pub const fn collection(&self) -> &CollectionName {
@@ -255,10 +278,26 @@ impl Header {
             return Err("too many control heads");
         }
         ascending(self.control_heads.iter()).ok_or("control heads out of order")?;
+        self.check_earlier()?;
         match &self.payload {
             Payload::Data(transactions) => self.check_data(transactions),
             Payload::Control(control) => self.check_control(control),
         }
+    }
+
+    fn check_earlier(&self) -> Result<(), &'static str> {
+        if !self.earlier.is_empty() && (self.seq != 1 || self.control().is_some()) {
+            return Err("earlier sessions named elsewhere than in the first op of a data stream");
+        }
+        if self.earlier.len() > limits::EARLIER_SESSIONS_MAX {
+            return Err("too many earlier sessions");
+        }
+        ascending(self.earlier.iter().map(|end| end.session)).ok_or("earlier sessions out of order")?;
+        let is_none = |end: &SessionEnd| end.session == self.session || end.seq == 0 || end.head == OpId::ZERO;
+        if self.earlier.iter().any(is_none) {
+            return Err("earlier session without an end, or the op's own");
+        }
+        Ok(())
     }
 
     fn check_data(&self, transactions: &[Transaction]) -> Result<(), &'static str> {

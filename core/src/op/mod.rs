@@ -16,7 +16,9 @@ pub use act::{
     Rank, Readmit, Revoke, RevokeTarget, Role, Rules, Statement, Target,
 };
 pub use body::{Body, Delete};
-pub use header::{ChangeRef, Header, Payload, StreamKey, Transaction, WriteAction, request_id, request_name};
+pub use header::{
+    ChangeRef, Header, Payload, SessionEnd, StreamKey, Transaction, WriteAction, request_id, request_name,
+};
 
 use bytes::Bytes;
 

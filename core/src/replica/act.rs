@@ -116,6 +116,7 @@ impl Replica {
             session: own.key.session,
             seq: own.next_seq,
             prev: own.last,
+            earlier: Vec::new(),
             hlc: self.clock.tick(now.wall_ms),
             control_heads: self.authority.control_heads_for(own.stream),
             payload: Payload::Control(Control { proof, act }),

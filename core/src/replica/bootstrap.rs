@@ -120,6 +120,7 @@ impl OwnerStream<'_> {
             session: self.session,
             seq: self.seq,
             prev: self.prev,
+            earlier: Vec::new(),
             hlc,
             control_heads,
             payload: Payload::Control(Control { proof, act }),

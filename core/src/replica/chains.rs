@@ -117,4 +117,17 @@ impl Chains for StoredChains<'_> {
     fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool> {
         self.on_chain(&op.stream, op.seq, op.op, end.seq, end.head)
     }
+
+    fn earlier_ends(&self, end: &Pin) -> Option<Vec<Pin>> {
+        let (mut at, mut id) = (end.seq, end.head);
+        // Down the branch until it meets the main chain, whose first op is the answer.
+        while self.main(&end.stream, at) != Some(id) {
+            let op = self.branch_op(&end.stream, at, id)?;
+            if at == 1 {
+                return Some(op.header().earlier_ends().collect());
+            }
+            (at, id) = (at.checked_sub(1)?, op.header().prev);
+        }
+        self.main_op(&end.stream, 1).map(|first| first.header().earlier_ends().collect())
+    }
 }

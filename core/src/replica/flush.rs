@@ -261,6 +261,8 @@ impl Replica {
 
     /// Signs an op of our own and stages it.
     fn sign_open(&mut self, shard: &ShardId, author: AuthorKey, open: OpenOp) {
+        let first_of = self.own.get(&(shard.clone(), author)).filter(|_| open.seq == 1).map(|own| &own.key);
+        let earlier = first_of.map_or_else(Vec::new, |key| self.earlier_sessions(key));
         let Some(own) = self.own.get_mut(&(shard.clone(), author)) else {
             self.halt("an own stream vanished".to_owned());
             return;
@@ -276,6 +278,7 @@ impl Replica {
             session: own.key.session,
             seq: open.seq,
             prev: own.last,
+            earlier,
             hlc,
             control_heads,
             payload: Payload::Data(open.transactions),
@@ -326,11 +329,16 @@ impl Replica {
             noted: 0,
             policies: Vec::new(),
             fork: None,
+            earlier: header.earlier.clone(),
         });
         head.seq = header.seq;
         head.head = op.id();
         head.arrival = arrival;
         head.hlc = header.hlc;
+        if header.seq == 1 {
+            let head = head.clone();
+            self.note_sessions(stream, &head);
+        }
         self.staged.heads.insert(stream);
         self.loose.note(op.id());
         self.undurable.insert(op.clone());

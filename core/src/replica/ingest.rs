@@ -121,6 +121,10 @@ impl Replica {
                     let found = changes.into_iter().filter_map(|change| self.locate(change)).collect();
                     self.step_engine(now, NetInput::ChangesLocated { ticket, found }, effects);
                 }
+                replication::Effect::ReadEarlier { ticket, stream, ends_max, .. } => {
+                    let ends = self.read_earlier(stream, ends_max);
+                    self.step_engine(now, NetInput::EarlierRead { ticket, ends }, effects);
+                }
                 replication::Effect::ForkFound { shard, stream, seq, ops, .. } => {
                     self.fork_found(now, shard, stream, seq, &ops, effects);
                 }

@@ -36,6 +36,7 @@ mod read;
 mod rebuild;
 mod records;
 mod rejudge;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -67,7 +68,7 @@ use crate::authority::Authority;
 use crate::hlc::HlcClock;
 use crate::id::{AuthorKey, ChangeHash, ClusterId, OpId, PrincipalId, SessionId, ShardId, StoreEpoch, StreamId};
 use crate::keys::SecretKey;
-use crate::op::Op;
+use crate::op::{Op, StreamKey};
 use crate::replication::{self, Engine, Tip};
 use crate::store::{Batch, Store};
 
@@ -150,6 +151,8 @@ pub struct Replica {
     swapping: BTreeSet<StreamId>,
     /// Streams that the replication engine was told are closed.
     closed: BTreeMap<StreamId, Tip>,
+    /// Streams that later sessions name and of which nothing is here.
+    named: BTreeMap<StreamId, StreamKey>,
     /// Whether the control log changed since its consequences were last carried out.
     policy_changed: bool,
     /// How many transactions wait or are quarantined, by state.

@@ -11,7 +11,7 @@ use super::records::{HeadRecord, OwedRecord, ShardRecord, TxRecord};
 use super::rejudge::closed_streams;
 use super::types::BatchId;
 use super::{Counters, Identity, Now, Replica, chains, claims, materialise};
-use crate::authority::{Authority, Position};
+use crate::authority::{Authority, Position, Rejudge};
 use crate::hlc::{Hlc, HlcClock};
 use crate::id::{ClusterId, OpId, ShardId, StoreEpoch, StreamId};
 use crate::op::Op;
@@ -96,7 +96,14 @@ impl Replica {
             }
         }
         let heads = read_heads(&*store)?;
-        let authority = read_authority(&*store, identity.cluster, &heads)?;
+        let mut authority = read_authority(&*store, identity.cluster, &heads)?;
+        // How far pins reach into earlier sessions is asked of the store.
+        let chains = chains::StoredChains {
+            store: &*store,
+            undurable: &chains::Undurable::default(),
+            cluster: identity.cluster,
+        };
+        let rejudge = authority.take_rejudge(&chains);
         let shards = read_shards(&*store)?;
         let stored = heads
             .iter()
@@ -107,9 +114,12 @@ impl Replica {
                 hlc: head.hlc,
                 arrival: head.arrival,
                 fork: head.fork,
+                earlier: head.earlier_ends().map(|(key, tip)| (key.id(), tip)).collect(),
             })
             .collect();
-        let closed = closed_streams(&authority, &heads);
+        let named = heads.values().flat_map(HeadRecord::earlier_ends).map(|(key, _)| (key.id(), key));
+        let named = named.filter(|(stream, _)| !heads.contains_key(stream)).collect();
+        let closed = closed_streams(&authority, &heads, &named);
         let engine_config = EngineConfig {
             me: identity.node.author(),
             cluster: identity.cluster,
@@ -160,6 +170,7 @@ impl Replica {
             asked: Vec::new(),
             settled: Vec::new(),
             closed,
+            named,
             policy_changed: true,
             tx_states: BTreeMap::new(),
             halted: None,
@@ -171,6 +182,9 @@ impl Replica {
             store,
         };
         replica.resume_stalled();
+        for Rejudge { stream, from_seq } in rejudge {
+            replica.owe_stream(stream, from_seq);
+        }
         replica.resume_transactions()?;
         replica.resume_owed()?;
         replica.resume_bulks()?;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::hlc::Hlc;
 use crate::id::{ChangeHash, DocId, OpId, RequestId, ShardId, StreamId};
-use crate::op::StreamKey;
 use crate::op::codec::{self, CodecError};
+use crate::op::{SessionEnd, StreamKey};
+use crate::replication::Tip;
 
 /// Upper bound of a record that is decoded: a view holds a whole document.
 const RECORD_BYTES_MAX: usize = 256 << 20;
@@ -46,6 +47,18 @@ pub struct HeadRecord {
     pub policies: Vec<u64>,
     /// The smallest sequence number at which two ops are known.
     pub fork: Option<u64>,
+    /// What the first op names as the ends of earlier sessions.
+    pub earlier: Vec<SessionEnd>,
+}
+
+impl HeadRecord {
+    /// Returns the ends of earlier sessions by their streams.
+    pub fn earlier_ends(&self) -> impl Iterator<Item = (StreamKey, Tip)> + '_ {
+        self.earlier.iter().map(|end| {
+            let key = StreamKey { session: end.session, ..self.key.clone() };
+            (key, Tip { seq: end.seq, id: end.head })
+        })
+    }
 }
 
 /// A delete of a document, as far as it is known.

@@ -11,7 +11,7 @@ use super::{Now, Replica};
 use crate::authority::{Authority, Closed, Position};
 use crate::document::Document;
 use crate::id::{ChangeHash, DocId, OpId, ShardId, StreamId};
-use crate::op::{Op, WriteAction};
+use crate::op::{Op, StreamKey, WriteAction};
 use crate::replication::{Input as NetInput, Tip};
 use crate::store::keys::{DocKey, Key as _, OpKey, TailKey};
 use crate::store::{Keyspace, Order, envelope};
@@ -23,6 +23,7 @@ impl Replica {
     /// Carries out what a change of the control log, or a fork, means for what is here already.
     pub(super) fn apply_policy_changes(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.collect_rejudge();
+        self.policy_changed |= self.authority.take_reach_changed();
         self.settle_pins(now, effects);
         // What waited for an act or a pinned chain may be judged now.
         if std::mem::take(&mut self.policy_changed) {
@@ -94,12 +95,11 @@ impl Replica {
 
     /// Tells the replication engine which streams are closed, where that changed.
     pub(super) fn tell_closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let closed = closed_streams(&self.authority, &self.heads);
-        let changed: Vec<(ShardId, StreamId)> = self
-            .heads
-            .iter()
+        let closed = closed_streams(&self.authority, &self.heads, &self.named);
+        let known = self.heads.iter().map(|(stream, head)| (stream, &head.key)).chain(&self.named);
+        let changed: Vec<(ShardId, StreamId)> = known
             .filter(|(stream, _)| closed.get(stream) != self.closed.get(stream))
-            .map(|(stream, head)| (head.key.shard.clone(), *stream))
+            .map(|(stream, key)| (key.shard.clone(), *stream))
             .collect();
         self.closed = closed;
         self.step_engine(now, NetInput::PolicyChanged { streams: changed }, effects);
@@ -207,11 +207,16 @@ impl Replica {
 }
 
 /// Returns where streams are closed because their certificate is void.
-pub(super) fn closed_streams(authority: &Authority, heads: &BTreeMap<StreamId, HeadRecord>) -> BTreeMap<StreamId, Tip> {
-    let tip = |(stream, head): (&StreamId, &HeadRecord)| {
-        closed_tip(authority, *stream, head.key.certificate).map(|tip| (*stream, tip))
+pub(super) fn closed_streams(
+    authority: &Authority,
+    heads: &BTreeMap<StreamId, HeadRecord>,
+    named: &BTreeMap<StreamId, StreamKey>,
+) -> BTreeMap<StreamId, Tip> {
+    let known = heads.iter().map(|(stream, head)| (stream, &head.key)).chain(named);
+    let tip = |(stream, key): (&StreamId, &StreamKey)| {
+        closed_tip(authority, *stream, key.certificate).map(|tip| (*stream, tip))
     };
-    heads.iter().filter_map(tip).collect()
+    known.filter_map(tip).collect()
 }
 
 /// Returns where a stream is closed because its certificate is void.

@@ -139,6 +139,8 @@ pub struct StoredHead {
     pub arrival: u64,
     /// Smallest sequence number at which two ops are stored.
     pub fork: Option<u64>,
+    /// Where the earlier sessions end that its first op names.
+    pub earlier: Vec<(StreamId, Tip)>,
 }
 
 /// How far the heads of a peer's shard were absorbed: what `arrival` and all before it brought is durable here.
@@ -227,6 +229,13 @@ pub enum Input {
         ticket: Ticket,
         /// Change, stream and sequence number.
         found: Vec<(ChangeHash, StreamId, u64)>,
+    },
+    /// Answers [`Effect::ReadEarlier`].
+    EarlierRead {
+        /// Of the question.
+        ticket: Ticket,
+        /// Streams, and where they are said to end.
+        ends: Vec<(StreamId, u64)>,
     },
     /// A document depends on a change that is not here.
     NeedChange {
@@ -438,6 +447,18 @@ pub enum Effect {
         shard: ShardId,
         /// The changes.
         changes: Vec<ChangeHash>,
+    },
+    /// Find the sessions that came before a stream: what its first op names, what their first ops name, and so on, the latest
+    /// first.
+    ReadEarlier {
+        /// To be given back.
+        ticket: Ticket,
+        /// The shard.
+        shard: ShardId,
+        /// The stream.
+        stream: StreamId,
+        /// At most so many.
+        ends_max: usize,
     },
     /// Another branch of a stream, verified by chain and signature. Store the ops under their own keys, tell the authority and
     /// answer [`Input::ForkStored`]. May be repeated, and may continue a branch given before (its first op then lies beyond `seq`).

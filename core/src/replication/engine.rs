@@ -87,7 +87,7 @@ impl Engine {
     ) -> Self {
         let mut loaded = Heads::default();
         for head in heads {
-            loaded.load(&head, policy.closed_at(&head.stream));
+            loaded.load(&head, policy);
         }
         let memory = cursors
             .into_iter()
@@ -136,6 +136,7 @@ impl Engine {
             Input::IdsRead { ticket, ids } => self.ids_read(cx, ticket, &ids),
             Input::BranchesRead { ticket, branches } => self.branches_read(cx, ticket, &branches),
             Input::ChangesLocated { ticket, found } => self.changes_located(cx, ticket, found),
+            Input::EarlierRead { ticket, ends } => self.earlier_read(cx, ticket, ends),
             Input::DocumentsRead { ticket, documents, next } => self.documents_read(cx, ticket, documents, next),
             Input::DocumentsTaken { shard, outcome } => self.documents_taken(cx, &shard, outcome),
             Input::OpsCompleted { ticket, ops } => self.ops_completed(cx, ticket, ops),
@@ -363,6 +364,8 @@ impl Engine {
             Frame::BarePull(pull) => self.serve(cx, peer, pull.request, super::peer::Serve::BarePull(pull)),
             Frame::Ack(positions) => self.acknowledged(peer, positions),
             Frame::Found(found) => self.found(cx, peer, found),
+            Frame::Earlier(told) => self.earlier_told(cx, peer, told),
+            Frame::EarlierAsk(ask) => self.serve(cx, peer, 0, super::peer::Serve::Earlier(ask)),
             Frame::Chain(chain) => self.chain(cx, peer, &chain),
             Frame::Branch(answer) => self.branch(cx, peer, &answer),
             Frame::Busy(request) => self.busy(cx, &peer, request),

@@ -70,6 +70,10 @@ tagged_enum! {
         24 => BarePull(Pull),
         /// Answers that: ops whose changes are named instead of given.
         25 => BareRange(Answer),
+        /// Asks which sessions came before one.
+        26 => EarlierAsk(EarlierAsk),
+        /// Says that.
+        27 => Earlier(Earlier),
     }
 }
 
@@ -402,6 +406,24 @@ pub struct Found {
     pub changes: Vec<(ChangeHash, StreamId, u64)>,
 }
 
+/// Asks which sessions came before that of a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EarlierAsk {
+    /// The shard.
+    pub shard: ShardId,
+    /// The stream.
+    pub stream: StreamId,
+}
+
+/// Says which streams sessions name as those before them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Earlier {
+    /// The shard.
+    pub shard: ShardId,
+    /// Stream and sequence number.
+    pub ends: Vec<(StreamId, u64)>,
+}
+
 /// Asks for documents of a shard.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DocumentsAsk {
@@ -505,7 +527,7 @@ impl Frame {
         match bytes {
             // A pair whose first element is a number from 128 to 255, then below: see the head of this file.
             [0x92, 0xcc, 128..=255, ..] => return Ok(None),
-            [0x92, 26..=127, ..] => return Err(FrameError::Unknown),
+            [0x92, 28..=127, ..] => return Err(FrameError::Unknown),
             _ => {}
         }
         let frame: Self = codec::decode(bytes, bounds::FRAME_BYTES_MAX).map_err(FrameError::Encoding)?;
@@ -556,6 +578,10 @@ impl Frame {
             }
             Self::Want(want) => within(want.shard.is_valid() && want.changes.len() <= bounds::WANT_MAX, "want"),
             Self::Found(found) => within(found.shard.is_valid() && found.changes.len() <= bounds::WANT_MAX, "found"),
+            Self::EarlierAsk(ask) => within(ask.shard.is_valid(), "earlier question"),
+            Self::Earlier(told) => {
+                within(told.shard.is_valid() && told.ends.len() <= bounds::EARLIER_MAX, "earlier sessions")
+            }
             Self::ChainAsk(ask) => {
                 within(ask.shard.is_valid() && ask.seqs.len() <= bounds::CHAIN_SEQS_MAX, "chain question")
             }
@@ -585,6 +611,7 @@ impl Frame {
             | Self::Pull(_)
             | Self::Ack(_)
             | Self::Want(_)
+            | Self::EarlierAsk(_)
             | Self::ChainAsk(_)
             | Self::BranchAsk(_)
             | Self::Busy(_) => Lane::Control,
@@ -595,6 +622,7 @@ impl Frame {
             | Self::Range(_)
             | Self::BareRange(_)
             | Self::Found(_)
+            | Self::Earlier(_)
             | Self::Chain(_)
             | Self::Branch(_) => Lane::Repair,
         }

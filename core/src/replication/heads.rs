@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::api::StoredHead;
+use super::api::{Policy, StoredHead};
 use super::digest::{HeadState, ShardDigest, Tip, roll_up_entry};
 use super::limits as bounds;
+use super::mutant::{Mutant, planted};
 use crate::hlc::Hlc;
 use crate::id::{CollectionName, ShardId, StreamId};
 
@@ -64,11 +65,24 @@ pub(super) struct Stream {
     pub(super) pin: Option<Tip>,
     /// Whether ops of it were written here.
     pub(super) local: bool,
+    /// Where the earlier sessions end that its first op names.
+    earlier: Vec<(StreamId, Tip)>,
+    /// Where later sessions say that it ends, by who says so; of those whose first op stands.
+    ends: Vec<(StreamId, Tip)>,
 }
 
 impl Stream {
     fn new(pin: Option<Tip>) -> Self {
-        Self { durable: TimedTip::START, ingested: TimedTip::START, arrival: 0, fork: None, pin, local: false }
+        Self {
+            durable: TimedTip::START,
+            ingested: TimedTip::START,
+            arrival: 0,
+            fork: None,
+            pin,
+            local: false,
+            earlier: Vec::new(),
+            ends: Vec::new(),
+        }
     }
 
     /// Returns what digests and head lists say of the stream; `None` if nothing.
@@ -77,9 +91,31 @@ impl Stream {
             // Beyond the pin too: what lies there may be held by documents without effect, as others build on it, and
             // of two branches no document can hold both. So who knows of a fork tells everybody.
             (Some(seq), pin) => Some(HeadState::Forked { seq, pin }),
-            (None, Some(pin)) if self.durable.tip.seq >= pin.seq => (pin.seq > 0).then_some(HeadState::Open(pin)),
-            (None, _) => (self.durable.tip.seq > 0).then_some(HeadState::Open(self.durable.tip)),
+            (None, Some(pin)) if pin.seq == 0 => None,
+            (None, Some(pin)) if self.durable.tip.seq >= pin.seq => self.open_state(pin),
+            (None, _) => self.open_state(self.durable.tip),
         }
+    }
+
+    /// A stream that ends where a later session says is told by that one. Of one that is named and not here, it is told that
+    /// there is nothing of it: who has it sees a difference.
+    fn open_state(&self, tip: Tip) -> Option<HeadState> {
+        if tip.seq == 0 {
+            return (!self.ends.is_empty()).then_some(HeadState::Open(Tip::START));
+        }
+        let is_told = self.ends.iter().any(|(_, end)| *end == tip) && !planted(Mutant::SessionsNotFolded);
+        (!is_told).then_some(HeadState::Open(tip))
+    }
+
+    /// Whether what its first op names counts: not if it is cut off, nor if there are two of them.
+    fn stands(&self) -> bool {
+        self.durable.tip.seq > 0 && self.fork != Some(1) && self.pin.is_none_or(|pin| pin.seq > 0)
+    }
+
+    /// Returns up to where later sessions say that the stream goes, if that is not here.
+    fn lack(&self) -> Option<u64> {
+        let end = self.ends.iter().map(|(_, end)| end.seq).max()?.min(self.live_end());
+        (self.fork.is_none() && end > self.durable.tip.seq).then_some(end)
     }
 
     /// Returns the last sequence number that may be taken or given without a special reason.
@@ -100,6 +136,8 @@ pub(super) struct Shard {
     pub(super) by_arrival: BTreeMap<u64, StreamId>,
     pub(super) digest: ShardDigest,
     pub(super) arrival: u64,
+    /// Streams of which less is here than later sessions name, with what they name.
+    pub(super) lacking: BTreeMap<StreamId, u64>,
 }
 
 /// All shards of this replica.
@@ -113,7 +151,8 @@ pub(super) struct Heads {
 
 impl Heads {
     /// Takes a head from disk. Of two for one stream the later counts.
-    pub(super) fn load(&mut self, head: &StoredHead, pin: Option<Tip>) {
+    pub(super) fn load(&mut self, head: &StoredHead, policy: &dyn Policy) {
+        let pin = policy.closed_at(&head.stream);
         let tip = TimedTip { tip: head.tip, hlc: head.hlc };
         self.change(&head.shard, head.stream, pin, |stream| {
             stream.durable = tip;
@@ -121,6 +160,34 @@ impl Heads {
             stream.fork = head.fork;
         });
         self.arrived(&head.shard, head.stream, head.arrival);
+        let named = head.earlier.iter().map(|(stream, tip)| (*stream, *tip, policy.closed_at(stream))).collect();
+        self.name_earlier(&head.shard, head.stream, named);
+    }
+
+    /// Notes what the first op of a stream names: where other streams end, and where these are closed.
+    pub(super) fn name_earlier(&mut self, shard: &ShardId, by: StreamId, named: Vec<(StreamId, Tip, Option<Tip>)>) {
+        let fits = |heads: &Self, stream: StreamId| heads.has_room(&StreamAt::new(shard, stream));
+        let mut earlier = Vec::new();
+        for (stream, tip, pin) in named {
+            if fits(self, stream) {
+                self.change(shard, stream, pin, |_| ());
+                earlier.push((stream, tip));
+            }
+        }
+        let Some(entry) = self.shards.get_mut(shard).and_then(|held| held.streams.get_mut(&by)) else { return };
+        let stands = entry.stands();
+        entry.earlier.clone_from(&earlier);
+        for (stream, tip) in earlier.into_iter().filter(|_| stands) {
+            self.name(shard, stream, by, Some(tip));
+        }
+    }
+
+    /// Says where a stream ends by the word of another one, or that this one says nothing any more.
+    fn name(&mut self, shard: &ShardId, stream: StreamId, by: StreamId, end: Option<Tip>) {
+        self.change(shard, stream, None, |named| {
+            named.ends.retain(|(of, _)| *of != by);
+            named.ends.extend(end.map(|end| (by, end)));
+        });
     }
 
     pub(super) fn shard(&self, shard: &ShardId) -> Option<&Shard> {
@@ -162,8 +229,15 @@ impl Heads {
             Stream::new(pin)
         });
         let before = entry.state();
+        let stood = entry.stands();
         let result = edit(entry);
         let after = entry.state();
+        let restood = (entry.stands() != stood).then(|| (entry.stands(), entry.earlier.clone()));
+        match entry.lack() {
+            Some(end) => held.lacking.insert(stream, end),
+            None if held.lacking.is_empty() => None,
+            None => held.lacking.remove(&stream),
+        };
         if before != after {
             let sum = self.roll_ups.entry(shard.collection.clone()).or_default();
             if !held.digest.is_empty() {
@@ -177,6 +251,11 @@ impl Heads {
             }
             if !held.digest.is_empty() {
                 sum.add(&roll_up_entry(shard, &held.digest));
+            }
+        }
+        if let Some((stands, earlier)) = restood {
+            for (named, end) in earlier {
+                self.name(shard, named, stream, stands.then_some(end));
             }
         }
         result

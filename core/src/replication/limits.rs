@@ -51,6 +51,9 @@ pub const SHARD_DIGESTS_MAX: usize = 256;
 pub const SUBSCRIPTION_MAX: usize = 1_024;
 /// Heads announced or acknowledged in one frame.
 pub const ANNOUNCE_MAX: usize = 256;
+/// Sessions before another one in one answer: each is a read of the store, and a new node needs one such question for so many
+/// restarts of an author instead of one for each.
+pub const EARLIER_MAX: usize = 256;
 /// Change hashes in one search.
 pub const WANT_MAX: usize = 64;
 /// Sequence numbers in one question for op ids; a search over a million ops takes four questions of this size.
@@ -72,6 +75,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const PULL_PATIENCE: Duration = Duration::from_secs(1);
 /// Streams that one peer may be known to have more of, whatever the others have: what one comparison lists.
 pub const WANTS_PER_PEER_MIN: usize = HEADS_PAGE_MAX;
+/// Streams that later sessions name and that are not here, for which a peer with other digests is asked at once.
+pub const LACKING_ASKED_MAX: usize = 64;
 /// Streams of one peer whose alleged fork was not found, and which it is not asked about again for a while.
 pub const DOUBTED_MAX: usize = 256;
 /// Streams known to be behind. More are found again by the next digest.

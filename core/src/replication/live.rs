@@ -32,6 +32,8 @@ pub(super) struct InFlight {
     last: u64,
     bytes: usize,
     charge: Option<Charge>,
+    /// Peers that are known to have them: nothing is gained by pushing to these.
+    holders: Vec<Peer>,
 }
 
 /// An announced head that the eager path should bring.
@@ -256,7 +258,10 @@ impl Engine {
         self.ingesting_bytes += bytes;
         let pin = cx.policy.closed_at(&at.stream);
         self.heads.change(at.shard(), at.stream, pin, |stream| stream.ingested = tip);
-        self.in_flight.entry(at.clone()).or_default().push(InFlight { last: tip.tip.seq, bytes, charge });
+        let last = tip.tip.seq;
+        let sources = self.wants.get(at).into_iter().flat_map(|want| &want.sources);
+        let holders = sources.filter(|(_, upto)| **upto >= last).map(|(peer, _)| *peer).collect();
+        self.in_flight.entry(at.clone()).or_default().push(InFlight { last, bytes, charge, holders });
         self.counters.ops_ingested += run.ops.len() as u64;
         self.settle_want(at);
         cx.effects.push(Effect::Ingest { from, shard: run.shard, stream: run.stream, ops: run.ops });
@@ -315,12 +320,18 @@ impl Engine {
         if let Some(arrival) = run.last().map(|committed| committed.arrival) {
             self.heads.arrived(&shard, at.stream, arrival);
         }
+        if let Some(first) = fresh.first().filter(|first| first.header().seq == 1) {
+            self.first_came(cx, &at, first, from);
+        }
         self.counters.ops_committed += fresh.len() as u64;
+        let mut holders: Vec<Peer> = from.into_iter().collect();
         if let Some(mut flights) = self.in_flight.remove(&at) {
             let done: Vec<InFlight> = flights.extract_if(.., |flight| flight.last <= tip.tip.seq).collect();
             if !flights.is_empty() {
                 self.in_flight.insert(at.clone(), flights);
             }
+            // Whoever has the last of these has all.
+            holders.extend(done.last().into_iter().flat_map(|flight| &flight.holders));
             self.landed(cx, done);
         }
         if let Some(from) = from {
@@ -330,13 +341,13 @@ impl Engine {
             }
         }
         self.settle_want(&at);
-        self.pass_on(cx, &at, &fresh, from);
+        self.pass_on(cx, &at, &fresh, &holders);
         self.syncs_progressed(cx, &at, tip.tip.seq);
         self.fork_news_due(cx, &at);
     }
 
-    /// Pushes ops to eager peers and announces them to the others.
-    fn pass_on(&mut self, cx: &mut Cx<'_>, at: &StreamAt, ops: &[Arc<Op>], from: Option<Peer>) {
+    /// Pushes ops to eager peers and announces them to the others, but for those that have them.
+    fn pass_on(&mut self, cx: &mut Cx<'_>, at: &StreamAt, ops: &[Arc<Op>], holders: &[Peer]) {
         let Some(stream) = self.heads.get(at) else { return };
         let live_end = stream.live_end();
         let Some(last) = ops.last().map(|op| op.header().seq) else { return };
@@ -346,7 +357,7 @@ impl Engine {
         let targets: Vec<(Peer, Link, Pace)> = self
             .peers
             .iter()
-            .filter(|(peer, _)| Some(**peer) != from && self.shares(cx, peer, &at.shard().collection))
+            .filter(|(peer, _)| !holders.contains(peer) && self.shares(cx, peer, &at.shard().collection))
             .map(|(peer, state)| (*peer, state.link, state.pace))
             .collect();
         let any_eager = targets.iter().any(|(_, link, pace)| *link == Link::Eager && *pace == Pace::KeepsUp);

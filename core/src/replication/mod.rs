@@ -8,6 +8,7 @@
 //!   pulls fetch it.
 //! - *Bulk*: a shard of which nothing is here is taken by its documents first, for readers, then by its ops.
 //! - *Needs*: what is known by name only (a change, a pinned op) is searched for.
+//! - *Sessions*: a stream that ends where a later one of the same author says is told by that one.
 //! - *Forks*: where two chains of one stream part is found, and the other branch handed over as proof.
 //!
 //! Invariants: only durable ops are counted in digests, served, passed on or acknowledged. Every run handed to the caller
@@ -19,6 +20,7 @@ mod api;
 mod bulk;
 mod credit;
 mod digest;
+mod earlier;
 mod engine;
 mod figures;
 #[cfg(any(test, feature = "testing"))]
@@ -48,6 +50,7 @@ pub use api::{
 };
 pub use bulk::BulkStatus;
 pub use digest::{HeadState, ShardDigest, Tip};
+pub use earlier::earlier_ends;
 pub use engine::Engine;
 #[cfg(any(test, feature = "testing"))]
 pub use forge::forge_run;

@@ -15,6 +15,10 @@ pub enum Mutant {
     JointNotChecked,
     /// Any signature holds.
     SignatureNotChecked,
+    /// A session that ends where a later one says is counted and listed on.
+    SessionsNotFolded,
+    /// What later sessions name and is not here is not gone after.
+    LackingForgotten,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::api::{Lane, Subscription, Ticket, Timestamp};
 use super::credit::LaneCredit;
-use super::frame::{BranchAsk, ChainAsk, DocumentsAsk, HeadsAsk, Pull, RangesAsk, Want};
+use super::frame::{BranchAsk, ChainAsk, DocumentsAsk, EarlierAsk, HeadsAsk, Pull, RangesAsk, Want};
 use super::heads::{Place, StreamAt};
 use super::limits as bounds;
 use super::sync::Sync;
@@ -41,6 +41,7 @@ pub(super) enum Serve {
     BarePull(Pull),
     Documents(DocumentsAsk),
     Want(Want),
+    Earlier(EarlierAsk),
     Chain(ChainAsk),
     Branches(BranchAsk),
 }

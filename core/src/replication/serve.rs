@@ -44,6 +44,11 @@ pub(super) enum Question {
         asker: Peer,
         shard: ShardId,
     },
+    /// Sessions before one that the asker lacks.
+    Earlier {
+        asker: Peer,
+        shard: ShardId,
+    },
     /// Own ids for a fork search.
     Search {
         at: StreamAt,
@@ -66,7 +71,8 @@ impl Question {
             | Self::Documents { asker, .. }
             | Self::Ids { asker, .. }
             | Self::Branches { asker, .. }
-            | Self::Changes { asker, .. } => Some(*asker),
+            | Self::Changes { asker, .. }
+            | Self::Earlier { asker, .. } => Some(*asker),
             Self::Compare { peer, .. } | Self::Complete { peer, .. } => Some(*peer),
             Self::Search { .. } => None,
         }
@@ -110,6 +116,7 @@ impl Engine {
             Serve::Pull(pull) | Serve::BarePull(pull) => &pull.shard,
             Serve::Documents(ask) => &ask.shard,
             Serve::Want(want) => &want.shard,
+            Serve::Earlier(ask) => &ask.shard,
             Serve::Chain(ask) => &ask.shard,
             Serve::Branches(ask) => &ask.shard,
         };
@@ -167,6 +174,18 @@ impl Engine {
                 }
                 let effect = Effect::LocateChanges { ticket, shard: want.shard.clone(), changes: want.changes };
                 (Question::Changes { asker: peer, shard: want.shard }, effect)
+            }
+            Serve::Earlier(ask) => {
+                if !is_shared {
+                    return;
+                }
+                let effect = Effect::ReadEarlier {
+                    ticket,
+                    shard: ask.shard.clone(),
+                    stream: ask.stream,
+                    ends_max: bounds::EARLIER_MAX,
+                };
+                (Question::Earlier { asker: peer, shard: ask.shard }, effect)
             }
             Serve::Chain(ask) => {
                 if !is_shared {
@@ -287,6 +306,7 @@ impl Engine {
                 Question::Ops { .. }
                 | Question::Branches { .. }
                 | Question::Changes { .. }
+                | Question::Earlier { .. }
                 | Question::Documents { .. }
                 | Question::Complete { .. },
             )

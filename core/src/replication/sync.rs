@@ -220,6 +220,7 @@ impl Engine {
             if self.bulk_first(cx, peer, &theirs.shard) {
                 continue;
             }
+            self.ask_for_lacking(peer, &theirs.shard);
             let place = Place::new(&theirs.shard);
             if let Some(state) = self.peers.get_mut(&peer)
                 && state.sync_queue.len() < bounds::SYNC_QUEUE_MAX

@@ -6,4 +6,5 @@ mod forks;
 mod hostile;
 mod ranges;
 mod repair;
+mod sessions;
 mod world;

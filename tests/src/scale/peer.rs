@@ -109,6 +109,7 @@ impl Writer {
             session: SessionId::new([1; 8]),
             seq: self.tip.seq + 1,
             prev: self.tip.id,
+            earlier: Vec::new(),
             hlc: Hlc::new(millis, 0),
             control_heads: vec![CLUSTER.genesis()],
             payload: Payload::Data(vec![Transaction {

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use folkmoot_core::authority::{Verdict, reference};
+use folkmoot_core::authority::{Closed, Verdict, reference};
 use folkmoot_core::id::{OpId, StreamId};
-use folkmoot_core::op::{Act, Body, Op};
-use folkmoot_core::replica::{DocKey, Reader, TxState, View, verify};
+use folkmoot_core::op::{Body, Op};
+use folkmoot_core::replica::{DocKey, Reader, TxRef, TxState, View, verify};
+use folkmoot_core::replication::HeadState;
 use folkmoot_core::store::keys::Key as _;
 use folkmoot_core::store::{Keyspace, Order, Read as _, Span, Store};
 
@@ -151,6 +152,7 @@ impl World {
                 return Err(format!("the store of {name} is damaged in {} places: {damage:?}", report.damage_total));
             }
             self.compare_with_reference(*index)?;
+            self.check_heads(*index)?;
         }
         self.check_acknowledged(&members)
     }
@@ -163,6 +165,52 @@ impl World {
             self.compare_views(first, *index)?;
             self.compare_states(first, *index)
         })
+    }
+
+    /// A stream is a head exactly if no session that stands names its end; worked out from the ops alone.
+    fn check_heads(&mut self, index: usize) -> Result<(), String> {
+        let node = &self.nodes[index];
+        let Some(replica) = &node.replica else { return Ok(()) };
+        let ops = self.ops.all(&*node.store);
+        let mut firsts: BTreeMap<StreamId, Vec<&Arc<Op>>> = BTreeMap::new();
+        let mut ends: BTreeMap<StreamId, u64> = BTreeMap::new();
+        for (_, op) in ops.iter().filter(|(_, op)| op.header().control().is_none()) {
+            let end = ends.entry(op.stream()).or_default();
+            *end = op.header().seq.max(*end);
+            if op.header().seq == 1 {
+                firsts.entry(op.stream()).or_default().push(op);
+            }
+        }
+        let mut named = BTreeSet::new();
+        for (stream, firsts) in &firsts {
+            let [first] = firsts[..] else { continue };
+            let closed = replica.authority().closed_at(*stream, first.header().certificate);
+            if !matches!(closed, Some(Closed::Whole)) && !matches!(closed, Some(Closed::After(pin)) if pin.seq == 0) {
+                named.extend(first.header().earlier_ends().map(|pin| (pin.stream, pin.seq, pin.head)));
+            }
+        }
+        let shards: Vec<_> = replica.engine().digests().map(|(shard, _)| shard.clone()).collect();
+        let heads: BTreeMap<StreamId, HeadState> =
+            shards.iter().filter(|shard| !shard.is_control()).flat_map(|shard| replica.engine().heads(shard)).collect();
+        for (stream, head) in &heads {
+            if let HeadState::Open(tip) = head
+                && named.contains(&(*stream, tip.seq, tip.id))
+            {
+                return Err(format!("{} tells {stream:?}, which a later session names as it is", node.name));
+            }
+        }
+        let folded = ends.keys().filter(|stream| !heads.contains_key(stream));
+        let is_named = |stream: &StreamId| named.iter().any(|(of, ..)| of == stream);
+        let is_cut = |stream: &StreamId| {
+            let certificate = firsts[stream][0].header().certificate;
+            let closed = replica.authority().closed_at(*stream, certificate);
+            matches!(closed, Some(Closed::Whole)) || matches!(closed, Some(Closed::After(pin)) if pin.seq == 0)
+        };
+        if let Some(stream) = folded.clone().find(|stream| !is_named(stream) && !is_cut(stream)) {
+            return Err(format!("{} does not tell {stream:?}, which nobody names", node.name));
+        }
+        (self.report.streams, self.report.heads) = (ends.len() as u64, heads.len() as u64);
+        Ok(())
     }
 
     fn compare_views(&self, first: usize, index: usize) -> Result<(), String> {
@@ -219,7 +267,6 @@ impl World {
 
     /// What was acknowledged is everywhere.
     fn check_acknowledged(&self, members: &[usize]) -> Result<(), String> {
-        let pins = self.pins();
         let equivocator = self.plan.cloned.map(|(node, _)| self.nodes[node].author());
         let removed = self.plan.removed.map(|node| self.nodes[node].author());
         for (by, tx) in &self.workload.acknowledged {
@@ -234,7 +281,7 @@ impl World {
             if Some(author) == equivocator {
                 continue;
             }
-            if Some(author) == removed && pins.get(&tx.stream).is_none_or(|pin| tx.seq > *pin) {
+            if Some(author) == removed && !self.stands(tx) {
                 continue;
             }
             if let Some(node) = members.iter().find(|node| !self.ops.holds(&*self.nodes[**node].store, tx)) {
@@ -245,23 +292,16 @@ impl World {
         Ok(())
     }
 
-    /// What the revocations let stand: the strictest of each stream.
-    fn pins(&self) -> BTreeMap<StreamId, u64> {
-        let first = self.members()[0];
-        let ops = self.ops.all(&*self.nodes[first].store);
-        let revocations: Vec<_> = ops
-            .iter()
-            .filter_map(|(_, op)| match &op.header().control()?.act {
-                Act::Revoke(revoke) => Some(revoke.pins.clone()),
-                _ => None,
-            })
-            .collect();
-        let mut pins: BTreeMap<StreamId, u64> = BTreeMap::new();
-        for pin in revocations.iter().flatten() {
-            let all = revocations.iter().map(|list| list.iter().find(|p| p.stream == pin.stream).map_or(0, |p| p.seq));
-            pins.insert(pin.stream, all.min().unwrap_or(0));
+    /// Whether the revocations let an op stand.
+    fn stands(&self, tx: &TxRef) -> bool {
+        let replica = self.nodes[self.members()[0]].replica.as_ref();
+        let op = self.nodes.iter().find_map(|node| Reader::new(node.store.clone()).op(tx, self.cluster).ok().flatten());
+        let (Some(replica), Some(op)) = (replica, op) else { return false };
+        match replica.authority().closed_at(tx.stream, op.header().certificate) {
+            None => true,
+            Some(Closed::Whole) => false,
+            Some(Closed::After(pin)) => tx.seq <= pin.seq,
         }
-        pins
     }
 }
 

@@ -284,12 +284,7 @@ impl World {
         let cascade = self.random.chance(50);
         let Some(replica) = &self.nodes[0].replica else { return };
         let reach = if cascade { Reach::Cascade } else { Reach::Target };
-        let streams = replica.authority().pins_needed_for(&target, reach);
-        let mut pins: Vec<Pin> = streams
-            .into_iter()
-            .filter_map(|stream| replica.own_head(&stream).map(|(seq, head)| Pin { stream, seq, head }))
-            .collect();
-        pins.sort();
+        let pins = replica.pins_for(&target, reach);
         let act = Act::Revoke(Revoke { target, pins, cascade, why: "simulated".to_owned() });
         let signer = if self.random.chance(50) { Signer::Owner } else { Signer::Node };
         self.step(0, Input::Act { ticket: 1, signer, request: ActRequest::One(act) });

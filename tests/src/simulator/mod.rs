@@ -70,6 +70,10 @@ pub struct Report {
     pub faults: u64,
     /// Runs of ops that a lying member altered.
     pub forged: u64,
+    /// Streams of data that one of the replicas holds at the end.
+    pub streams: u64,
+    /// Those of them that are heads: the others are told by a later session of their author.
+    pub heads: u64,
     /// Events handled.
     pub events: u64,
     /// Simulated milliseconds from the end of the faults until the replicas agreed.

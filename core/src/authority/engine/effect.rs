@@ -39,6 +39,11 @@ impl Chains for Log {
     fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool> {
         Self::lies_on(self, op.seq, op.op, end)
     }
+
+    fn earlier_ends(&self, _: &Pin) -> Option<Vec<Pin>> {
+        // Control streams name no earlier sessions.
+        Some(Vec::new())
+    }
 }
 
 fn within_pin(subject: &Subject<'_>, pin: &Pin) -> Within {
@@ -58,14 +63,20 @@ fn within_pin(subject: &Subject<'_>, pin: &Pin) -> Within {
     }
 }
 
-fn within(subject: &Subject<'_>, pins: &[Pin]) -> Within {
+/// Of several ends the op needs to lie within one.
+fn within(subject: &Subject<'_>, pins: impl Iterator<Item = Pin>) -> Within {
     if planted(Site::Engine, Mutant::PinForgotten) {
         return Within::No;
     }
-    match pins.binary_search_by_key(&subject.position.stream, |pin| pin.stream) {
-        Ok(at) => pins.get(at).map_or(Within::No, |pin| within_pin(subject, pin)),
-        Err(_) => Within::No,
+    let mut best = Within::No;
+    for pin in pins {
+        best = match within_pin(subject, &pin) {
+            Within::Yes => return Within::Yes,
+            Within::Unknown(pin) if matches!(best, Within::No) => Within::Unknown(pin),
+            Within::No | Within::Unknown(_) => best,
+        };
     }
+    best
 }
 
 impl Log {
@@ -152,7 +163,7 @@ impl Log {
     fn stands(&self, revocation: ActIx, statement: ActIx, subject: &Subject<'_>) -> Within {
         let mut best = Within::No;
         for act in std::iter::once(revocation).chain(self.readmits_for(revocation, statement)) {
-            match within(subject, self.act(act).pins()) {
+            match within(subject, self.pins_in(act, subject.position.stream)) {
                 Within::Yes => return Within::Yes,
                 Within::No => {}
                 Within::Unknown(pin) => {
@@ -188,11 +199,10 @@ impl Log {
         if planted(Site::Engine, Mutant::PinsIgnoreForks) {
             return None;
         }
-        self.pinners
-            .get(&stream)?
-            .iter()
+        self.all_pins_in(stream)
+            .into_iter()
             .find(|(act, pin)| pin.seq >= at && self.act(*act).strength() < rank && self.act(*act).is_effective())
-            .map(|(_, pin)| *pin)
+            .map(|(_, pin)| pin)
     }
 
     /// Acts under an owner key need as many owners as the genesis says; others need no consent.

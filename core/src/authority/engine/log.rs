@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::past::{Past, Place};
+use super::reach::Reach;
 use crate::authority::chain::{check_against_previous, check_link};
 use crate::authority::mutant::{Mutant, Site, planted};
 use crate::authority::verdict::{Missing, Verdict};
@@ -115,6 +116,8 @@ pub(super) struct Log {
     pub(super) principal_revocations: BTreeMap<PrincipalId, Vec<ActIx>>,
     /// Revocations and readmissions with a pin in the stream, by (strength, id).
     pub(super) pinners: BTreeMap<StreamId, Vec<(ActIx, Pin)>>,
+    /// How far these reach into earlier sessions.
+    pub(super) reach: Reach,
     pub(super) approvals: BTreeMap<OpId, Vec<ActIx>>,
     pub(super) collections: BTreeMap<CollectionName, Vec<ActIx>>,
     pub(super) rules: Vec<ActIx>,
@@ -143,6 +146,7 @@ impl Log {
             members: BTreeMap::new(),
             principal_revocations: BTreeMap::new(),
             pinners: BTreeMap::new(),
+            reach: Reach::default(),
             approvals: BTreeMap::new(),
             collections: BTreeMap::new(),
             rules: Vec::new(),
@@ -425,6 +429,7 @@ impl Log {
             let at = list.partition_point(|(other, _)| order(*other) < order(ix));
             list.insert(at, (ix, *pin));
             self.pinners.insert(pin.stream, list);
+            self.reach.open(ix, *pin);
         }
     }
 

@@ -9,6 +9,7 @@ mod effect;
 mod log;
 mod past;
 mod queries;
+mod reach;
 mod standing;
 mod streams;
 
@@ -50,13 +51,15 @@ pub enum Added {
 pub struct Authority {
     log: Log,
     streams: Streams,
+    /// Whether pins reach further since that was last asked.
+    reach_changed: bool,
 }
 
 impl Authority {
     /// Makes the engine of a cluster of which nothing is known yet.
     #[must_use]
     pub fn new(cluster: ClusterId) -> Self {
-        Self { log: Log::new(cluster), streams: Streams::default() }
+        Self { log: Log::new(cluster), streams: Streams::default(), reach_changed: false }
     }
 
     /// Returns the cluster.
@@ -150,6 +153,7 @@ impl Authority {
 
     /// Notes a stored data op, in the order of its stream. What is already noted is ignored.
     pub fn note_data(&mut self, at: &Position, header: &Header) -> Noted {
+        self.log.reach.op_came(at.stream, at.seq);
         self.streams.note(&self.log, at, header)
     }
 
@@ -175,15 +179,25 @@ impl Authority {
     /// Notes that an op of a data stream is here which is not on the noted branch: it may complete a chain that a pin
     /// names. Only for stores whose [`Chains`] answers for more than the noted branch.
     pub fn note_aside(&mut self, at: &Position) {
-        let pinned = self.log.pinners.get(&at.stream).is_some_and(|pins| pins.iter().any(|(_, pin)| pin.seq >= at.seq));
-        if pinned {
+        self.log.reach.op_came(at.stream, at.seq);
+        if self.log.all_pins_in(at.stream).iter().any(|(_, pin)| pin.seq >= at.seq) {
             self.streams.rejudge_from(at.stream, 1);
         }
     }
 
     /// Returns the ranges of data streams whose verdicts may have changed since the last call, and forgets them.
     pub fn take_rejudge(&mut self, chains: &dyn Chains) -> Vec<Rejudge> {
+        for stream in self.log.follow_chains(chains) {
+            self.reach_changed = true;
+            self.streams.rejudge_from(stream, 1);
+        }
         self.streams.take_rejudge(&self.log, chains)
+    }
+
+    /// Returns whether [`Self::closed_at`] may answer otherwise than when this was last asked, because a chain has come that
+    /// leads from a pin to an earlier session.
+    pub fn take_reach_changed(&mut self) -> bool {
+        std::mem::take(&mut self.reach_changed)
     }
 
     /// Judges one transaction of a data op, which has been noted.

@@ -377,10 +377,7 @@ impl Authority {
         let mut closed: Option<Pin> = None;
         for revocation in self.log.act(ix).hitters.iter().filter(|r| self.log.act(**r).is_effective()) {
             let acts = std::iter::once(*revocation).chain(self.log.readmits_for(*revocation, ix));
-            let pins = acts.filter_map(|act| {
-                let pins = self.log.act(act).pins();
-                pins.binary_search_by_key(&stream, |pin| pin.stream).ok().and_then(|at| pins.get(at)).copied()
-            });
+            let pins = acts.flat_map(|act| self.log.pins_in(act, stream));
             // The furthest that this revocation lets stand; of several revocations, the strictest counts.
             let Some(furthest) = pins.max_by_key(|pin| (pin.seq, pin.head)) else { return Some(Closed::Whole) };
             closed = Some(closed.map_or(furthest, |pin| if furthest.seq < pin.seq { furthest } else { pin }));

@@ -91,8 +91,11 @@ impl Streams {
         }
         // A chain that a pin names is complete with this op: then what was deferred can be judged, even while this op
         // itself waits. Once only, or judging again would go on for ever.
-        let pins = log.pinners.get(&at.stream).map_or(&[][..], |pins| pins);
-        if at.seq > 1 && pins.iter().any(|(_, pin)| pin.head == at.op) && record.pinned.insert(at.op) {
+        let is_pinned = || {
+            let own = log.pinners.get(&at.stream).into_iter().flatten().copied();
+            own.chain(log.reach.of(at.stream)).any(|(_, pin)| pin.head == at.op)
+        };
+        if at.seq > 1 && is_pinned() && record.pinned.insert(at.op) {
             self.stale.entry(at.stream).or_default().insert(Start::At(1));
         }
         if at.seq != record.noted + 1 {
@@ -206,9 +209,10 @@ impl Streams {
         for statement in &log.act(revocation).hits {
             self.statement_changed(log, *statement, Some(revocation));
         }
-        for pin in record.pins() {
-            if let Some(fork) = log.forks.get(&pin.stream).filter(|_| self.records.contains_key(&pin.stream)) {
-                self.rejudge_from(pin.stream, *fork);
+        let own = record.pins().iter().map(|pin| pin.stream);
+        for stream in own.chain(log.reach.streams_of(ix)) {
+            if let Some(fork) = log.forks.get(&stream).filter(|_| self.records.contains_key(&stream)) {
+                self.rejudge_from(stream, *fork);
             }
         }
     }
@@ -238,7 +242,10 @@ impl Streams {
             let Some(known_from) = self.known_from(stream, record.place) else { continue };
             let pins = cause.map_or(&[][..], |cause| log.act(cause).pins());
             let start = match pins.binary_search_by_key(&stream, |pin| pin.stream) {
-                Ok(at) => pins.get(at).map_or(Start::At(known_from), |pin| Start::AfterPin(*pin, known_from)),
+                Ok(at) => pins
+                    .get(at)
+                    .filter(|pin| pin.seq > 0)
+                    .map_or(Start::At(known_from), |pin| Start::AfterPin(*pin, known_from)),
                 Err(_) => Start::At(known_from),
             };
             self.stale.entry(stream).or_default().insert(start);

@@ -14,7 +14,7 @@ use crate::hlc::Hlc;
 use crate::id::{OpId, SessionId, ShardId};
 use crate::op::{
     Act, Approve, BuiltInRole, Certify, Collection, Control, Grant, Header, Payload, Pin, Rank, Readmit, Revoke,
-    RevokeTarget, Rules, WriteAction,
+    RevokeTarget, Rules, SessionEnd, WriteAction,
 };
 
 const ADMINS: [&str; 3] = ["a0", "a1", "a2"];
@@ -74,7 +74,26 @@ pub(super) fn build(random: &mut Random, steps: usize) -> World {
     for _ in 0..steps {
         step(random, &mut world);
     }
+    if random.chance(30) {
+        removed_after_restarts(random, &mut world);
+    }
     world
+}
+
+/// Somebody begins again and again, and is removed with pins of the last session, or of one before.
+fn removed_after_restarts(random: &mut Random, world: &mut World) {
+    let name = random.pick(&["u0", "u1", "s0"]);
+    for _ in 0..2 + random.below(3) {
+        restart(world, name);
+        if random.chance(30) {
+            fork(random, world, &[name]);
+        }
+    }
+    world.sync(name, "a0");
+    revoke(random, world, "a0", name);
+    if random.chance(50) {
+        restart(world, name);
+    }
 }
 
 fn step(random: &mut Random, world: &mut World) {
@@ -123,7 +142,7 @@ fn step(random: &mut Random, world: &mut World) {
                 world.approve(by, act);
             }
         }
-        88..90 => world.fresh_session(name),
+        88..90 => (0..1 + random.below(3)).for_each(|_| restart(world, name)),
         90..92 => expiring(random, world, name, other),
         92..97 => fork(random, world, &names),
         97..98 => {
@@ -144,9 +163,16 @@ fn step(random: &mut Random, world: &mut World) {
 
 fn revoke(random: &mut Random, world: &mut World, by: &str, victim: &'static str) {
     let mut pins = world.pins_of(by, victim);
+    if random.chance(70) {
+        pins = world.without_derived(pins);
+    }
     if random.chance(20) && !pins.is_empty() {
         let at = random.below(pins.len());
-        pins.remove(at);
+        if random.chance(50) {
+            pins.remove(at);
+        } else {
+            (pins[at].seq, pins[at].head) = (0, OpId::ZERO);
+        }
     }
     let peer = world.peer(victim);
     let target = if random.chance(60) {
@@ -157,6 +183,12 @@ fn revoke(random: &mut Random, world: &mut World, by: &str, victim: &'static str
     };
     let cascade = random.chance(35);
     world.revoke_with(by, target, pins, cascade);
+}
+
+/// Begins a new session of somebody who writes, and writes.
+fn restart(world: &mut World, name: &'static str) {
+    world.fresh_session(name);
+    world.write(name, "x");
 }
 
 /// A new certificate for the same key, under which a new stream begins; or a device of one's own.
@@ -196,7 +228,10 @@ fn readmit(random: &mut Random, world: &mut World, by: &str) {
         RevokeTarget::Principal(principal) => Some(principal),
         RevokeTarget::Statement(id) => world.ops.get(&id).and_then(|h| h.control()?.act.statement(id)).map(|s| s.to),
     };
-    let pins = world.pins(by, |header| world.principal_of(header) == principal);
+    let mut pins = world.pins(by, |header| world.principal_of(header) == principal);
+    if random.chance(50) {
+        pins = world.without_derived(pins);
+    }
     world.act(by, Act::Readmit(Readmit { revocation, pins }));
 }
 
@@ -223,7 +258,10 @@ fn fork(random: &mut Random, world: &mut World, names: &[&'static str]) {
         return;
     }
     let of = random.pick(&ops);
-    let header = world.sibling(of);
+    let mut header = world.sibling(of);
+    if random.chance(50) {
+        header.earlier.clear();
+    }
     let mut id = world.put(header);
     let mut chain = vec![id];
     for _ in 0..random.below(3) {
@@ -312,6 +350,15 @@ pub(super) fn attack(random: &mut Random, world: &World, name: &'static str, cou
             heads.extend(made.last().filter(|_| random.chance(60)));
             header.control_heads = heads.into_iter().collect();
         }
+        let is_first = header.seq == 1 && header.control().is_none();
+        header.earlier.clear();
+        if is_first && random.chance(60) {
+            // Its own ends, true and false ones.
+            let end = |id: OpId| SessionEnd { session: world.ops[&id].session, seq: world.ops[&id].seq, head: id };
+            let ends =
+                (0..1 + random.below(3)).map(|_| end(random.pick(&same_or(&same, &all)))).map(|end| (end.session, end));
+            header.earlier = ends.collect::<BTreeMap<_, _>>().into_values().collect();
+        }
         if random.chance(5) {
             header.hlc = Hlc::new(random.below(world.clock as usize) as u64, 0);
         }
@@ -322,6 +369,10 @@ pub(super) fn attack(random: &mut Random, world: &World, name: &'static str, cou
         world.peer_mut(name).view.insert(id);
     }
     world
+}
+
+fn same_or(same: &[OpId], all: &[OpId]) -> Vec<OpId> {
+    if same.is_empty() { all.to_vec() } else { same.to_vec() }
 }
 
 fn hostile_act(
@@ -371,7 +422,8 @@ pub(super) fn engine_agrees(random: &mut Random, world: &World) -> Result<(), St
     if random.chance(40) {
         // Some pinned ops never arrive.
         let pins = world.ops.values().filter_map(|header| header.control()).flat_map(|control| control.act.pins());
-        let pinned: Vec<OpId> = pins.map(|pin| pin.head).filter(|id| world.ops[id].control().is_none()).collect();
+        let pinned: Vec<OpId> =
+            pins.map(|pin| pin.head).filter(|id| world.ops.get(id).is_some_and(|op| op.control().is_none())).collect();
         if !pinned.is_empty() {
             let withheld: BTreeSet<OpId> = (0..3).map(|_| random.pick(&pinned)).collect();
             ops.retain(|(id, _)| !withheld.contains(id));

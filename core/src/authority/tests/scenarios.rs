@@ -70,6 +70,78 @@ fn what_the_revoker_had_seen_stands_and_the_rest_waits_for_a_readmission() {
     assert!(is_cut(verdict(&w, later), revocation));
 }
 
+/// Three sessions of u, each of two writes, all seen by the admin.
+fn three_sessions(w: &mut World) -> Vec<OpId> {
+    let mut writes = Vec::new();
+    for _ in 0..3 {
+        writes.extend([w.write("u", "x"), w.write("u", "x")]);
+        w.fresh_session("u");
+    }
+    w.sync_all();
+    writes
+}
+
+#[test]
+fn a_pin_lets_the_sessions_before_stand_as_far_as_they_are_named() {
+    let mut w = small();
+    let writes = three_sessions(&mut w);
+    // Never seen by anybody: the first session goes on beyond what the second names.
+    let lost = Header { seq: 3, prev: writes[1], earlier: Vec::new(), ..(*w.ops[&writes[1]]).clone() };
+    let lost = w.put(lost);
+    let pins = vec![pin(&w, writes[4])];
+    let target = principal(&w, "u");
+    let revocation = w.revoke_with("a0", target, pins, false);
+    for id in &writes[..5] {
+        assert_eq!(verdict(&w, *id), Verdict::Allowed);
+    }
+    assert!(is_cut(verdict(&w, writes[5]), revocation), "beyond the pin itself");
+    assert!(is_cut(verdict(&w, lost), revocation), "beyond what the next session names");
+    // A session that the admin has not seen names the same ones, and more: that brings nothing back.
+    let later = w.write("u", "x");
+    assert!(is_cut(verdict(&w, later), revocation));
+    assert!(is_cut(verdict(&w, writes[5]), revocation));
+    // What leads from the pin to the first session is not here: unknown, so it does not count.
+    let mut without = w.clone();
+    without.ops.remove(&writes[2]);
+    assert!(is_cut(verdict(&without, writes[0]), revocation));
+}
+
+#[test]
+fn a_pin_of_its_own_goes_before_what_a_later_session_names() {
+    let mut w = small();
+    let writes = three_sessions(&mut w);
+    let nothing = Pin { seq: 0, head: OpId::ZERO, ..pin(&w, writes[3]) };
+    let mut pins = vec![pin(&w, writes[5]), nothing];
+    pins.sort();
+    let target = principal(&w, "u");
+    let revocation = w.revoke_with("a0", target, pins, false);
+    assert_eq!(verdict(&w, writes[5]), Verdict::Allowed);
+    for id in &writes[..4] {
+        assert!(is_cut(verdict(&w, *id), revocation), "nothing of the second, so nothing that it names");
+    }
+}
+
+#[test]
+fn what_a_forged_first_op_names_does_not_count() {
+    let mut w = small();
+    let writes = three_sessions(&mut w);
+    // Another first op of the last session names more of the session before than the true one.
+    let more = Header { seq: 3, prev: writes[3], earlier: Vec::new(), ..(*w.ops[&writes[3]]).clone() };
+    let more = w.put(more);
+    let mut forged = w.sibling(writes[4]);
+    (forged.earlier[0].seq, forged.earlier[0].head) = (3, more);
+    let forged = w.put(forged);
+    let pins = vec![pin(&w, writes[5])];
+    let target = principal(&w, "u");
+    let revocation = w.revoke_with("a0", target, pins, false);
+    assert!(is_cut(verdict(&w, more), revocation));
+    assert_eq!(verdict(&w, writes[3]), Verdict::Allowed);
+    let mut without = w.clone();
+    without.ops.retain(|id, _| ![writes[4], writes[5]].contains(id));
+    assert!(!verdict(&without, more).is_allowed() && !verdict(&without, forged).is_allowed());
+    assert!(is_cut(verdict(&without, writes[3]), revocation), "the true chain is not here");
+}
+
 #[test]
 fn a_backdated_write_is_cut_however_little_it_says_to_know() {
     let mut w = small();
@@ -557,6 +629,15 @@ pub(super) const ALL: &[(&str, fn())] = &[
         "who_is_taken_back_begins_a_new_stream_with_statements_that_know_the_revocation",
         who_is_taken_back_begins_a_new_stream_with_statements_that_know_the_revocation,
     ),
+    (
+        "a_pin_lets_the_sessions_before_stand_as_far_as_they_are_named",
+        a_pin_lets_the_sessions_before_stand_as_far_as_they_are_named,
+    ),
+    (
+        "a_pin_of_its_own_goes_before_what_a_later_session_names",
+        a_pin_of_its_own_goes_before_what_a_later_session_names,
+    ),
+    ("what_a_forged_first_op_names_does_not_count", what_a_forged_first_op_names_does_not_count),
     ("a_concurrent_grant_does_not_undo_a_revocation", a_concurrent_grant_does_not_undo_a_revocation),
     ("nor_do_a_concurrent_certificate_and_grant_together", nor_do_a_concurrent_certificate_and_grant_together),
     ("a_write_before_its_grant_never_counts", a_write_before_its_grant_never_counts),

@@ -28,6 +28,21 @@ impl Chains for Received {
         let here = self.ops.contains_key(&at);
         here.then_some(at == op.op)
     }
+
+    fn earlier_ends(&self, end: &Pin) -> Option<Vec<Pin>> {
+        let mut at = end.head;
+        for seq in (1..=end.seq).rev() {
+            let (stream, header) = self.ops.get(&at)?;
+            if *stream != end.stream || header.seq != seq {
+                return None;
+            }
+            if seq == 1 {
+                return Some(header.earlier_ends().collect());
+            }
+            at = header.prev;
+        }
+        None
+    }
 }
 
 pub(super) struct Node {

@@ -13,7 +13,7 @@ use crate::id::{
 use crate::limits;
 use crate::op::{
     Act, Approve, BuiltInRole, Certify, ChangeRef, Control, Genesis, Grant, Header, Member, Payload, Pin, Rank,
-    Readmit, Revoke, RevokeTarget, Role, Target, Transaction, WriteAction, codec,
+    Readmit, Revoke, RevokeTarget, Role, SessionEnd, Target, Transaction, WriteAction, codec,
 };
 
 /// A small deterministic generator (SplitMix64).
@@ -61,6 +61,8 @@ pub(super) struct Peer {
     session: u64,
     /// Last own op by shard.
     tips: BTreeMap<ShardId, (u64, OpId)>,
+    /// Where the session before ended, by shard.
+    ended: BTreeMap<ShardId, SessionEnd>,
 }
 
 /// Ops made so far, and who makes them.
@@ -126,6 +128,7 @@ impl World {
             session: SessionId::ZERO,
             seq: 1,
             prev: OpId::ZERO,
+            earlier: Vec::new(),
             hlc: Hlc::new(1, 0),
             control_heads: vec![],
             payload: Payload::Control(Control { proof: vec![], act: Act::Genesis(genesis) }),
@@ -158,6 +161,7 @@ impl World {
             view: self.ops.keys().copied().collect(),
             session: 0,
             tips: BTreeMap::new(),
+            ended: BTreeMap::new(),
         };
         self.peers.insert(name, peer);
     }
@@ -192,6 +196,8 @@ impl World {
         let (seq, prev) = peer.tips.get(&shard).map_or((1, OpId::ZERO), |(seq, id)| (seq + 1, *id));
         let mut session = [0; SessionId::LEN];
         session.copy_from_slice(&peer.session.to_le_bytes());
+        let names = seq == 1 && !shard.is_control();
+        let earlier = peer.ended.get(&shard).filter(|_| names).into_iter().copied().collect();
         Header {
             version: limits::OP_VERSION,
             cluster: self.cluster,
@@ -201,6 +207,7 @@ impl World {
             session: SessionId::new(session),
             seq,
             prev,
+            earlier,
             hlc: Hlc::new(self.clock, 0),
             control_heads: self.heads(name),
             payload,
@@ -342,6 +349,13 @@ impl World {
         self.act(by, Act::Revoke(Revoke { target, pins, cascade, why: String::new() }))
     }
 
+    /// Leaves out the pins that follow from others.
+    pub(super) fn without_derived(&self, pins: Vec<Pin>) -> Vec<Pin> {
+        let firsts = self.ops.values().filter(|header| pins.iter().any(|pin| pin.stream == header.stream_key().id()));
+        let named: BTreeSet<Pin> = firsts.flat_map(|header| header.earlier_ends()).collect();
+        pins.into_iter().filter(|pin| !named.contains(pin)).collect()
+    }
+
     /// Revokes all of a principal, with pins at what the revoker has seen.
     pub(super) fn revoke(&mut self, by: &str, victim: &str) -> OpId {
         let pins = self.pins_of(by, victim);
@@ -360,7 +374,11 @@ impl World {
 
     pub(super) fn fresh_session(&mut self, name: &str) {
         let peer = self.peer_mut(name);
+        let mut session = [0; SessionId::LEN];
+        session.copy_from_slice(&peer.session.to_le_bytes());
+        for (shard, (seq, head)) in std::mem::take(&mut peer.tips) {
+            peer.ended.insert(shard, SessionEnd { session: SessionId::new(session), seq, head });
+        }
         peer.session += 1;
-        peer.tips.clear();
     }
 }

@@ -53,6 +53,7 @@ fn genesis() -> Op {
         session: SessionId::new(*b"session0"),
         seq: 1,
         prev: OpId::ZERO,
+        earlier: Vec::new(),
         hlc: TIME,
         control_heads: Vec::new(),
         payload: Payload::Control(Control { proof: Vec::new(), act }),
@@ -70,6 +71,7 @@ fn control(act: Act) -> Op {
         session: SessionId::new(*b"session1"),
         seq: 300,
         prev: op_id(0x44),
+        earlier: Vec::new(),
         hlc: TIME,
         control_heads: vec![op_id(0x33), op_id(0x44)],
         payload: Payload::Control(Control { proof: vec![genesis().id()], act }),
@@ -95,6 +97,10 @@ fn data() -> Op {
         session: SessionId::new(*b"session2"),
         seq: 1,
         prev: OpId::ZERO,
+        earlier: vec![
+            SessionEnd { session: SessionId::new(*b"session0"), seq: 1, head: op_id(0x88) },
+            SessionEnd { session: SessionId::new(*b"session1"), seq: 70_000, head: op_id(0x99) },
+        ],
         hlc: TIME,
         control_heads: vec![op_id(0x33)],
         payload: Payload::Data(vec![
@@ -130,6 +136,7 @@ fn partial() -> Op {
         session: SessionId::new(*b"session3"),
         seq: u64::MAX,
         prev: op_id(0x99),
+        earlier: Vec::new(),
         hlc: Hlc::from_raw(u64::MAX),
         control_heads: Vec::new(),
         payload: Payload::Data(vec![one(0xa0), one(0xb0)]),
@@ -144,6 +151,7 @@ fn cases() -> Vec<(&'static str, Op)> {
     let pins = vec![
         Pin { stream: StreamId::new([0x10; 32]), seq: 1, head: op_id(0x11) },
         Pin { stream: StreamId::new([0x20; 32]), seq: 70_000, head: op_id(0x22) },
+        Pin { stream: StreamId::new([0x30; 32]), seq: 0, head: OpId::ZERO },
     ];
     let grant = |role, target: &str, not_after| {
         let target = Target { collections: target.to_owned() };

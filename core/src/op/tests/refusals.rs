@@ -42,6 +42,7 @@ fn header(payload: Payload) -> Header {
         session: SessionId::new([5; 8]),
         seq: 200,
         prev: id(9),
+        earlier: Vec::new(),
         hlc: Hlc::new(1_000, 0),
         control_heads: vec![id(1), id(2)],
         payload,
@@ -226,7 +227,9 @@ fn acts_out_of_bounds() {
     let revoke = |pins, why| Act::Revoke(Revoke { target: RevokeTarget::Principal(to), pins, cascade: false, why });
     check_act("pins out of order", revoke(vec![pin(2, 1), pin(1, 1)], String::new()));
     check_act("pins out of order", revoke(vec![pin(1, 1), pin(1, 2)], String::new()));
-    check_act("pin at sequence 0", revoke(vec![pin(1, 0)], String::new()));
+    let disagree = "sequence and op of a pin disagree";
+    check_act(disagree, revoke(vec![pin(1, 0)], String::new()));
+    check_act(disagree, revoke(vec![Pin { head: OpId::ZERO, ..pin(1, 1) }], String::new()));
     check_act("text too long", revoke(Vec::new(), long()));
     let readmit = |pins| Act::Readmit(Readmit { revocation: id(1), pins });
     check_act("pins out of order", readmit(vec![pin(2, 1), pin(1, 1)]));
@@ -247,6 +250,27 @@ fn acts_out_of_bounds() {
     let bare = vec![field("a")];
     check_act("field type without JSON pointer", Act::Collection(Collection { types: bare, ..collection() }));
     check_act("rules version 0", Act::Rules(Rules { version: 0 }));
+}
+
+#[test]
+fn earlier_sessions_out_of_bounds() {
+    let end = |n: u8| SessionEnd { session: SessionId::new([n; 8]), seq: 1, head: id(n) };
+    let first = |earlier| Header { seq: 1, prev: OpId::ZERO, earlier, ..data_header() };
+    let bodies = || vec![body(b"x"), body(b"y")];
+    Op::sign(first(vec![end(1), end(6)]), bodies(), &key()).unwrap();
+    let check = |reason: &str, header: Header| check_header(&header, &bodies(), reason);
+    let elsewhere = "earlier sessions named elsewhere than in the first op of a data stream";
+    check(elsewhere, Header { earlier: vec![end(1)], ..data_header() });
+    let control = control_header(Act::Rules(Rules { version: 1 }));
+    check_header(&Header { seq: 1, prev: OpId::ZERO, earlier: vec![end(1)], ..control }, &[], elsewhere);
+    check("earlier sessions out of order", first(vec![end(2), end(1)]));
+    check("earlier sessions out of order", first(vec![end(1), SessionEnd { seq: 2, ..end(1) }]));
+    let many = (0..=limits::EARLIER_SESSIONS_MAX as u8).map(|n| end(n + 10)).collect();
+    check("too many earlier sessions", first(many));
+    let none = "earlier session without an end, or the op's own";
+    check(none, first(vec![end(5)]));
+    check(none, first(vec![SessionEnd { seq: 0, ..end(1) }]));
+    check(none, first(vec![SessionEnd { head: OpId::ZERO, ..end(1) }]));
 }
 
 #[test]
@@ -368,8 +392,8 @@ fn second_encodings() {
     let prev = [&[0xc4, 32][..], &[9; 32]].concat();
     let hex = |n: u8, times: usize| format!("{n:02x}").repeat(times).into_bytes();
     let cases: [(&str, Vec<u8>, Vec<u8>); 9] = [
-        ("long version", vec![0x9b, 1], vec![0x9b, 0xcc, 1]),
-        ("array longer than need be", vec![0x9b, 1], vec![0xdc, 0, 11, 1]),
+        ("long version", vec![0x9c, 1], vec![0x9c, 0xcc, 1]),
+        ("array longer than need be", vec![0x9c, 1], vec![0xdc, 0, 12, 1]),
         ("seq as u16", seq.clone(), [&session[..], &[0xcd, 0, 200]].concat()),
         ("seq as u64", seq.clone(), [&session[..], &[0xcf, 0, 0, 0, 0, 0, 0, 0, 200]].concat()),
         ("seq as positive i16", seq, [&session[..], &[0xd1, 0, 200]].concat()),
@@ -387,8 +411,8 @@ fn second_encodings() {
     let mut named = rmp_serde::to_vec_named(&data_header()).unwrap();
     assert!(matches!(decode_header_bytes(&named), Err(OpError::Header(CodecError::NotCanonical))));
     // With an unknown field, which serde skips over.
-    assert_eq!(named[0], 0x8b);
-    named[0] = 0x8c;
+    assert_eq!(named[0], 0x8c);
+    named[0] = 0x8d;
     named.extend([0xa1, b'z', 0xc0]);
     assert!(matches!(decode_header_bytes(&named), Err(OpError::Header(CodecError::NotCanonical))));
 

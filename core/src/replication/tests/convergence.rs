@@ -285,6 +285,7 @@ fn control_ops(count: u64) -> Vec<std::sync::Arc<crate::op::Op>> {
                 session: crate::id::SessionId::new([1; 8]),
                 seq,
                 prev,
+                earlier: Vec::new(),
                 hlc: crate::hlc::Hlc::new(START / 1_000, 0),
                 control_heads: vec![certificate],
                 payload: Payload::Control(Control { proof: vec![certificate], act: Act::Rules(Rules { version: 1 }) }),

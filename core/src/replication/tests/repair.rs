@@ -115,6 +115,37 @@ fn a_peer_that_falls_silent_delays_nothing_for_long() {
     assert!(world.nodes[3].engine.counters().pulls_timed_out <= limits::PULLS_PER_PEER_MAX as u64);
 }
 
+/// Three nodes have all, the others nothing: what comes is shared by the three, and hardly anything comes twice, neither to who is
+/// behind nor back to those that have it. Two that are behind also push to each other what they pulled.
+#[test]
+fn work_is_spread_over_all_that_have_it_and_nothing_is_sent_twice() {
+    const FULL: usize = 3;
+    const STREAMS: u8 = 60;
+    const OPS: usize = 40;
+    for behind in 1..=2 {
+        let mut world = World::new(FULL + behind, 8);
+        for number in 1..=STREAMS {
+            let mut author = Author::new(number);
+            let ops: Vec<_> = (0..OPS).map(|_| author.write(&"x".repeat(2_000))).collect();
+            (0..FULL).for_each(|node| world.seed_store(node, &ops));
+        }
+        world.link_all();
+        world.converge(SECOND * 20);
+        let all = usize::from(STREAMS) * OPS;
+        for node in 0..FULL {
+            let again: usize = world.nodes[node].received.values().map(Vec::len).sum();
+            assert!(again * 20 <= all, "node {node}, which has all {all}, was sent {again}");
+        }
+        for node in FULL..FULL + behind {
+            let received = &world.nodes[node].received;
+            let total: usize = received.values().map(Vec::len).sum();
+            assert!(total * 100 <= all * (behind * 100 + 15), "{total} came to node {node} of {all}");
+            let givers: Vec<usize> = (0..FULL).map(|from| received.get(&from).map_or(0, Vec::len)).collect();
+            assert!(givers.iter().all(|given| *given * 6 >= total), "{givers:?}");
+        }
+    }
+}
+
 /// A peer that is no engine.
 struct Liar {
     key: Peer,

@@ -17,7 +17,7 @@ use crate::id::{
     StreamId,
 };
 use crate::keys::SecretKey;
-use crate::op::{Body, ChangeRef, Header, Op, Payload, Transaction, WriteAction, codec};
+use crate::op::{Body, ChangeRef, Header, Op, Payload, SessionEnd, Transaction, WriteAction, codec};
 
 pub(super) const CLUSTER: ClusterId = ClusterId::new([7; 32]);
 /// Where the worlds' time begins.
@@ -46,6 +46,8 @@ pub(super) struct Author {
     shard: ShardId,
     pub(super) certificate: OpId,
     pub(super) tip: Tip,
+    /// What the first op names.
+    pub(super) earlier: Vec<SessionEnd>,
     /// Time of the next op, in milliseconds.
     pub(super) millis: u64,
 }
@@ -62,8 +64,21 @@ impl Author {
             shard,
             certificate: OpId::new([number; 32]),
             tip: Tip::START,
+            earlier: Vec::new(),
             millis: START / 1_000,
         }
+    }
+
+    /// Where the session ends as it is now.
+    pub(super) fn end(&self) -> SessionEnd {
+        SessionEnd { session: self.session, seq: self.tip.seq, head: self.tip.id }
+    }
+
+    /// The same author in its next session, which names these ends.
+    pub(super) fn restarted(&self, number: u16, earlier: Vec<SessionEnd>) -> Self {
+        let mut session = [0xee; SessionId::LEN];
+        session[..2].copy_from_slice(&number.to_be_bytes());
+        Self { session: SessionId::new(session), tip: Tip::START, earlier, ..self.clone() }
     }
 
     pub(super) fn stream(&self) -> StreamId {
@@ -80,6 +95,7 @@ impl Author {
             session: self.session,
             seq: self.tip.seq + 1,
             prev: self.tip.id,
+            earlier: if self.tip.seq == 0 { self.earlier.clone() } else { Vec::new() },
             hlc: Hlc::new(self.millis, 0),
             control_heads: vec![CLUSTER.genesis()],
             payload: Payload::Data(vec![Transaction { principal: PrincipalId::ZERO, request: None, changes }]),
@@ -202,6 +218,8 @@ pub(super) struct Node {
     open: BTreeMap<u32, (StreamId, usize, u64)>,
     /// Every range that was asked for.
     pub(super) pulled: Vec<Pull>,
+    /// Ops that came, by who sent them.
+    pub(super) received: BTreeMap<usize, Vec<OpId>>,
 }
 
 impl Node {
@@ -298,6 +316,7 @@ impl World {
             wakeup: u64::MAX,
             open: BTreeMap::new(),
             pulled: Vec::new(),
+            received: BTreeMap::new(),
         });
     }
 
@@ -350,6 +369,7 @@ impl World {
                 hlc: last.header().hlc,
                 arrival: log.arrival,
                 fork: log.fork,
+                earlier: earlier_ends(&log.main[0]),
             }
         });
         entry.engine = Engine::new(config, heads, cursors, &entry.verdicts);
@@ -520,6 +540,19 @@ impl World {
                     .collect();
                 self.later(node, Input::ChangesLocated { ticket, found });
             }
+            Effect::ReadEarlier { ticket, shard, stream, ends_max } => {
+                let mut ends: Vec<(StreamId, u64)> = Vec::new();
+                let mut next = 0;
+                let mut at = Some(stream);
+                while let Some(stream) = at.filter(|_| ends.len() < ends_max) {
+                    let log = self.nodes[node].logs.get(&(shard.clone(), stream));
+                    let first = log.and_then(|log| log.main.first());
+                    ends.extend(first.into_iter().flat_map(|first| earlier_ends(first)).map(|(s, tip)| (s, tip.seq)));
+                    at = ends.get(next).map(|(stream, _)| *stream);
+                    next += 1;
+                }
+                self.later(node, Input::EarlierRead { ticket, ends });
+            }
             Effect::ForkFound { shard, stream, seq, ops, .. } => self.fork_found(node, &shard, stream, seq, ops),
             Effect::Misbehaved { peer, what } => self.nodes[node].misbehaved.push((peer, what)),
             Effect::Disconnect { peer, reason } => {
@@ -592,6 +625,16 @@ impl World {
         self.schedule(at, event);
     }
 
+    fn count_ops(&mut self, from: usize, to: usize, bytes: &Bytes) {
+        let ops = match Frame::decode(bytes) {
+            Ok(Some(Frame::Push(run))) => run.ops,
+            Ok(Some(Frame::Range(answer))) => answer.ops,
+            _ => return,
+        };
+        let ids = ops.iter().map(|op| Op::decode(op, CLUSTER).unwrap().id());
+        self.nodes[to].received.entry(from).or_default().extend(ids);
+    }
+
     /// Sees to it that no range is fetched twice at once.
     fn watch_pull(&mut self, node: usize, of: usize, bytes: &Bytes) {
         let Ok(Some(Frame::Pull(pull) | Frame::BarePull(pull))) = Frame::decode(bytes) else { return };
@@ -635,6 +678,7 @@ impl World {
                         if let Ok(Some(Frame::Busy(request))) = Frame::decode(&bytes) {
                             self.nodes[to].open.remove(&request);
                         }
+                        self.count_ops(from, to, &bytes);
                         self.give(to, Input::Frame { peer: node_key(from), lane, bytes });
                     }
                 }
