@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use folkmoot_core::authority::Reach;
-use folkmoot_core::op::{Act, Pin, Revoke, RevokeTarget};
+use folkmoot_core::op::{Act, Revoke, RevokeTarget};
 use folkmoot_core::replica::{ActRequest, Input, Replica, Signer};
 use folkmoot_core::store::{Durability, Store as _, Survivors};
 
