@@ -79,6 +79,15 @@ fn many_seeds_converge() {
     assert_none(&simulate_all(&seeds));
 }
 
+/// Each run checks that just those streams are heads which no later session names; here, that there are such sessions.
+#[test]
+fn sessions_that_are_over_are_no_heads() {
+    let reports: Vec<Report> = with_stack(|| (0..6).map(|seed| simulate(seed).expect("a good seed")).collect());
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let (streams, heads) = (sum(|report| report.streams), sum(|report| report.heads));
+    assert!(heads * 3 < streams * 2, "{heads} of {streams} streams are heads");
+}
+
 #[test]
 fn a_seed_always_gives_the_same_run() {
     let report = || with_stack(|| simulate(12)).expect("a good seed");
@@ -131,6 +140,19 @@ fn a_transaction_out_of_order_is_found() {
 #[test]
 fn a_comparison_of_ranges_without_effect_is_found() {
     is_found("forget what ranges list", |bug| replication::plant(bug.of(replication::Mutant::LinesForgotten)));
+}
+
+#[test]
+fn an_earlier_session_that_is_not_gone_after_is_found() {
+    is_found("forget what later sessions name", |bug| {
+        replication::plant(bug.of(replication::Mutant::LackingForgotten))
+    });
+}
+
+#[test]
+fn a_pin_that_ends_at_its_session_is_found() {
+    let bug = (authority::Site::Engine, authority::Mutant::PinEndsAtSession);
+    is_found("let a pin say nothing of earlier sessions", |planted| authority::plant(planted.of(bug)));
 }
 
 #[test]

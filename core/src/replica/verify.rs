@@ -200,6 +200,9 @@ fn verify_stream(
         if place.branch.is_some() {
             continue;
         }
+        if op.header().seq == 1 && op.header().earlier != head.earlier {
+            report.found("head", stream, "the record names other earlier sessions than the first op");
+        }
         match &previous {
             None if op.header().seq != 1 => report.found("chain", &name, "the stream does not begin at 1"),
             None => {}
