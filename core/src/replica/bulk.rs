@@ -20,7 +20,7 @@ use crate::op::codec::{self, tagged_enum};
 use crate::op::{Body, Op, WriteAction};
 use crate::replication::limits::{DOCUMENT_CHANGES_MAX, DOCUMENTS_BYTES_MAX, DOCUMENTS_PAGE_MAX};
 use crate::replication::{BulkDocument, Input as NetInput, StoredOp, Taken};
-use crate::store::keys::{DocKey, Key as _};
+use crate::store::keys::{ChangeKey, ChangePlace, DocKey, Key as _};
 use crate::store::{Keyspace, Order, Read, Span, StoreError, envelope};
 
 /// Documents looked at for one page: most may be of other shards or not fit for bulk.
@@ -218,7 +218,14 @@ impl Replica {
     /// Returns whether an op brought this change of the document. The index says it, without a look at the document: most
     /// documents of a shard would be loaded for this alone.
     fn is_brought(&mut self, key: &DocKey, change: &ChangeHash) -> bool {
-        self.placed_op(change).is_some_and(|(_, op)| op.header().changes().any(|change| change.doc == key.doc))
+        let place = self.read_back(Keyspace::Index, &ChangeKey(*change).encode());
+        let Some(place) = place.and_then(|value| ChangePlace::decode(&value).ok()) else { return false };
+        let op = self.chains().main_op(&place.stream, place.seq);
+        op.is_some_and(|op| {
+            let transaction = op.header().transactions().get(usize::from(place.transaction));
+            let change = transaction.and_then(|transaction| transaction.changes.get(usize::from(place.change)));
+            op.header().collection() == &key.collection && change.is_some_and(|change| change.doc == key.doc)
+        })
     }
 
     /// Takes up shards that were being taken when the replica was last open.

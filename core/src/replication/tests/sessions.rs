@@ -130,7 +130,7 @@ fn a_named_end_that_there_is_not_harms_nobody() {
     let mut author = Author::new(1);
     let lie = |n: u8| SessionEnd { session: SessionId::new([n; 8]), seq: 7, head: OpId::new([n; 32]) };
     let op = author.write("x");
-    world.write(0, &[op.clone()]);
+    world.write(0, std::slice::from_ref(&op));
     // An end that never was, and one of a session that there is, at another op.
     let mut ends = vec![lie(0xa0), SessionEnd { head: OpId::new([9; 32]), ..author.end() }];
     ends.sort();
@@ -164,7 +164,7 @@ fn a_fork_of_the_first_op_takes_back_what_it_named() {
     other.earlier.clear();
     let (one, other) = (one.write("one"), other.write("other"));
     for (node, first) in [(0, one), (1, other)] {
-        world.write(node, &[op.clone()]);
+        world.write(node, std::slice::from_ref(&op));
         world.write(node, &[first]);
     }
     assert_eq!((heads(&world, 0), heads(&world, 1)), (1, 2));
@@ -216,11 +216,13 @@ fn who_lacks_a_session_finds_it_though_its_giver_is_gone() {
     let op = author.write("x");
     let mut second = author.restarted(1, vec![author.end()]);
     let later = second.write("y");
-    world.write(0, &[op.clone()]);
-    world.write(0, &[later.clone()]);
-    // The second node got the later session only, and the first one is gone.
+    world.write(0, std::slice::from_ref(&op));
+    world.write(0, std::slice::from_ref(&later));
+    // The second node got the later session only, and the first one is gone. The third one has both, and lists the later only.
+    let later_op = later.clone();
     world.commit(1, &[later], Some(node_key(0)));
     world.write(2, &[op]);
+    world.write(2, std::slice::from_ref(&later_op));
     world.link(1, 2);
     world.run(Duration::from_secs(10));
     assert_eq!(world.nodes[1].logs.len(), 2);
