@@ -30,6 +30,10 @@ impl Chains for Whole {
     fn lies_on(&self, _: &Position, _: &Pin) -> Option<bool> {
         Some(true)
     }
+
+    fn earlier_ends(&self, _: &Pin) -> Option<Vec<Pin>> {
+        Some(Vec::new())
+    }
 }
 
 impl Cluster {

@@ -24,6 +24,7 @@ impl Replica {
     pub(super) fn apply_policy_changes(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.collect_rejudge();
         self.policy_changed |= self.authority.take_reach_changed();
+        self.need_open_pins();
         self.settle_pins(now, effects);
         // What waited for an act or a pinned chain may be judged now.
         if std::mem::take(&mut self.policy_changed) {

@@ -48,6 +48,18 @@ impl Replica {
         }
     }
 
+    /// Asks for chains that pins name where another op is at the place of the pin: digests tell the pin, whatever lies there, and
+    /// what the chain names of earlier sessions is not known without it.
+    pub(super) fn need_open_pins(&mut self) {
+        let open: Vec<Pin> = self.authority.open_pins().collect();
+        for pin in open {
+            let head = self.heads.get(&pin.stream).filter(|head| head.seq >= pin.seq && !head.key.shard.is_control());
+            if let Some(shard) = head.map(|head| head.key.shard.clone()) {
+                self.need_pin(&shard, pin);
+            }
+        }
+    }
+
     /// Returns the sessions that came before a stream, the latest first: what its first op names, what their first ops name, and
     /// so on.
     pub(super) fn read_earlier(&self, stream: StreamId, ends_max: usize) -> Vec<(StreamId, u64)> {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::verdict::{Missing, Verdict};
 use super::{Chains, Position};
 use crate::id::{ClusterId, OpId, StreamId};
-use crate::op::{Act, Header};
+use crate::op::{Act, Header, Pin};
 use effect::{Change, Subject};
 use log::{ActIx, Log};
 use past::Past;
@@ -198,6 +198,11 @@ impl Authority {
     /// leads from a pin to an earlier session.
     pub fn take_reach_changed(&mut self) -> bool {
         std::mem::take(&mut self.reach_changed)
+    }
+
+    /// Returns the pins whose chain was not here when [`Self::take_rejudge`] last looked.
+    pub fn open_pins(&self) -> impl Iterator<Item = Pin> + '_ {
+        self.log.reach.open_pins()
     }
 
     /// Judges one transaction of a data op, which has been noted.

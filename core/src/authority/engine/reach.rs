@@ -38,6 +38,11 @@ impl Reach {
         }
     }
 
+    /// Returns the pins whose chain is not known to be here.
+    pub(super) fn open_pins(&self) -> impl Iterator<Item = Pin> + '_ {
+        self.open.values().flatten().map(|(_, pin)| *pin)
+    }
+
     /// Returns the streams in which pins follow from those of an act.
     pub(super) fn streams_of(&self, act: ActIx) -> impl Iterator<Item = StreamId> + '_ {
         self.derived.iter().filter(move |(_, pins)| pins.iter().any(|(by, _)| *by == act)).map(|(stream, _)| *stream)
