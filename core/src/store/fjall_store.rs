@@ -146,7 +146,7 @@ pub struct FjallStore {
 impl FjallStore {
     /// Opens the store in a directory, which is made if it is not there.
     ///
-    /// The journals are read first, since fjall takes some damage in the middle of one for its end, see [`journal`]; only a
+    /// The journals are read first, since fjall takes some damage in the middle of one for its end, see the module `journal`; only a
     /// commit that a crash cut short is cut off. A store that opens may still have lost its last commit, if the disk has
     /// damaged it. The watermark and the peers know better; see [`super::watermark`].
     ///

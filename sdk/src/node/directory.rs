@@ -119,7 +119,13 @@ impl Directory {
     pub(super) fn lock(&self) -> Result<std::fs::File, DirectoryError> {
         let path = self.root.join(LOCK_FILE);
         let mut options = std::fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).open(&path).map_err(self.io("open", &path))?;
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600);
+        }
+        let file = options.open(&path).map_err(self.io("open", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(std::fs::TryLockError::WouldBlock) => Err(DirectoryError::InUse(self.root.clone())),
