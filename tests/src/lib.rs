@@ -1,9 +1,11 @@
 //! What the whole-system tests share: the files of the repository, nodes as processes, and the simulators.
 
 mod agenda;
+pub mod gate;
 pub mod processes;
 pub mod scale;
 pub mod simulator;
+pub mod villain;
 
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,14 @@
 //! Hostile bytes must not make a decoder allocate much more than they are themselves.
 //!
+//! And no change may make the gate take much, hang or panic.
+//!
 //! A file of its own: the allocator counts for the whole process, so nothing else may run beside it.
 
+use folkmoot_core::document::fuzzing::Answer;
 use folkmoot_core::id::ClusterId;
 use folkmoot_core::limits;
 use folkmoot_core::op::{Delete, Op};
+use folkmoot_tests::gate::{Meter, Options, run};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -29,8 +33,30 @@ fn filled(start: &[u8], len: usize, byte: u8) -> Vec<u8> {
     bytes
 }
 
+/// One after the other, also where tests are threads of one process.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// A sample of what `folkmoot-gate` does: about a minute on a busy machine. `FOLKMOOT_GATE_SEED` chooses another one.
+#[test]
+fn a_sample_of_hostile_changes_does_no_harm() {
+    let _alone = ALONE.lock();
+    let seed = std::env::var("FOLKMOOT_GATE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let reset = || {
+        ALLOCATOR.reset_peak_usage();
+        ALLOCATOR.current_usage()
+    };
+    let meter = Meter { reset, peak: || ALLOCATOR.peak_usage() };
+    let options = Options { seed, round: 0, inputs: 60_000, progress: false };
+    let report = run(options, meter).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{report}");
+    // Enough of it comes through to be worth looking at.
+    let count = |answer| report.answers.get(&answer).copied().unwrap_or(0);
+    assert!(count(Answer::Admitted) > 1_000 && count(Answer::Held) > 500 && count(Answer::Bad) > 10_000, "{report}");
+}
+
 #[test]
 fn hostile_ops_use_little_memory() {
+    let _alone = ALONE.lock();
     let op = |bytes: &[u8]| Op::decode(bytes, ClusterId::new([1; 32])).is_ok();
     let delete = |bytes: &[u8]| Delete::decode(bytes).is_ok();
     let max = limits::HEADER_BYTES_MAX + limits::OP_BODIES_BYTES_MAX;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use folkmoot_core::{authority, replica, replication};
 use folkmoot_tests::simulator::{Failure, Options, Report, Trace, run, with_stack};
+use folkmoot_tests::villain::Attack;
 
 /// Simulated minutes of each.
 const MINUTES: u64 = 5;
@@ -30,7 +31,7 @@ const REGRESSIONS: [u64; 9] = [
 ];
 
 fn simulate(seed: u64) -> Result<Report, Failure> {
-    run(Options { seed, minutes: MINUTES, trace: Trace::Silent })
+    run(Options { seed, minutes: MINUTES, trace: Trace::Silent, attack: None })
 }
 
 /// Runs seeds on two threads; returns the failures.
@@ -73,6 +74,24 @@ fn many_seeds_converge() {
     println!("seeds: FOLKMOOT_SIM_SEED={first} FOLKMOOT_SIM_SEEDS={count}");
     let seeds: Vec<u64> = (first..).take(usize::try_from(count).expect("few")).collect();
     assert_none(&simulate_all(&seeds));
+}
+
+/// Every attack, against three honest nodes whose clients go on: all of them ban the attacker, and nobody else, keep what they
+/// keep within its bounds, and agree in the end on everything that was acknowledged.
+#[test]
+fn every_attack_ends_in_a_ban() {
+    let failures: Vec<Failure> = with_stack(|| {
+        let simulate = |attack| run(Options { seed: 1, minutes: 4, trace: Trace::Silent, attack: Some(attack) });
+        let run = |attack: Attack| match simulate(attack) {
+            Ok(report) => {
+                println!("{}: banned after {} ms", attack.name(), report.banned_after_ms);
+                None
+            }
+            Err(failure) => Some(failure),
+        };
+        Attack::ALL.into_iter().filter_map(run).collect()
+    });
+    assert_none(&failures);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod bulk;
 mod cache;
 mod chains;
 mod claims;
+mod conduct;
 mod entropy;
 mod figures;
 mod flush;
@@ -33,6 +34,7 @@ mod owed;
 mod read;
 mod records;
 mod rejudge;
+mod serve;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -152,6 +154,12 @@ pub struct Replica {
     halted: Option<String>,
     audit: audit::Audit,
     bulks: bulk::Bulks,
+    /// What authors did, until the replication engine is told.
+    accused: Vec<(AuthorKey, replication::Misbehaviour)>,
+    /// How many transactions of each author came to wait. Only who is certified is an author.
+    deferrals: BTreeMap<AuthorKey, u64>,
+    /// Whether somebody was banned since the bans were last written.
+    bans_changed: bool,
     counters: Counters,
     /// The time of the last call.
     now: Now,

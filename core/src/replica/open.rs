@@ -117,6 +117,7 @@ impl Replica {
             subscription: config.subscription.clone(),
             seed: u64::from_le_bytes(entropy.bytes()),
             now: now.timestamp(),
+            held_bytes: store.usage().map(|usage| usage.disk_bytes).unwrap_or_default(),
         };
         let latest = heads.values().map(|head| head.hlc).max().unwrap_or(Hlc::ZERO);
         let feed = last_feed(&*store)?;
@@ -165,12 +166,16 @@ impl Replica {
             halted: None,
             audit: super::audit::Audit::new(now),
             bulks: super::bulk::Bulks::default(),
+            accused: Vec::new(),
+            deferrals: BTreeMap::new(),
+            bans_changed: false,
             counters: Counters::default(),
             store,
         };
         replica.resume_transactions()?;
         replica.resume_owed()?;
         replica.resume_bulks()?;
+        replica.resume_bans()?;
         Ok(replica)
     }
 

@@ -202,6 +202,9 @@ impl Replica {
         if state == TxState::Deferred {
             self.deferred.insert(tx);
         }
+        if before != Some(state) {
+            self.accuse_author(op, state);
+        }
         let record = TxRecord { tx, state, reason, shard: shard.clone(), missing, hlc: op.header().hlc, waits };
         let key = QuarantineKey { op: tx.op, transaction: tx.tx }.encode();
         self.put(Keyspace::Quarantine, key, &record.encode());

@@ -5,7 +5,8 @@
 //! are here already. What does not match a commitment is pulled whole. A page that does not come is asked of the next peer,
 //! from where the last one ended.
 
-use super::api::{BulkDocument, Effect, Lane, Misbehaviour, Peer, Taken, Ticket, Timestamp};
+use super::api::{BulkDocument, Effect, Lane, Peer, Taken, Ticket, Timestamp};
+use super::conduct::Misbehaviour;
 use super::engine::{Cx, Engine};
 use super::frame::{Answer, Documents, DocumentsAsk, Frame};
 use super::heads::Place;
@@ -157,7 +158,7 @@ impl Engine {
         let found = self.bulks.iter_mut().find(|(_, bulk)| {
             bulk.source == peer && matches!(bulk.stage, Stage::Asked { request, .. } if request == page.request)
         });
-        let Some((shard, bulk)) = found else { return self.release(cx, peer, Lane::Snapshot, bytes) };
+        let Some((shard, bulk)) = found else { return self.idle(cx, peer, Lane::Snapshot, bytes, 0) };
         let shard = shard.clone();
         let is_forward = |id: Option<&DocId>| id.is_none_or(|id| bulk.after.as_ref().is_none_or(|after| id > after));
         let fits = is_forward(page.next.as_ref())
@@ -246,7 +247,7 @@ impl Engine {
         ops: Vec<bytes::Bytes>,
     ) {
         if self.pulls.get(&request).is_none_or(|pull| pull.peer != peer) {
-            return self.release(cx, peer, Lane::Repair, bytes);
+            return self.idle(cx, peer, Lane::Repair, bytes, 0);
         }
         let ticket = self.ticket();
         self.questions.insert(ticket, Question::Complete { peer, request, bytes });

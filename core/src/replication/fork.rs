@@ -6,6 +6,7 @@
 use serde_bytes::ByteBuf;
 
 use super::api::{Effect, Peer, Timestamp};
+use super::conduct::Misbehaviour;
 use super::digest::Tip;
 use super::engine::{Cx, Engine};
 use super::frame::{Answer, BranchAsk, Chain, ChainAsk, Frame, Reach};
@@ -86,13 +87,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn chain(&mut self, cx: &mut Cx<'_>, peer: Peer, chain: &Chain) {
-        let found = self.searches.iter_mut().find(|(_, s)| s.request == chain.request && s.peer == peer);
-        let Some((at, search)) = found else { return };
+    /// Takes op ids; returns whether they were asked for.
+    pub(super) fn chain(&mut self, cx: &mut Cx<'_>, peer: Peer, chain: &Chain) -> bool {
+        let is_asked = |search: &Search| search.request == chain.request && chain.request != 0 && search.peer == peer;
+        let found = self.searches.iter_mut().find(|(_, search)| is_asked(search));
+        let Some((at, search)) = found else { return false };
         let at = at.clone();
         if chain.ids.len() != search.seqs.len() {
             self.searches.remove(&at);
-            return self.wrong_answer(cx, peer);
+            self.wrong_answer(cx, peer);
+            return true;
         }
         search.theirs = chain.ids.clone();
         search.request = 0;
@@ -100,6 +104,7 @@ impl Engine {
         let ticket = self.ticket();
         self.questions.insert(ticket, Question::Search { at: at.clone() });
         cx.effects.push(Effect::ReadIds { ticket, shard: at.shard().clone(), stream: at.stream, seqs });
+        true
     }
 
     pub(super) fn search_compared(&mut self, cx: &mut Cx<'_>, at: &StreamAt, own: &[Option<OpId>]) {
@@ -188,8 +193,17 @@ impl Engine {
         true
     }
 
-    pub(super) fn branch(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Answer) {
-        let Some(fetch) = self.branches.get_mut(&answer.request).filter(|fetch| fetch.peer == peer) else { return };
+    /// Takes a branch; returns whether it was asked for.
+    pub(super) fn branch(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Answer) -> bool {
+        if self.branches.get(&answer.request).is_none_or(|fetch| fetch.peer != peer) {
+            return false;
+        }
+        self.take_branch(cx, peer, answer);
+        true
+    }
+
+    fn take_branch(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Answer) {
+        let Some(fetch) = self.branches.get_mut(&answer.request) else { return };
         if answer.ops.is_empty() {
             self.branches.remove(&answer.request);
             return;
@@ -245,6 +259,12 @@ impl Engine {
                     });
                     if is_certified || at.shard().is_control() {
                         self.counters.forks_found += 1;
+                        // Both branches are signed by the author: it gave itself away, whoever handed them over.
+                        let is_news = self.heads.get(at).is_some_and(|stream| stream.fork.is_none());
+                        let author = run.ops.first().map(|op| op.header().author);
+                        if let Some(author) = author.filter(|_| is_news) {
+                            self.misbehaved(cx, author, Misbehaviour::Forked);
+                        }
                         cx.effects.push(Effect::ForkFound {
                             from: peer,
                             shard: run.shard,

@@ -87,7 +87,15 @@ fn drive(data: &[u8], policy: &dyn Policy) {
     let cluster: ClusterId = CLUSTER.parse().expect("hexadecimal");
     // A moment of the golden files.
     let mut now = Timestamp::from_micros(1_767_323_045_678_000);
-    let config = Config { me, cluster, epoch: StoreEpoch::new([1; 8]), subscription: Subscription::All, seed: 7, now };
+    let config = Config {
+        me,
+        cluster,
+        epoch: StoreEpoch::new([1; 8]),
+        subscription: Subscription::All,
+        seed: 7,
+        now,
+        held_bytes: 0,
+    };
     let mut engine = Engine::new(config, [], [], policy);
     let hello = Hello {
         version: bounds::PROTOCOL_VERSION,

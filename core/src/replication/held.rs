@@ -28,6 +28,7 @@ struct HeldStream {
 pub(super) struct Held {
     streams: BTreeMap<StreamAt, HeldStream>,
     bytes: usize,
+    by_peer: BTreeMap<Peer, usize>,
 }
 
 impl Held {
@@ -43,6 +44,7 @@ impl Held {
         if stream_ops + ops > bounds::HELD_OPS_PER_STREAM_MAX
             || stream_bytes + bytes > bounds::HELD_BYTES_PER_STREAM_MAX
             || self.bytes + bytes > bounds::HELD_BYTES_MAX
+            || self.by_peer.get(&from).copied().unwrap_or(0) + bytes > bounds::HELD_BYTES_PER_PEER_MAX
         {
             return false;
         }
@@ -50,6 +52,7 @@ impl Held {
         held.ops += ops;
         held.bytes += bytes;
         self.bytes += bytes;
+        *self.by_peer.entry(from).or_default() += bytes;
         held.runs.insert(run.first, HeldRun { from, run, bytes });
         true
     }
@@ -63,7 +66,17 @@ impl Held {
         if held.runs.is_empty() {
             self.streams.remove(at);
         }
+        self.forget(removed.from, removed.bytes);
         Some(removed)
+    }
+
+    fn forget(&mut self, from: Peer, bytes: usize) {
+        if let Some(of_peer) = self.by_peer.get_mut(&from) {
+            *of_peer = of_peer.saturating_sub(bytes);
+            if *of_peer == 0 {
+                self.by_peer.remove(&from);
+            }
+        }
     }
 
     /// Takes the first run that begins at or before `seq`.
@@ -85,10 +98,18 @@ impl Held {
     pub(super) fn clear(&mut self, at: &StreamAt) {
         if let Some(held) = self.streams.remove(at) {
             self.bytes -= held.bytes;
+            for run in held.runs.into_values() {
+                self.forget(run.from, run.bytes);
+            }
         }
     }
 
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Returns the most that came from one peer.
+    pub(super) fn bytes_of_one_peer(&self) -> usize {
+        self.by_peer.values().copied().max().unwrap_or(0)
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::api::{CertificateState, Committed, Effect, Lane, Misbehaviour, Peer, Timestamp};
+use super::api::{CertificateState, Committed, Effect, Lane, Peer, Timestamp};
+use super::conduct::Misbehaviour;
 use super::digest::Tip;
 use super::engine::{Cx, Engine};
 use super::frame::{Frame, Position, Reach, Run as RunFrame};
@@ -61,7 +62,13 @@ pub(super) enum Placed {
 impl Engine {
     pub(super) fn pushed(&mut self, cx: &mut Cx<'_>, peer: Peer, bytes: usize, ops: &[ByteBuf]) {
         let charge = Charge { peer, lane: Lane::Live, bytes };
-        if self.take_run(cx, peer, ops, Reach::Pin(()), charge) == Some(Placed::Duplicate) {
+        let checks = self.keys.checks;
+        let placed = self.take_run(cx, peer, ops, Reach::Pin(()), charge);
+        if placed != Some(Placed::Ingested) {
+            let cost = if self.keys.checks > checks { bounds::IDLE_SIGNATURE } else { 0 };
+            self.idle(cx, peer, Lane::Live, bytes, cost);
+        }
+        if placed == Some(Placed::Duplicate) {
             self.counters.duplicate_pushes += 1;
             if self.eager_count() > bounds::EAGER_MAX
                 && self.peers.get(&peer).is_some_and(|state| state.link == Link::Eager)
@@ -73,8 +80,8 @@ impl Engine {
         }
     }
 
-    /// Decodes, verifies and places a run; gives the credit back unless the run is under way to the store. `None` if the
-    /// sender was at fault or nothing vouches for the run.
+    /// Decodes, verifies and places a run. Unless that is under way to the store, its credit is left to the caller to give back.
+    /// `None` if the sender was at fault or nothing vouches for the run.
     pub(super) fn take_run(
         &mut self,
         cx: &mut Cx<'_>,
@@ -83,7 +90,7 @@ impl Engine {
         reach: Reach,
         charge: Charge,
     ) -> Option<Placed> {
-        let placed = match self.open_run(cx, ops) {
+        match self.open_run(cx, ops) {
             Ok(Some(run)) => Some(self.place(cx, peer, run, reach, Some(charge))),
             Ok(None) => Some(Placed::Duplicate),
             Err(RunError::Fault(what)) => {
@@ -91,11 +98,7 @@ impl Engine {
                 None
             }
             Err(RunError::Unvouched | RunError::LaterFormat) => None,
-        };
-        if placed != Some(Placed::Ingested) {
-            self.release(cx, charge.peer, charge.lane, charge.bytes);
         }
-        placed
     }
 
     /// Decodes and verifies a run; `None` if it brings nothing that is not here or under way.
@@ -254,6 +257,7 @@ impl Engine {
             return Placed::Dropped;
         }
         self.ingesting_bytes += bytes;
+        self.conduct.progressed(bytes);
         let pin = cx.policy.closed_at(&at.stream);
         self.heads.change(at.shard(), at.stream, pin, |stream| stream.ingested = tip);
         self.in_flight.entry(at.clone()).or_default().push(InFlight { last: tip.tip.seq, bytes, charge });
@@ -316,6 +320,7 @@ impl Engine {
             self.heads.arrived(&shard, at.stream, arrival);
         }
         self.counters.ops_committed += fresh.len() as u64;
+        self.conduct.progressed(fresh.iter().map(|op| op.size()).sum());
         if let Some(mut flights) = self.in_flight.remove(&at) {
             let done: Vec<InFlight> = flights.extract_if(.., |flight| flight.last <= tip.tip.seq).collect();
             if !flights.is_empty() {

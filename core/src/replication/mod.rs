@@ -9,6 +9,7 @@
 //! - *Bulk*: a shard of which nothing is here is taken by its documents first, for readers, then by its ops.
 //! - *Needs*: what is known by name only (a change, a pinned op) is searched for.
 //! - *Forks*: where two chains of one stream part is found, and the other branch handed over as proof.
+//! - *Conduct*: misdeeds and idle traffic are counted, and who goes too far is banned for a while.
 //!
 //! Invariants: only durable ops are counted in digests, served, passed on or acknowledged. Every run handed to the caller
 //! continues its stream and ends in an op that a signature or a pin vouches for. Of one stream at most one range is under way.
@@ -17,6 +18,7 @@
 mod acks;
 mod api;
 mod bulk;
+mod conduct;
 mod credit;
 mod digest;
 mod engine;
@@ -43,14 +45,22 @@ mod status;
 mod sync;
 
 pub use api::{
-    AbsorbedCursor, BulkDocument, CertificateState, Committed, Config, DisconnectReason, Effect, Input, Lane,
-    Misbehaviour, OpForm, Peer, Policy, StoredHead, StoredOp, Subscription, Taken, Ticket, Timestamp,
+    AbsorbedCursor, BulkDocument, CertificateState, Committed, Config, DisconnectReason, Effect, Input, Lane, OpForm,
+    Peer, Policy, StoredHead, StoredOp, Subscription, Taken, Ticket, Timestamp,
 };
 pub use bulk::BulkStatus;
+pub use conduct::{Ban, ConductStatus, Misbehaviour};
 pub use digest::{HeadState, ShardDigest, Tip};
 pub use engine::Engine;
 #[cfg(feature = "testing")]
 pub use forge::forge_run;
+/// Frames, for members in tests that speak the protocol without an engine.
+#[cfg(feature = "testing")]
+pub mod frames {
+    pub use serde_bytes::ByteBuf;
+
+    pub use super::frame::*;
+}
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, plant};
 pub use status::{Counters, PeerStatus};

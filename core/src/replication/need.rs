@@ -52,6 +52,15 @@ pub(super) struct NeededOp {
 
 impl Engine {
     pub(super) fn need_change(&mut self, cx: &mut Cx<'_>, shard: ShardId, change: ChangeHash, hint: Option<Peer>) {
+        if self.needed_changes.len() >= bounds::NEEDS_MAX && !self.needed_changes.contains_key(&(shard.clone(), change))
+        {
+            // What has been looked for longest in vain makes room: names of what does not exist keep nothing else away.
+            let oldest =
+                self.needed_changes.iter().max_by_key(|(_, needed)| needed.retry.delay).map(|(key, _)| key.clone());
+            if let Some(key) = oldest {
+                self.needed_changes.remove(&key);
+            }
+        }
         if self.needed_changes.len() < bounds::NEEDS_MAX {
             let needed = NeededChange { hint, retry: Retry::now(cx.now) };
             self.needed_changes.entry((shard, change)).or_insert(needed);

@@ -53,9 +53,16 @@ pub(super) struct PeerState {
     repair: LaneCredit,
     snapshot: LaneCredit,
     pub(super) introduction: Option<Introduction>,
-    pub(super) score: u32,
     pub(super) link: Link,
     pub(super) pace: Pace,
+    /// Credit that is not given back until the peer's allowance for idle traffic has grown again.
+    pub(super) withheld: BTreeMap<Lane, usize>,
+    /// Lists of digests that it may send because digests were sent to it.
+    pub(super) lists_due: usize,
+    /// Questions that it asked.
+    pub(super) questions: u64,
+    /// When it last said anything.
+    pub(super) heard_at: Timestamp,
     /// Gathered until the next flush.
     pub(super) announce: BTreeMap<StreamAt, u64>,
     pub(super) acks: BTreeMap<StreamAt, u64>,
@@ -65,6 +72,8 @@ pub(super) struct PeerState {
     pub(super) digest_resume: Option<ShardId>,
     /// Whether the last roll-up that came was equal to ours.
     pub(super) is_equal: bool,
+    /// How often they were equal.
+    pub(super) equals: u64,
     /// When a shard was last compared although digests are equal, and which.
     pub(super) checked_at: Timestamp,
     pub(super) checked: Option<ShardId>,
@@ -97,15 +106,19 @@ impl PeerState {
             repair: LaneCredit::new(Lane::Repair),
             snapshot: LaneCredit::new(Lane::Snapshot),
             introduction: None,
-            score: 0,
             link,
             pace: Pace::KeepsUp,
+            withheld: BTreeMap::new(),
+            lists_due: 0,
+            questions: 0,
+            heard_at: digest_at,
             announce: BTreeMap::new(),
             acks: BTreeMap::new(),
             digest_at,
             digest_sent: Timestamp::default(),
             digest_resume: None,
             is_equal: false,
+            equals: 0,
             checked_at: digest_at,
             checked: None,
             pulls: 0,

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::api::{Lane, Misbehaviour, Peer, Timestamp};
+use super::api::{Lane, Peer, Timestamp};
+use super::conduct::Misbehaviour;
 use super::engine::{Cx, Engine};
 use super::frame::{Answer, Frame, Pull, Reach};
 use super::heads::StreamAt;
@@ -236,16 +237,16 @@ impl Engine {
         let asked = self.pulls.get(&answer.request).filter(|pull| pull.peer == peer).map(|pull| pull.at.clone());
         let Some(at) = asked else {
             // Late: the range was asked of another peer meanwhile. What still fits is taken.
-            self.take_run(cx, peer, &answer.ops, Reach::Pin(()), charge);
+            if self.take_run(cx, peer, &answer.ops, Reach::Pin(()), charge) != Some(Placed::Ingested) {
+                self.idle(cx, peer, charge.lane, charge.bytes, 0);
+            }
             return;
         };
         let reach = self.wants.get(&at).map_or(Reach::Pin(()), |want| want.reach);
-        let placed = if answer.ops.is_empty() {
-            self.release(cx, peer, charge.lane, charge.bytes);
-            None
-        } else {
-            self.take_run(cx, peer, &answer.ops, reach, charge)
-        };
+        let placed = if answer.ops.is_empty() { None } else { self.take_run(cx, peer, &answer.ops, reach, charge) };
+        if placed != Some(Placed::Ingested) {
+            self.idle(cx, peer, charge.lane, charge.bytes, 0);
+        }
         match placed {
             Some(Placed::Ingested | Placed::Duplicate) => {}
             // It has nothing that helps now; the next digest asks again.
@@ -264,7 +265,7 @@ impl Engine {
         self.sync_refused(peer, request);
     }
 
-    pub(super) fn sweep_pulls(&mut self, cx: &Cx<'_>) {
+    pub(super) fn sweep_pulls(&mut self, cx: &mut Cx<'_>) {
         let late: Vec<u32> =
             self.pulls.iter().filter(|(_, pull)| self.is_late(cx.now, pull)).map(|(request, _)| *request).collect();
         for request in late {
@@ -275,7 +276,10 @@ impl Engine {
                     state.late = state.late.saturating_add(1);
                 }
             }
-            self.end_pull(request);
+            let broken = self.end_pull(request).filter(|pull| self.is_silent_on(cx.now, pull));
+            if let Some(pull) = broken {
+                self.misbehaved(cx, pull.peer, Misbehaviour::BrokenPromise);
+            }
         }
     }
 
@@ -286,6 +290,25 @@ impl Engine {
         let mut others = sources.filter(|other| **other != pull.peer).filter_map(|other| self.peers.get(other));
         pull.asked_at.after(bounds::REQUEST_TIMEOUT) <= now
             || (gave_at.after(bounds::PULL_PATIENCE) <= now && others.any(|other| other.late == 0 && other.has_place()))
+    }
+
+    /// Returns whether a peer had time enough to give a range, and spoke of other things meanwhile.
+    fn is_silent_on(&self, now: Timestamp, pull: &PullState) -> bool {
+        let overdue = pull.asked_at.after(bounds::REQUEST_TIMEOUT) <= now;
+        let half = pull.asked_at.after(bounds::REQUEST_TIMEOUT / 2);
+        overdue && self.speaks_and_does_not_answer(&pull.peer, half) && self.gave_at(&pull.peer) < pull.asked_at
+    }
+
+    fn gave_at(&self, peer: &Peer) -> Timestamp {
+        self.peers.get(peer).map_or(Timestamp::default(), |state| state.gave_at)
+    }
+
+    /// Returns whether a peer that owes an answer has said something since, and had the credit to answer.
+    pub(super) fn speaks_and_does_not_answer(&self, peer: &Peer, since: Timestamp) -> bool {
+        self.peers.get(peer).is_some_and(|state| {
+            let has_credit = state.lane(Lane::Repair).unreleased() < bounds::REPAIR_WINDOW / 4;
+            state.heard_at > since && has_credit
+        })
     }
 
     /// Notes that a peer answered with something that does not fit.

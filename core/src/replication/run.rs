@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::api::Misbehaviour;
+use super::conduct::Misbehaviour;
 use super::digest::Tip;
 use super::limits as bounds;
 use super::mutant::{Mutant, planted};

@@ -1,6 +1,7 @@
 //! What can be seen from outside: digests, lag, acknowledgements, counters.
 
-use super::api::Peer;
+use super::api::{Peer, Timestamp};
+use super::conduct::{Ban, ConductStatus};
 use super::digest::{HeadState, ShardDigest, Tip};
 use super::engine::Engine;
 use super::heads::StreamAt;
@@ -46,6 +47,10 @@ pub struct Counters {
     pub forks_found: u64,
     /// What peers did that no correct peer does.
     pub misbehaviours: u64,
+    /// Peers banned for it.
+    pub bans: u64,
+    /// Questions not answered because the peer had too much read for it.
+    pub service_refused: u64,
     /// Signatures checked.
     pub signatures_checked: u64,
 }
@@ -71,8 +76,6 @@ pub struct PeerStatus {
     pub bytes_unreleased: u64,
     /// Its requests that wait.
     pub requests_waiting: usize,
-    /// Score of its misbehaviour.
-    pub score: u32,
 }
 
 impl Engine {
@@ -139,9 +142,20 @@ impl Engine {
                 ops_ahead: self.ops_ahead(peer),
                 bytes_unreleased: super::api::Lane::ALL.iter().map(|lane| state.lane(*lane).unreleased()).sum(),
                 requests_waiting: state.serving.len(),
-                score: state.score,
             })
             .collect()
+    }
+
+    /// Returns what is known of the conduct of peers, connected or not.
+    #[must_use]
+    pub fn conduct(&self, now: Timestamp) -> Vec<ConductStatus> {
+        self.conduct.status(now)
+    }
+
+    /// Returns who is or was banned: what [`Engine::restore_bans`] wants after a restart.
+    #[must_use]
+    pub fn bans(&self, now: Timestamp) -> Vec<Ban> {
+        self.conduct.bans(now).collect()
     }
 
     fn ops_behind(&self, peer: &Peer) -> u64 {

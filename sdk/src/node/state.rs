@@ -7,18 +7,18 @@ use std::time::Duration;
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName};
 use folkmoot_core::replica::{ShardInfo, TxState};
-use folkmoot_core::replication::BulkStatus;
+use folkmoot_core::replication::{BulkStatus, ConductStatus, Input as NetInput};
 use folkmoot_core::store::Store as _;
 
 use super::convert::{act_error, collection_act, read_error, settings};
-use super::core_thread::wall_ms;
+use super::core_thread::{Command, wall_ms};
 use super::invites::{InviteError, InviteRecord, secret_hash};
 use super::join::role_of;
 use super::{Inner, lock, random};
 use crate::api::{
-    CollectionInfo, CollectionSettings, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule, PeerInfo,
-    PeerState, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, ShardDigest, Status, StoreState,
-    Timestamp, VerifyReport,
+    CollectionInfo, CollectionSettings, Conduct, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule,
+    PeerInfo, PeerState, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, ShardDigest, Status,
+    StoreState, Timestamp, VerifyReport,
 };
 use folkmoot_core::replica::{ActRequest, Signer};
 
@@ -131,11 +131,12 @@ impl Inner {
             .look(|replica, _| {
                 let now = Hlc::new(wall_ms(), 0);
                 let members = replica.authority().members(now).len();
-                (members, replica.unapplied(), replica.tx_states().clone())
+                let banned = replica.conduct().iter().filter(|conduct| conduct.banned_for.is_some()).count();
+                (members, replica.unapplied(), replica.tx_states().clone(), banned)
             })
             .await
             .map_err(|_| gone())?;
-        let (members, ops_unapplied, states) = looked;
+        let (members, ops_unapplied, states, banned) = looked;
         let count = |wanted: &[TxState]| wanted.iter().filter_map(|state| states.get(state)).sum();
         let usage = self.store.usage().map(|usage| usage.disk_bytes).unwrap_or_default();
         let net = self.net.get();
@@ -167,14 +168,18 @@ impl Inner {
             ]),
             members: u32::try_from(members).unwrap_or(u32::MAX),
             peers_connected: net.map_or(0, |net| u32::try_from(net.peers().len()).unwrap_or(u32::MAX)),
+            peers_banned: u32::try_from(banned).unwrap_or(u32::MAX),
             p2p: self.p2p_addresses(),
         })
     }
 
     pub(super) async fn peers(&self) -> Result<Vec<PeerInfo>> {
-        let (members, engine) = self
+        let (members, engine, conducts) = self
             .core
-            .look(|replica, _| (replica.authority().members(Hlc::new(wall_ms(), 0)), replica.engine().peers()))
+            .look(|replica, _| {
+                let members = replica.authority().members(Hlc::new(wall_ms(), 0));
+                (members, replica.engine().peers(), replica.conduct())
+            })
             .await
             .map_err(|_| gone())?;
         let connected = self.net.get().map(folkmoot_net::NetHandle::peers).unwrap_or_default();
@@ -184,8 +189,11 @@ impl Inner {
         let infos = members.into_iter().filter(|member| member.key != own).map(|member| {
             let link = connected.iter().find(|peer| peer.peer == member.key);
             let sync = engine.iter().find(|peer| peer.peer == member.key);
+            let conduct = conducts.iter().find(|conduct| conduct.peer == member.key);
+            let conduct = conduct.map_or_else(Conduct::default, |known| told_conduct(known, now));
             let state = match link {
                 _ if blocked.contains(&member.key) => PeerState::Blocked,
+                _ if conduct.banned_until.is_some() => PeerState::Banned,
                 Some(_) => PeerState::Connected,
                 None => PeerState::Disconnected,
             };
@@ -204,14 +212,21 @@ impl Inner {
                 in_sync: sync.filter(|sync| sync.is_equal).map(|_| now),
                 last_seen: link.map(|_| now),
                 rtt_ms: link.map(|link| link.rtt.as_secs_f64() * 1_000.0),
+                conduct,
             }
         });
         Ok(infos.collect())
     }
 
-    pub(super) fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
+    pub(super) async fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
         if !self.members().contains(peer) || *peer == self.node_key.author() {
             return Err(Error::new(ErrorCode::PeerNotFound, format!("{peer} is not another member of the cluster")));
+        }
+        if rule == LinkRule::Open {
+            self.core.send(Command::Net(NetInput::Pardoned { peer: *peer })).await.map_err(|_| gone())?;
+            if let Some(net) = self.net.get() {
+                net.pardon(peer);
+            }
         }
         let mut blocked = lock(&self.blocked);
         match rule {
@@ -376,10 +391,13 @@ impl Inner {
                         replica.engine().counters(),
                         committer.figures(),
                         replica.figures(),
+                        replica.conduct(),
                     )
                 })
                 .await;
-            let Ok((counters, unapplied, states, loaded, peers, engine, figures, kept)) = looked else { return };
+            let Ok((counters, unapplied, states, loaded, peers, engine, figures, kept, conducts)) = looked else {
+                return;
+            };
             metrics::counter!("folkmoot_ops_signed_total").absolute(counters.ops_signed);
             metrics::counter!("folkmoot_ops_ingested_total").absolute(counters.ops_ingested);
             metrics::counter!("folkmoot_transactions_applied_total").absolute(counters.transactions_applied);
@@ -404,6 +422,14 @@ impl Inner {
                 let count = states.get(&state).copied().unwrap_or_default();
                 metrics::gauge!("folkmoot_transactions_pending", "state" => state.name()).set(to_f64(count));
             }
+            let banned = conducts.iter().filter(|conduct| conduct.banned_for.is_some()).count();
+            gauge("folkmoot_peers_banned", banned as u64);
+            gauge(
+                "folkmoot_peers_score_max",
+                conducts.iter().map(|conduct| u64::from(conduct.score)).max().unwrap_or(0),
+            );
+            metrics::counter!("folkmoot_replication_bans_total").absolute(engine.bans);
+            metrics::counter!("folkmoot_replication_service_refused_total").absolute(engine.service_refused);
             gauge("folkmoot_peers_connected", peers.len() as u64);
             gauge("folkmoot_peers_equal", peers.iter().filter(|peer| peer.is_equal).count() as u64);
             gauge("folkmoot_replication_ops_behind", peers.iter().map(|peer| peer.ops_behind).max().unwrap_or(0));
@@ -419,6 +445,17 @@ impl Inner {
             let ready = self.readiness().await.is_ok_and(|readiness| readiness.ready);
             gauge("folkmoot_ready", u64::from(ready));
         }
+    }
+}
+
+fn told_conduct(known: &ConductStatus, now: Timestamp) -> Conduct {
+    let until = |left: Duration| now.millis().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    Conduct {
+        score: known.score,
+        misdeeds: known.counts.iter().map(|(what, count)| (what.name().to_owned(), *count)).collect(),
+        last: known.last.map(|what| what.name().to_owned()),
+        bans: known.bans,
+        banned_until: known.banned_for.map(|left| Timestamp::from_millis(until(left))),
     }
 }
 

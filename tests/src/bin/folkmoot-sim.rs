@@ -7,14 +7,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use folkmoot_tests::scale::{self, Figures};
 use folkmoot_tests::simulator::{Options, Trace, run, with_stack};
+use folkmoot_tests::villain::Attack;
 
-const USAGE: &str = "usage: folkmoot-sim [--seed N] [--count N] [--minutes N] [--trace]
+const USAGE: &str = "usage: folkmoot-sim [--seed N] [--count N] [--minutes N] [--trace] [--attack NAME]
        folkmoot-sim scale --peers N[,N…] [--degree N] [--writers N] [--rate N] [--split SECONDS] [--seed N] [--svg FILE]
 
   --seed N     the first seed; from the clock if it is not given (scale: 1)
   --count N    how many seeds in a row (1)
   --minutes N  simulated minutes with faults (5)
   --trace      print what happens
+  --attack A   one more member means harm, such as flood; a wrong name lists all
 
   --peers N    how many peers; several numbers give a table
   --degree N   connections of a peer, on average (8)
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
     let known: &[&str] = if scale {
         &["--peers", "--degree", "--writers", "--rate", "--split", "--seed", "--svg", "--json"]
     } else {
-        &["--seed", "--count", "--minutes", "--trace"]
+        &["--seed", "--count", "--minutes", "--trace", "--attack"]
     };
     let result = options(args, known).and_then(|options| if scale { run_scale(&options) } else { run_seeds(&options) });
     match result {
@@ -70,11 +72,16 @@ fn run_seeds(values: &Values) -> Result<ExitCode, String> {
     let count = number(values, "--count", 1)?;
     let minutes = number(values, "--minutes", 5)?;
     let trace = if values.contains_key("--trace") { Trace::Printed } else { Trace::Silent };
+    let attack = values.get("--attack").map(|name| {
+        let found = Attack::ALL.into_iter().find(|attack| attack.name() == *name);
+        found.ok_or_else(|| format!("no attack {name}; there are {}", Attack::ALL.map(Attack::name).join(", ")))
+    });
+    let attack = attack.transpose()?;
     let mut failed = 0;
     let begun = Instant::now();
     for seed in (seed..).take(usize::try_from(count).unwrap_or(usize::MAX)) {
         let begun = Instant::now();
-        match with_stack(|| run(Options { seed, minutes, trace })) {
+        match with_stack(|| run(Options { seed, minutes, trace, attack })) {
             Ok(report) => println!("seed {seed}: {:.2} s, {report:?}", begun.elapsed().as_secs_f64()),
             Err(failure) => {
                 failed += 1;

@@ -382,6 +382,7 @@ fn peer(index: usize, random: &mut Random) -> Peer {
         subscription: Subscription::All,
         seed: random.bits(),
         now: Timestamp::from_micros(START),
+        held_bytes: 0,
     };
     Peer {
         engine: Engine::new(config, [], [], &Members),

@@ -56,6 +56,8 @@ pub(super) struct Plan {
     pub(super) cloned: Option<(usize, usize)>,
     /// The node that lies.
     pub(super) hostile: Option<usize>,
+    /// The one that is none, and means harm.
+    pub(super) villain: Option<usize>,
     equivocator: Option<usize>,
     will_be_removed: Option<usize>,
 }
@@ -339,11 +341,14 @@ impl World {
             link.blocked = false;
             link.stalled_until = 0;
         }
+        if self.plan.villain.is_none() {
+            self.pardon_all();
+        }
         for node in 0..self.nodes.len() {
             self.nodes[node].clock.skew_ms = 0;
             self.nodes[node].fail_next_commit = false;
             let is_twin = self.plan.cloned.is_some_and(|(_, twin)| twin == node);
-            if self.nodes[node].replica.is_none() && !is_twin {
+            if self.nodes[node].replica.is_none() && !is_twin && self.nodes[node].villain.is_none() {
                 self.start(node, None);
             }
         }

@@ -24,6 +24,7 @@ use std::fmt;
 
 pub use random::Random;
 
+use crate::villain::Attack;
 use world::World;
 
 /// The collection with the hot documents, of one shard.
@@ -44,6 +45,8 @@ pub struct Options {
     pub minutes: u64,
     /// Whether to print what happens, and when.
     pub trace: Trace,
+    /// What one more member does, if there is one that means harm. There are no faults then.
+    pub attack: Option<Attack>,
 }
 
 /// Whether to print what happens.
@@ -72,6 +75,12 @@ pub struct Report {
     pub forged: u64,
     /// Events handled.
     pub events: u64,
+    /// Misdeeds noted.
+    pub misdeeds: u64,
+    /// Bans pronounced.
+    pub bans: u64,
+    /// Simulated milliseconds until every node had banned the attacker.
+    pub banned_after_ms: u64,
     /// Simulated milliseconds from the end of the faults until the replicas agreed.
     pub converged_after_ms: u64,
     /// Hash over all events: two runs of one seed have the same.
@@ -89,13 +98,19 @@ pub struct Failure {
     pub at_ms: u64,
     /// What.
     pub what: String,
+    /// What a member did that meant harm, if there was one.
+    pub attack: Option<Attack>,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, minutes, at_ms, what } = self;
+        let Self { seed, minutes, at_ms, what, .. } = self;
         writeln!(f, "seed {seed} after {}.{:03} s: {what}", at_ms / 1_000, at_ms % 1_000)?;
-        write!(f, "replay: cargo run -p folkmoot-tests --bin folkmoot-sim -- --seed {seed} --minutes {minutes} --trace")
+        write!(
+            f,
+            "replay: cargo run -p folkmoot-tests --bin folkmoot-sim -- --seed {seed} --minutes {minutes} --trace"
+        )?;
+        self.attack.map_or(Ok(()), |attack| write!(f, " --attack {}", attack.name()))
     }
 }
 
@@ -109,6 +124,7 @@ pub fn run(options: Options) -> Result<Report, Failure> {
     world.run().map_err(|what| Failure {
         seed: options.seed,
         minutes: options.minutes,
+        attack: options.attack,
         at_ms: world.elapsed_ms(),
         what,
     })

@@ -11,6 +11,7 @@ use folkmoot_core::store::keys::{Key as _, OpKey};
 use folkmoot_core::store::{Batch, Durability, Keyspace, Store as _};
 
 use super::faults::{Fault, Plan};
+use super::hostile;
 use super::node::{self, Node, Ops};
 use super::random::Random;
 use super::workload::Workload;
@@ -46,6 +47,8 @@ pub(super) enum Event {
     Reconnect,
     /// A client writes.
     Write,
+    /// Who means harm does some.
+    Strike,
     /// Something breaks or is mended.
     Fault(Fault),
 }
@@ -78,6 +81,8 @@ pub(super) struct World {
     pub(super) ops: Ops,
     /// Places of every op that was ever on a disk.
     pub(super) durable: BTreeSet<(StreamId, u64, OpId)>,
+    /// When each node first banned whom.
+    pub(super) banned: BTreeMap<(usize, usize), u64>,
     /// What each author signed at each place.
     pub(super) signed: BTreeMap<(StreamId, u64), OpId>,
     pub(super) failure: Option<String>,
@@ -90,7 +95,8 @@ pub(super) const fn pair(a: usize, b: usize) -> (usize, usize) {
 impl World {
     pub(super) fn new(options: Options) -> Self {
         let mut random = Random::new(options.seed);
-        let count = 3 + random.index(3);
+        let honest = if options.attack.is_some() { 3 } else { 3 + random.index(3) };
+        let count = honest + usize::from(options.attack.is_some());
         let mut nodes = node::found(count, &mut random);
         if random.chance(20) {
             nodes.iter_mut().for_each(|node| node.cache_bytes = DOCUMENT_CACHE_SMALL);
@@ -107,7 +113,12 @@ impl World {
                 links.insert((a, b), Link { delay_ms: random.within(1, 60), ..Link::default() });
             }
         }
-        let plan = Plan::new(count, options.minutes, &mut random);
+        let mut plan =
+            if options.attack.is_some() { Plan::default() } else { Plan::new(count, options.minutes, &mut random) };
+        if let Some(attack) = options.attack {
+            plan.villain = Some(honest);
+            nodes[honest].villain = Some(hostile::villain(attack, &nodes[honest], cluster));
+        }
         Self {
             options,
             random,
@@ -121,6 +132,7 @@ impl World {
             report: Report { replicas: count as u64, ..Report::default() },
             ops,
             durable,
+            banned: BTreeMap::new(),
             signed: BTreeMap::new(),
             failure: None,
         }
@@ -132,15 +144,21 @@ impl World {
 
     pub(super) fn run(&mut self) -> Result<Report, String> {
         for node in 0..self.nodes.len() {
-            self.start(node, None);
+            if self.nodes[node].villain.is_none() {
+                self.start(node, None);
+            }
         }
         self.at(0, Event::Reconnect);
+        if self.plan.villain.is_some() {
+            self.at(hostile::BEGIN_MS, Event::Strike);
+        }
         self.at(100, Event::Write);
         for (at, fault) in std::mem::take(&mut self.plan.faults) {
             self.at(at, Event::Fault(fault));
         }
         let end = self.options.minutes * 60_000;
         self.run_until(end)?;
+        self.check_banned()?;
         self.heal();
         let healed = self.elapsed;
         let mut looks = 0;
@@ -197,9 +215,15 @@ impl World {
     fn handle(&mut self, event: Event) {
         self.mix(self.elapsed);
         let alive = |world: &Self, node: usize, life: u64| {
-            world.nodes[node].replica.is_some() && world.nodes[node].life == life
+            let runs = world.nodes[node].replica.is_some() || world.nodes[node].villain.is_some();
+            runs && world.nodes[node].life == life
         };
         match event {
+            Event::Frame { to, from, session, lane, bytes } if self.plan.villain == Some(to) => {
+                if self.nodes[to].peers.get(&from) == Some(&session) {
+                    self.villain_hears(to, from, lane, &bytes);
+                }
+            }
             Event::Frame { to, from, session, lane, bytes } => {
                 if self.nodes[to].replica.is_some() && self.nodes[to].peers.get(&from) == Some(&session) {
                     self.report.frames += 1;
@@ -237,6 +261,7 @@ impl World {
             }
             Event::Reconnect => self.reconnect(),
             Event::Write => self.client(),
+            Event::Strike => self.strike(),
             Event::Fault(fault) => {
                 self.report.faults += 1;
                 self.do_fault(fault);
@@ -313,13 +338,15 @@ impl World {
                 Effect::Disconnect { peer, reason } => {
                     if let Some((to, _)) = self.peer_index(node, peer) {
                         self.note(|| format!("{} cuts {}: {reason}", self.nodes[node].name, self.nodes[to].name));
+                        self.note_ban(node, to, reason);
                         self.nodes[node].peers.remove(&to);
                         self.break_link(node, to);
                     }
                 }
                 Effect::Misbehaved { peer, what } => {
                     let accused = self.nodes.iter().position(|other| other.author() == peer);
-                    if self.is_deserved(accused, &what) {
+                    self.report.misdeeds += 1;
+                    if self.is_deserved(accused, what) || !what.is_proof() {
                         self.note(|| format!("{} sees a lie: {what}", self.nodes[node].name));
                     } else {
                         let name = accused.map(|accused| &self.nodes[accused].name);
@@ -377,7 +404,7 @@ impl World {
                 if known != op.id() {
                     wrong.get_or_insert_with(|| format!("has two ops of its own at {}#{}", at.0, at.1));
                 }
-            } else if !own && !self.durable.contains(&(at.0, at.1, op.id())) {
+            } else if !own && !self.durable.contains(&(at.0, at.1, op.id())) && !self.is_villains(&op) {
                 wrong.get_or_insert_with(|| format!("was sent {}#{}, which is on no disk", place.stream, place.seq));
             }
         }
@@ -436,7 +463,7 @@ impl World {
         peers.find(|(index, _)| self.nodes[**index].author() == peer).map(|(index, session)| (*index, *session))
     }
 
-    fn send(&mut self, from: usize, to: usize, session: u64, lane: Lane, bytes: Bytes) {
+    pub(super) fn send(&mut self, from: usize, to: usize, session: u64, lane: Lane, bytes: Bytes) {
         let elapsed = self.elapsed;
         let jitter = if self.random.chance(2) { self.random.within(0, 800) } else { self.random.within(0, 10) };
         let Some(link) = self.links.get_mut(&pair(from, to)) else { return };
@@ -453,6 +480,9 @@ impl World {
     fn peer_down(&mut self, node: usize, peer: usize) {
         self.nodes[node].peers.remove(&peer);
         let peer = self.nodes[peer].author();
+        if let Some(villain) = self.nodes[node].villain.as_mut() {
+            return villain.disconnected(&peer);
+        }
         self.step(node, Input::Net(NetInput::PeerDown { peer }));
     }
 
@@ -483,7 +513,8 @@ impl World {
     }
 
     fn connect(&mut self, a: usize, b: usize) {
-        if self.nodes[a].replica.is_none() || self.nodes[b].replica.is_none() || !self.plan.may_connect(a, b) {
+        let runs = |node: &Node| node.replica.is_some() || node.villain.is_some();
+        if !runs(&self.nodes[a]) || !runs(&self.nodes[b]) || !self.plan.may_connect(a, b) {
             return;
         }
         // Usually both have noticed the end of the last session. If not, the new one takes its place.
@@ -501,6 +532,10 @@ impl World {
         }
         for (node, peer) in [(a, b), (b, a)] {
             let peer = self.nodes[peer].author();
+            if let Some(villain) = self.nodes[node].villain.as_mut() {
+                villain.connected(peer);
+                continue;
+            }
             self.step(node, Input::Net(NetInput::PeerUp { peer }));
         }
     }

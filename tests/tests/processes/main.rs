@@ -4,6 +4,7 @@ mod bad_input;
 mod crash;
 mod disk_full;
 mod first_steps;
+mod hostile;
 mod joining;
 mod one_node;
 mod partition;

@@ -327,6 +327,7 @@ impl World {
             subscription,
             seed: seed.wrapping_add(node as u64),
             now: Timestamp::from_micros(self.now),
+            held_bytes: 0,
         }
     }
 
