@@ -12,8 +12,8 @@ use folkmoot_tests::simulator::{Failure, Options, Report, Trace, run, with_stack
 const MINUTES: u64 = 5;
 /// Seeds within which each planted bug must be found.
 const SEEDS_PER_BUG: u64 = 40;
-/// How many fresh seeds run, unless the environment says otherwise: about three minutes on two cores.
-const SEEDS: u64 = 1_000;
+/// How many fresh seeds run, unless the environment says otherwise: about a minute on two cores.
+const SEEDS: u64 = 300;
 /// Seeds that once showed a bug.
 const REGRESSIONS: [u64; 12] = [
     6,                   // the time of a local write was not that of its op
