@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use folkmoot_core::document::edit::{Edit, EditFormat};
 use folkmoot_core::document::gate::STACK_BYTES;
-use folkmoot_core::id::{AuthorKey, PrincipalId};
+use folkmoot_core::id::{AuthorKey, PrincipalId, RequestId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{BuiltInRole, Op};
 use folkmoot_core::replica::{
@@ -168,6 +168,9 @@ impl Lab {
             let began = cpu_nanos();
             for request in requests {
                 self.ticket += 1;
+                // Clients name their requests, so that they can send them again.
+                let name = blake3::hash(&self.ticket.to_le_bytes()).into();
+                let request = WriteRequest { request: Some(RequestId::new(name)), ..request };
                 let write = Input::Write { ticket: self.ticket, request };
                 self.nodes[0].replica.step(self.now, write, &mut effects);
             }

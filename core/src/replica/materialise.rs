@@ -152,8 +152,7 @@ impl Replica {
                     tx: u16::try_from(index).unwrap_or(u16::MAX),
                 };
                 let work = Work { tx, op: op.clone() };
-                let is_done = is_own && transaction.request.is_none();
-                if is_done && self.verdict(&work.position(), header, index).is_allowed() {
+                if is_own && matches!(self.fate(&work), Fate::Accepted) {
                     continue;
                 }
                 list.push(work);
