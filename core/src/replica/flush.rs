@@ -44,7 +44,7 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) const fn unapplied(&self) -> u64 {
-        self.durable.saturating_sub(self.applied)
+        self.arrivals.saturating_sub(self.applied)
     }
 
     pub(super) fn record(&self) -> ShardRecord {
@@ -195,6 +195,7 @@ impl Replica {
         }
         self.now = now;
         self.sign_open_ops();
+        self.follow_signed();
         self.stage_owed();
         let id = self.next_batch;
         for key in std::mem::take(&mut self.staged.dirty) {
@@ -342,7 +343,9 @@ impl Replica {
         self.staged.heads.insert(stream);
         self.loose.note(op.id());
         self.undurable.insert(op.clone());
-        self.staged.ops.push((Placed { op, arrival }, from));
+        let placed = Placed { op, arrival };
+        self.queue.push(placed.clone());
+        self.staged.ops.push((placed, from));
     }
 
     /// Writes the view of a changed document, its place in the feed, and what the shard counts of it.

@@ -236,8 +236,7 @@ impl Replica {
                 self.engine_committed(now, &std::mem::take(&mut run), from.flatten(), effects);
             }
             from = Some(source);
-            run.push(Committed { op: placed.op.clone(), arrival: placed.arrival });
-            self.queue.push(placed);
+            run.push(Committed { op: placed.op, arrival: placed.arrival });
         }
         if !run.is_empty() {
             self.engine_committed(now, &run, from.flatten(), effects);

@@ -1,7 +1,8 @@
-//! From durable ops to documents, in slices: which transactions are due, and what their verdicts mean.
+//! From ops to documents, in slices: which transactions are due, and what their verdicts mean.
 //!
-//! Work may lag behind the log without delaying acknowledgements. What becomes of a transaction is a function of the set
-//! of ops; the order in which slices come has no say.
+//! Work may lag behind the log without delaying acknowledgements. Where it does not, an op and what it makes of its documents
+//! share a batch, and so a sync. What becomes of a transaction is a function of the set of ops; the order in which slices come
+//! has no say.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use crate::op::{Body, Header, Op, Transaction};
 use crate::store::keys::{ArrivalKey, DocKey, Key as _, OpKey};
 use crate::store::{Keyspace, envelope};
 
-/// Bytes of durable ops kept in memory until they are applied; beyond, they are read back from the store.
+/// Bytes of ops kept in memory until they are applied; beyond, they are read back from the store once they are durable.
 pub(super) const QUEUE_BYTES_MAX: usize = 32 << 20;
 
-/// Durable ops that wait to be applied, as far as memory allows.
+/// Ops that wait to be applied, as far as memory allows.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     shards: BTreeMap<ShardId, VecDeque<Placed>>,
@@ -25,13 +26,18 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Keeps an op, unless there is no room or one before it was not kept.
+    /// Keeps an op, unless there is no room.
     pub(super) fn push(&mut self, placed: Placed) {
         if self.bytes + placed.op.size() > QUEUE_BYTES_MAX {
             return;
         }
         self.bytes += placed.op.size();
         self.shards.entry(placed.op.header().shard.clone()).or_default().push_back(placed);
+    }
+
+    /// Returns the op with this arrival, where none lies before it.
+    fn next(&self, shard: &ShardId, arrival: u64) -> Option<&Arc<Op>> {
+        self.shards.get(shard)?.front().filter(|placed| placed.arrival == arrival).map(|placed| &placed.op)
     }
 
     pub(super) const fn bytes(&self) -> usize {
@@ -85,7 +91,7 @@ enum Fate {
 }
 
 impl Replica {
-    /// Applies durable ops to their documents, at most about `transactions_max` transactions. Returns whether there is more.
+    /// Applies ops to their documents, at most about `transactions_max` transactions. Returns whether there is more.
     pub fn work(&mut self, now: Now, transactions_max: usize, effects: &mut Vec<super::Effect>) -> bool {
         if self.halted.is_some() || !self.authority.rules().can_judge() {
             return false;
@@ -104,10 +110,10 @@ impl Replica {
         // What is looked at again may leave its documents, and what builds on it with it: by then every change in a document
         // must have its place in an op.
         let mut is_again = !list.is_empty();
-        let shards: Vec<ShardId> =
-            self.shards.iter().filter(|(_, shard)| shard.unapplied() > 0).map(|(id, _)| id.clone()).collect();
-        for shard in shards {
-            self.gather(&shard, transactions_max, &mut list);
+        for shard in self.due_shards() {
+            while list.len() < transactions_max && self.is_due(&shard) {
+                self.gather(&shard, &mut list);
+            }
         }
         is_again |= list.iter().any(|work| work.op.header().session == self.session);
         if is_again {
@@ -126,35 +132,62 @@ impl Replica {
         !self.ready.is_empty()
             || self.loose.is_due()
             || self.rejudging.keys().any(|stream| !self.swapping.contains(stream))
-            || self.shards.values().any(|shard| shard.unapplied() > 0)
+            || self.shards.keys().any(|shard| self.is_due(shard))
     }
 
-    /// Collects the next durable ops of a shard.
-    fn gather(&mut self, shard: &ShardId, transactions_max: usize, list: &mut Vec<Work>) {
-        while list.len() < transactions_max {
-            let Some(state) = self.shards.get_mut(shard).filter(|state| state.unapplied() > 0) else { return };
-            state.applied += 1;
-            state.dirty = true;
-            let arrival = state.applied;
-            let Some(op) = self.queue.take(shard, arrival).or_else(|| self.arrived(shard, arrival)) else { continue };
-            let header = op.header();
-            if header.shard.is_control() {
-                continue;
+    /// Applies what was just signed, where nothing lies before it: its documents hold it already, and the batch that holds
+    /// the op can say so.
+    pub(super) fn follow_signed(&mut self) {
+        if !self.authority.rules().can_judge() {
+            return;
+        }
+        let mut list = Vec::new();
+        for shard in self.due_shards() {
+            while self.next_op(&shard).is_some_and(|op| self.signed.contains(&op.id())) {
+                self.gather(&shard, &mut list);
             }
-            // What was signed here is in the documents since it was written; only a verdict that changed meanwhile, or an
-            // earlier transaction of the same request, has to be carried out.
-            let is_own = self.signed.remove(&op.id());
-            for (index, transaction) in header.transactions().iter().enumerate() {
-                let tx = TxRef {
-                    stream: op.stream(),
-                    seq: header.seq,
-                    op: op.id(),
-                    tx: u16::try_from(index).unwrap_or(u16::MAX),
-                };
-                let work = Work { tx, op: op.clone() };
-                if is_own && matches!(self.fate(&work), Fate::Accepted) {
-                    continue;
-                }
+        }
+        if !list.is_empty() {
+            self.apply(list);
+        }
+    }
+
+    fn due_shards(&self) -> Vec<ShardId> {
+        self.shards.keys().filter(|shard| self.is_due(shard)).cloned().collect()
+    }
+
+    /// Whether the next op of a shard can be applied: what is not durable yet is to be had from memory only.
+    fn is_due(&self, shard: &ShardId) -> bool {
+        self.shards.get(shard).is_some_and(|state| state.applied < state.durable) || self.next_op(shard).is_some()
+    }
+
+    fn next_op(&self, shard: &ShardId) -> Option<&Arc<Op>> {
+        self.queue.next(shard, self.shards.get(shard)?.applied + 1)
+    }
+
+    /// Collects the transactions of the next op of a shard.
+    fn gather(&mut self, shard: &ShardId, list: &mut Vec<Work>) {
+        let Some(state) = self.shards.get_mut(shard) else { return };
+        state.applied += 1;
+        state.dirty = true;
+        let arrival = state.applied;
+        let Some(op) = self.queue.take(shard, arrival).or_else(|| self.arrived(shard, arrival)) else { return };
+        let header = op.header();
+        if header.shard.is_control() {
+            return;
+        }
+        // What was signed here is in the documents since it was written; only a verdict that changed meanwhile, or an
+        // earlier transaction of the same request, has to be carried out.
+        let is_own = self.signed.remove(&op.id());
+        for index in 0..header.transactions().len() {
+            let tx = TxRef {
+                stream: op.stream(),
+                seq: header.seq,
+                op: op.id(),
+                tx: u16::try_from(index).unwrap_or(u16::MAX),
+            };
+            let work = Work { tx, op: op.clone() };
+            if !is_own || !matches!(self.fate(&work), Fate::Accepted) {
                 list.push(work);
             }
         }

@@ -262,8 +262,7 @@ impl Replica {
         &self.tx_states
     }
 
-    /// Returns how many ops are durable and not yet applied to their documents, transactions and streams to be looked at
-    /// again among them.
+    /// Returns how many ops are not yet applied to their documents, transactions and streams to be looked at again among them.
     #[must_use]
     pub fn unapplied(&self) -> u64 {
         let unapplied = self.shards.values().map(flush::Shard::unapplied).sum::<u64>();

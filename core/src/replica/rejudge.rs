@@ -67,10 +67,9 @@ impl Replica {
             self.rejudge_op(&Arc::new(op));
         }
         if is_end {
-            // What is on its way to the disk is judged when it is there, but its stream must go on.
             let rest: Vec<Arc<Op>> = self.undurable.from(stream, reached).cloned().collect();
             for op in rest {
-                self.note_op(&op);
+                self.rejudge_op(&op);
             }
             self.rejudging.remove(&stream);
         } else {
