@@ -11,6 +11,7 @@ use super::engine::{Cx, Engine};
 use super::frame::{Answer, BranchAsk, Chain, ChainAsk, Frame, Reach};
 use super::heads::{StreamAt, TimedTip};
 use super::limits as bounds;
+use super::need::NeededPiece;
 use super::run::{Run, RunError};
 use super::serve::Question;
 use crate::id::OpId;
@@ -235,6 +236,8 @@ impl Engine {
         let first = run.first;
         let is_continuation = through.is_some_and(|needed| self.continues_branch(at, needed, run.prev));
         let relation = if is_continuation { Relation::Parts(first) } else { relate(&run, own) };
+        // What goes on with our own chain is no branch, nor is the piece after it.
+        let parts = matches!(relation, Relation::Parts(_));
         match relation {
             Relation::Parts(seq) => {
                 if let Some(run) = run.skip_to(seq) {
@@ -267,7 +270,7 @@ impl Engine {
             Relation::Same => {}
         }
         if let Some(needed) = through {
-            self.needed_arrived(cx, at, needed, peer, tip);
+            self.needed_arrived(cx, at, needed, peer, NeededPiece { end: tip, parts });
         }
     }
 

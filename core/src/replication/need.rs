@@ -50,6 +50,15 @@ pub(super) struct NeededOp {
     branch: Option<Tip>,
 }
 
+/// A piece of the chain that leads to a needed op.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NeededPiece {
+    /// Its last op.
+    pub(super) end: Tip,
+    /// Whether it lies on another branch than our own chain.
+    pub(super) parts: bool,
+}
+
 impl Engine {
     pub(super) fn need_change(&mut self, cx: &mut Cx<'_>, shard: ShardId, change: ChangeHash, hint: Option<Peer>) {
         if self.needed_changes.len() < bounds::NEEDS_MAX {
@@ -192,10 +201,17 @@ impl Engine {
         }
     }
 
-    /// A piece of the needed branch came; asks for the next one.
-    pub(super) fn needed_arrived(&mut self, cx: &mut Cx<'_>, at: &StreamAt, needed: Tip, peer: Peer, end: Tip) {
+    /// A piece of the needed chain came; asks for the next one.
+    pub(super) fn needed_arrived(
+        &mut self,
+        cx: &mut Cx<'_>,
+        at: &StreamAt,
+        needed: Tip,
+        peer: Peer,
+        NeededPiece { end, parts }: NeededPiece,
+    ) {
         let Some(entry) = self.needed_ops.get_mut(&(at.clone(), needed.id)) else { return };
-        entry.branch = Some(end);
+        entry.branch = parts.then_some(end);
         if end.seq < needed.seq {
             entry.from = Some(end.seq + 1);
             self.fetch_branches(cx, at, peer, end.seq + 1, Some(needed));

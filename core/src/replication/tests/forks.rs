@@ -260,6 +260,30 @@ fn an_op_that_a_pin_names_is_found_on_another_branch() {
 }
 
 #[test]
+fn a_chain_that_a_pin_names_is_no_fork_where_it_only_goes_on() {
+    // It is longer than one answer, and ends beyond where the stream is closed here.
+    let (author, chains) = branches(2, &[5_000]);
+    let ops = &chains[0];
+    let mut world = World::new(2, 4);
+    world.seed_store(0, &ops[..2]);
+    world.seed_store(1, ops);
+    let pin = Tip { seq: 2, id: ops[1].id() };
+    for node in 0..2 {
+        world.nodes[node].verdicts.pins.insert(author.stream(), pin);
+        world.give(node, Input::PolicyChanged { streams: vec![(shard(), author.stream())] });
+    }
+    world.link_all();
+    world.run(SECOND * 5);
+    assert_eq!(world.nodes[0].log(author.stream()).main.len(), 2);
+    let last = ops.last().unwrap();
+    let tip = Tip { seq: last.header().seq, id: last.id() };
+    world.give(0, Input::NeedOp { shard: shard(), stream: author.stream(), tip, hint: Some(node_key(1)) });
+    world.run(SECOND * 30);
+    let log = world.nodes[0].log(author.stream());
+    assert_eq!((log.fork, log.main.len()), (None, ops.len()));
+}
+
+#[test]
 fn a_fork_that_no_digest_shows_is_found_by_a_change_that_builds_on_it() {
     // The author is cut off whole, so nobody's digest tells which of its two first ops somebody has. A document of node 0 waits
     // for a change that only node 1 has.
