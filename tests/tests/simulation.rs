@@ -12,6 +12,8 @@ use folkmoot_tests::simulator::{Failure, Options, Report, Trace, run, with_stack
 const MINUTES: u64 = 5;
 /// Seeds within which each planted bug must be found.
 const SEEDS_PER_BUG: u64 = 40;
+/// Seeds within which a member must be caught that gave false documents: it is in about one of seventeen.
+const SEEDS_PER_LIE: u64 = 120;
 /// How many fresh seeds run, unless the environment says otherwise: about a minute on two cores.
 const SEEDS: u64 = 300;
 /// Seeds that once showed a bug.
@@ -86,6 +88,27 @@ fn sessions_that_are_over_are_no_heads() {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let (streams, heads) = (sum(|report| report.streams), sum(|report| report.heads));
     assert!(heads * 3 < streams * 2, "{heads} of {streams} streams are heads");
+}
+
+/// Each run checks that nothing is left of what was taken in bulk, and that no honest one is called a liar; here, that fresh nodes do
+/// take documents in bulk, that a lying member forges some, and that it is found out.
+#[test]
+fn documents_in_bulk_are_taken_and_lies_found_out() {
+    let (mut bulks, mut documents, mut forged, mut refuted) = (0, 0, 0, 0);
+    let is_seen = with_stack(|| {
+        (0..SEEDS_PER_LIE).any(|seed| {
+            let report = simulate(seed).expect("a good seed");
+            bulks += report.bulks;
+            documents += report.documents_bulk;
+            forged += report.documents_forged;
+            refuted += report.documents_refuted;
+            bulks >= 12 && documents >= 60 && refuted > 0
+        })
+    });
+    assert!(
+        is_seen,
+        "{bulks} shards with {documents} documents were taken, {forged} pages forged, {refuted} times that was found out"
+    );
 }
 
 #[test]

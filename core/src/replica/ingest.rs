@@ -90,18 +90,20 @@ impl Replica {
                 replication::Effect::Ingest { from, shard, stream, ops } => {
                     self.ingest(now, from, shard, stream, ops, effects);
                 }
-                replication::Effect::ReadDocuments { ticket, shard, after } => {
-                    let (documents, next) = self.read_documents(&shard, after.as_ref());
-                    self.step_engine(now, NetInput::DocumentsRead { ticket, documents, next }, effects);
+                replication::Effect::ReadDocuments { ticket, shard, after, part, since } => {
+                    let (documents, next) = self.read_documents(&shard, after.as_ref(), part, since);
+                    let total = self.shards.get(&shard).map_or(0, |state| state.documents);
+                    self.step_engine(now, NetInput::DocumentsRead { ticket, documents, next, total }, effects);
                 }
-                replication::Effect::TakeDocuments { from, shard, documents } => {
-                    self.take_documents(now, from, shard, &documents, effects);
+                replication::Effect::TakeDocuments { request, from, shard, documents } => {
+                    self.take_documents(now, request, from, shard, &documents, effects);
                 }
+                replication::Effect::BulkMoved { shard } => self.keep_bulk(&shard),
                 replication::Effect::CompleteOps { ticket, ops } => {
                     let ops = self.complete_ops(&ops);
                     self.step_engine(now, NetInput::OpsCompleted { ticket, ops }, effects);
                 }
-                replication::Effect::BulkEnded { equal, shard } => self.bulk_ended(shard, equal),
+                replication::Effect::BulkEnded { shard, progress, equal } => self.bulk_ended(shard, &progress, equal),
                 replication::Effect::ReadOps { ticket, stream, from_seq, ops_max, bytes_max, form, .. } => {
                     let mut ops = self.read_ops(stream, from_seq, ops_max, bytes_max);
                     if form == OpForm::Bare {

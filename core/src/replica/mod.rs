@@ -48,6 +48,7 @@ use std::sync::Arc;
 
 pub use crate::store::keys::DocKey;
 pub use bootstrap::{Founded, Founding, found_cluster};
+pub use bulk::{LastBulk, Previews};
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::fuzz_record;
 pub use import::Imported;
@@ -194,6 +195,8 @@ pub struct Counters {
     pub audits: u64,
     /// Damage that audits found.
     pub damage_found: u64,
+    /// Shards taken in bulk to the end.
+    pub bulks: u64,
     /// Documents taken in bulk that the ops do not make: their giver lied, or what counted there was revoked since.
     pub false_documents: u64,
 }
@@ -207,7 +210,7 @@ impl Replica {
                 self.step_engine(now, replication::Input::Tick, effects);
                 self.audit_step(now, effects);
                 self.forget_answers(now);
-                self.settle_previews();
+                self.settle_previews(effects);
             }
             Input::Net(input) => self.step_engine(now, input, effects),
             Input::Write { ticket, request } => self.write(ticket, request, effects),
@@ -215,6 +218,7 @@ impl Replica {
             Input::Committed(id) => {
                 self.on_committed(now, id, effects);
                 self.documents_durable(now, effects);
+                self.settle_previews(effects);
             }
             Input::CommitFailed(id, reason) => self.on_commit_failed(id, &reason, effects),
         }

@@ -133,7 +133,7 @@ impl Replica {
     /// Notes what the gate said of a change that stands alone.
     fn take_admission(&mut self, key: &DocKey, offer: &Offer, admission: Admission) -> Gated {
         if let Admission::Admitted(hash) = admission {
-            self.keep_change(key, hash, &ChangeRecord { tx: offer.tx, bytes: offer.body.bytes.to_vec() });
+            self.keep_change(key, hash, &ChangeRecord { tx: offer.tx, bytes: offer.body.bytes.to_vec() }, 0);
             if let Some(loaded) = self.cache.get(key) {
                 loaded.times.insert(hash, offer.op.header().hlc);
             }
@@ -190,7 +190,7 @@ impl Replica {
         let mut before: Vec<(DocKey, Document, Vec<DeleteRecord>)> = Vec::new();
         let mut kept = Vec::new();
         let mut result = Gated::Passed;
-        for (change, body) in transaction.changes.iter().zip(bodies) {
+        for (index, (change, body)) in transaction.changes.iter().zip(bodies).enumerate() {
             let key = DocKey { collection: collection.clone(), doc: change.doc.clone() };
             let Some(body) = body else {
                 result = Gated::Bodiless;
@@ -209,7 +209,7 @@ impl Replica {
                 let candidate = Candidate { bytes: &body.bytes, actor, action: change.action };
                 match self.admit_one(&key, work.tx, &candidate, &void) {
                     Ok(Admission::Admitted(hash)) => {
-                        kept.push((key, hash, body.bytes.to_vec()));
+                        kept.push((index, key, hash, body.bytes.to_vec()));
                         Gated::Passed
                     }
                     Ok(admission) => self.gated(admission, work.tx),
@@ -230,8 +230,8 @@ impl Replica {
             }
         }
         if passed {
-            for (key, hash, bytes) in kept {
-                self.keep_change(&key, hash, &ChangeRecord { tx: work.tx, bytes });
+            for (index, key, hash, bytes) in kept {
+                self.keep_change(&key, hash, &ChangeRecord { tx: work.tx, bytes }, index);
                 if let Some(loaded) = self.cache.get(&key) {
                     loaded.times.insert(hash, header.hlc);
                 }

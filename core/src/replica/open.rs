@@ -16,7 +16,7 @@ use crate::hlc::{Hlc, HlcClock};
 use crate::id::{ClusterId, OpId, ShardId, StoreEpoch, StreamId};
 use crate::op::Op;
 use crate::op::codec;
-use crate::replication::{Config as EngineConfig, Engine, ShardDigest, StoredHead, Subscription, Tip};
+use crate::replication::{Config as EngineConfig, Engine, ShardDigest, StoredHead, Subscription, Tip, limits};
 use crate::store::keys::{Key as _, OpKey, meta};
 use crate::store::{Keyspace, Order, Span, Store, StoreError, envelope};
 
@@ -27,11 +27,20 @@ pub struct ReplicaConfig {
     pub document_cache_bytes: usize,
     /// What it holds.
     pub subscription: Subscription,
+    /// Documents in one page that is given in bulk, at most [`limits::DOCUMENTS_PAGE_MAX`].
+    pub bulk_page_documents: usize,
+    /// A shard of which so many ops are missing is taken in bulk although something of it is here.
+    pub bulk_gap_ops: u64,
 }
 
 impl Default for ReplicaConfig {
     fn default() -> Self {
-        Self { document_cache_bytes: 256 << 20, subscription: Subscription::All }
+        Self {
+            document_cache_bytes: 256 << 20,
+            subscription: Subscription::All,
+            bulk_page_documents: limits::DOCUMENTS_PAGE_MAX,
+            bulk_gap_ops: limits::BULK_GAP_OPS,
+        }
     }
 }
 
@@ -125,6 +134,7 @@ impl Replica {
             cluster: identity.cluster,
             epoch,
             subscription: config.subscription.clone(),
+            bulk_gap_ops: config.bulk_gap_ops,
             seed: u64::from_le_bytes(entropy.bytes()),
             now: now.timestamp(),
         };
@@ -176,7 +186,7 @@ impl Replica {
             halted: None,
             audit: super::audit::Audit::new(now),
             answers: super::answers::Answers::new(now),
-            bulks: super::bulk::Bulks::default(),
+            bulks: super::bulk::Bulks::new(config.bulk_page_documents),
             loose: super::import::Loose::default(),
             counters: Counters::default(),
             store,

@@ -120,9 +120,10 @@ impl Replica {
     }
 
     /// Adds a change to what the store has of a document, and wakes what waited for it.
-    pub(super) fn keep_change(&mut self, key: &DocKey, hash: ChangeHash, record: &ChangeRecord) {
+    /// `index` says which change of its transaction it is.
+    pub(super) fn keep_change(&mut self, key: &DocKey, hash: ChangeHash, record: &ChangeRecord, index: usize) {
         self.stage_change(key, hash, record);
-        self.index_change(hash, record.tx, 0);
+        self.index_change(hash, record.tx, index);
         if let Some(loaded) = self.cache.get(key) {
             loaded.tail.push(hash);
             loaded.tail_bytes += record.bytes.len();

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Replica;
+use super::bulk::Previews;
 use super::flush::{SHARD_RECORDS, feed_key, feed_of_key, feed_span};
 use super::load::{self, LoadError};
 use super::records::{ShardRecord, TxRecord, TxRef, ViewRecord};
@@ -86,6 +88,7 @@ pub struct ShardInfo {
 #[derive(Clone)]
 pub struct Reader {
     store: Arc<dyn Store>,
+    previews: Previews,
 }
 
 fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadError {
@@ -93,9 +96,12 @@ fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadError {
 }
 
 fn view_of(doc: DocId, value: Bytes) -> Result<View, ReadError> {
+    Ok(shown(doc, view_record(value)?))
+}
+
+fn view_record(value: Bytes) -> Result<ViewRecord, ReadError> {
     let value = envelope::open(value).map_err(|error| damaged(Keyspace::Views, error))?;
-    let record = ViewRecord::decode(&value).map_err(|error| damaged(Keyspace::Views, error))?;
-    Ok(shown(doc, record))
+    ViewRecord::decode(&value).map_err(|error| damaged(Keyspace::Views, error))
 }
 
 fn shown(doc: DocId, record: ViewRecord) -> View {
@@ -107,7 +113,13 @@ impl Reader {
     /// Reads from this store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, previews: Previews::default() }
+    }
+
+    /// Reads from the store of a replica that says when there is nothing to look for beside it.
+    #[must_use]
+    pub fn of(replica: &Replica) -> Self {
+        Self { store: replica.store.clone(), previews: replica.previews() }
     }
 
     /// Returns the store.
@@ -122,11 +134,14 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the store cannot be read.
     pub fn get(&self, key: &DocKey) -> Result<Option<View>, ReadError> {
-        match self.store.get(Keyspace::Views, &key.encode())? {
-            // A node that has only just joined shows what a peer says of it, until its ops are here.
-            None => Ok(super::bulk::preview_of(&*self.store, key)?.map(|view| shown(key.doc.clone(), view))),
-            Some(value) => Ok(Some(view_of(key.doc.clone(), value)?).filter(|view| !view.heads.is_empty())),
+        let value = self.store.get(Keyspace::Views, &key.encode())?;
+        let here = value.map(view_record).transpose()?.filter(|view| !view.heads.is_empty());
+        if !self.previews.may_be() {
+            return Ok(here.map(|view| shown(key.doc.clone(), view)));
         }
+        // A node that has only just joined, or was away for long, shows what a peer says of a document, until its ops are here.
+        let preview = super::bulk::preview_of(&*self.store, key, here.as_ref())?;
+        Ok(preview.or(here).map(|view| shown(key.doc.clone(), view)))
     }
 
     /// Returns documents that exist, by id: after `after`, with this prefix, until there are `limit` of them or
@@ -293,11 +308,5 @@ impl Reader {
 
 /// Reads a view from any read of a store; for checks.
 pub(super) fn read_view(store: &dyn Read, key: &DocKey) -> Result<Option<ViewRecord>, ReadError> {
-    match store.get(Keyspace::Views, &key.encode())? {
-        None => Ok(None),
-        Some(value) => {
-            let value = envelope::open(value).map_err(|error| damaged(Keyspace::Views, error))?;
-            ViewRecord::decode(&value).map(Some).map_err(|error| damaged(Keyspace::Views, error))
-        }
-    }
+    store.get(Keyspace::Views, &key.encode())?.map(view_record).transpose()
 }

@@ -32,6 +32,8 @@ struct Lab {
     links: BTreeSet<(usize, usize)>,
     now: Now,
     ticket: u64,
+    /// Of nodes that are opened from now on.
+    bulk_gap_ops: u64,
 }
 
 fn collection() -> CollectionName {
@@ -72,7 +74,14 @@ impl Lab {
             certificate: founded.certificate,
             principal: founded.principal,
         };
-        let mut lab = Self { nodes: Vec::new(), wire: VecDeque::new(), links: BTreeSet::new(), now, ticket: 0 };
+        let mut lab = Self {
+            nodes: Vec::new(),
+            wire: VecDeque::new(),
+            links: BTreeSet::new(),
+            now,
+            ticket: 0,
+            bulk_gap_ops: u64::MAX,
+        };
         lab.open(identity, Arc::new(MemoryStore::new()), 0, founded.ops);
         for (index, role) in roles.iter().enumerate() {
             let node = SecretKey::from_seed(&[2 + u8::try_from(index).unwrap(); 32]);
@@ -121,7 +130,8 @@ impl Lab {
         let mut bytes = [0; 32];
         bytes[0] = u8::try_from(seed).unwrap();
         bytes[1] = u8::try_from(self.ticket % 251).unwrap();
-        let mut replica = Replica::open(ReplicaConfig::default(), identity, store.clone(), &bytes, self.now).unwrap();
+        let config = ReplicaConfig { bulk_gap_ops: self.bulk_gap_ops, ..ReplicaConfig::default() };
+        let mut replica = Replica::open(config, identity, store.clone(), &bytes, self.now).unwrap();
         replica.seed_control(ops);
         let node =
             Node { replica, store, done: BTreeMap::new(), acts: BTreeMap::new(), alarms: Vec::new(), disks: None };

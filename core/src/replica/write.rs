@@ -313,12 +313,12 @@ impl Replica {
                 tx: u16::try_from(index).unwrap_or(u16::MAX),
             };
             self.counters.transactions_applied += 1;
-            for body in bodies {
+            for (place, body) in bodies.iter().enumerate() {
                 let Some((key, hash)) = changes.next() else { break };
                 match (hash, body) {
                     (Some(hash), Some(body)) => {
                         let record = ChangeRecord { tx, bytes: body.bytes.to_vec() };
-                        self.keep_change(&key, hash, &record);
+                        self.keep_change(&key, hash, &record, place);
                         if let Some(loaded) = self.cache.get(&key) {
                             loaded.times.insert(hash, header.hlc);
                         }

@@ -1,11 +1,13 @@
 //! What goes into the engine and what comes out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::bulk::{BulkProgress, Part};
 use super::digest::Tip;
 pub use super::frame::BulkDocument;
 use crate::hlc::Hlc;
@@ -37,6 +39,12 @@ impl Timestamp {
     #[must_use]
     pub const fn millis(self) -> u64 {
         self.0 / 1_000
+    }
+
+    /// Returns how long it is since `earlier`; nothing if that is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
     /// Returns the time after `delay`.
@@ -93,7 +101,7 @@ pub enum Subscription {
     /// Everything.
     All,
     /// These only; at most [`super::limits::SUBSCRIPTION_MAX`] count.
-    Collections(std::collections::BTreeSet<CollectionName>),
+    Collections(BTreeSet<CollectionName>),
 }
 
 impl Subscription {
@@ -118,6 +126,8 @@ pub struct Config {
     pub epoch: StoreEpoch,
     /// What the node holds.
     pub subscription: Subscription,
+    /// A shard of which so many ops are missing is taken in bulk although something of it is here.
+    pub bulk_gap_ops: u64,
     /// Seed of the engine's own choices (jitter, eager peers).
     pub seed: u64,
     /// Time at the start.
@@ -279,11 +289,15 @@ pub enum Input {
         documents: Vec<BulkDocument>,
         /// The id up to which these are all that are given; none at the end.
         next: Option<DocId>,
+        /// Documents that the shard has in all.
+        total: u64,
     },
     /// What became of [`Effect::TakeDocuments`]. The next page is asked for now, so that no more gathers than the disk takes.
     DocumentsTaken {
         /// The shard.
         shard: ShardId,
+        /// Of the page.
+        request: u32,
         /// Whether all of them were documents.
         outcome: Taken,
     },
@@ -385,10 +399,17 @@ pub enum Effect {
         shard: ShardId,
         /// After this one.
         after: Option<DocId>,
+        /// Those of this part.
+        part: Part,
+        /// Those that changed after this.
+        since: Option<Hlc>,
     },
     /// Show these documents to readers until their ops are here, and keep their changes; answer
-    /// [`Input::DocumentsTaken`]. Nothing of them is vouched for.
+    /// [`Input::DocumentsTaken`]. Nothing of them is vouched for. With them goes to the disk what
+    /// [`super::Engine::bulk_progress`] says of the shard now.
     TakeDocuments {
+        /// To be given back.
+        request: u32,
         /// Who sent them.
         from: Peer,
         /// The shard.
@@ -396,12 +417,19 @@ pub enum Effect {
         /// The documents.
         documents: Vec<BulkDocument>,
     },
-    /// The ops of the shard are here as the peer has them: what is left of documents taken in bulk from it is refuted.
-    BulkEnded {
-        /// The peer.
-        equal: Peer,
+    /// [`super::Engine::bulk_progress`] of the shard has changed without a page.
+    BulkMoved {
         /// The shard.
         shard: ShardId,
+    },
+    /// The ops of the shard are here as these peers have them: what is left of documents taken in bulk from them is refuted.
+    BulkEnded {
+        /// The shard.
+        shard: ShardId,
+        /// What was taken.
+        progress: BulkProgress,
+        /// The peers.
+        equal: BTreeSet<Peer>,
     },
     /// Put the named changes into these bare ops.
     CompleteOps {

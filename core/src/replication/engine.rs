@@ -65,6 +65,8 @@ pub struct Engine {
     /// Streams of these whose next range is pulled with its changes, since those were not here as named.
     pub(super) whole: BTreeSet<StreamAt>,
     pub(super) counters: Counters,
+    /// The time of the last call.
+    pub(super) now: Timestamp,
     next_ticket: u64,
     next_request: u32,
     pub(super) flush_at: Option<Timestamp>,
@@ -97,6 +99,7 @@ impl Engine {
         Self {
             random: Random::new(config.seed),
             sweep_at: config.now.after(bounds::SWEEP_INTERVAL),
+            now: config.now,
             config,
             heads: loaded,
             peers: BTreeMap::new(),
@@ -127,6 +130,7 @@ impl Engine {
 
     /// Applies one input; appends what the caller must now do, in order.
     pub fn step(&mut self, now: Timestamp, input: Input, policy: &dyn Policy, effects: &mut Vec<Effect>) {
+        self.now = now;
         let cx = &mut Cx { now, policy, effects };
         match input {
             Input::PeerUp { peer } => self.peer_up(cx, peer),
@@ -137,8 +141,10 @@ impl Engine {
             Input::BranchesRead { ticket, branches } => self.branches_read(cx, ticket, &branches),
             Input::ChangesLocated { ticket, found } => self.changes_located(cx, ticket, found),
             Input::EarlierRead { ticket, ends } => self.earlier_read(cx, ticket, ends),
-            Input::DocumentsRead { ticket, documents, next } => self.documents_read(cx, ticket, documents, next),
-            Input::DocumentsTaken { shard, outcome } => self.documents_taken(cx, &shard, outcome),
+            Input::DocumentsRead { ticket, documents, next, total } => {
+                self.documents_read(cx, ticket, documents, next, total);
+            }
+            Input::DocumentsTaken { shard, request, outcome } => self.documents_taken(cx, &shard, request, outcome),
             Input::OpsCompleted { ticket, ops } => self.ops_completed(cx, ticket, ops),
             Input::NeedChange { shard, change, hint } => self.need_change(cx, shard, change, hint),
             Input::ChangeSettled { shard, change } => {
@@ -194,6 +200,7 @@ impl Engine {
             self.sweep(cx);
         }
         self.send_due_digests(cx);
+        self.schedule_documents(cx);
         self.schedule_pulls(cx);
     }
 
@@ -368,7 +375,7 @@ impl Engine {
             Frame::EarlierAsk(ask) => self.serve(cx, peer, 0, super::peer::Serve::Earlier(ask)),
             Frame::Chain(chain) => self.chain(cx, peer, &chain),
             Frame::Branch(answer) => self.branch(cx, peer, &answer),
-            Frame::Busy(request) => self.busy(cx, &peer, request),
+            Frame::Busy(request) => self.busy(&peer, request),
             Frame::Ranges(answer) => self.ranges(cx, peer, &answer),
             Frame::RangesAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Ranges(ask)),
             Frame::HeadsAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Heads(ask)),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_bytes::ByteBuf;
 
+use super::api::BulkDocument;
 use super::frame::{Answer, Frame, Run};
 
 /// Gives the encoded ops of a push or a range to `edit` and returns the frame with what that made of them; `None` for
@@ -18,4 +19,15 @@ pub fn forge_run(frame: &Bytes, edit: impl FnOnce(Vec<Vec<u8>>) -> Option<Vec<Ve
         _ => return None,
     };
     Some(forged.encode())
+}
+
+/// Gives a page of documents to `edit` and returns the frame with what that made of it; `None` for other frames, and if `edit`
+/// leaves the documents alone.
+pub fn forge_documents(
+    frame: &Bytes,
+    edit: impl FnOnce(Vec<BulkDocument>) -> Option<Vec<BulkDocument>>,
+) -> Option<Bytes> {
+    let Frame::Documents(mut page) = Frame::decode(frame).ok()?? else { return None };
+    page.documents = edit(page.documents)?;
+    Some(Frame::Documents(page).encode())
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::api::Lane;
+use super::bulk::Part;
 use super::digest::{HeadState, Tip};
 use super::limits as bounds;
 use crate::hlc::Hlc;
@@ -433,6 +434,10 @@ pub struct DocumentsAsk {
     pub shard: ShardId,
     /// After this one; none: from the first.
     pub after: Option<DocId>,
+    /// Those of this part.
+    pub part: Part,
+    /// Those that changed after this.
+    pub since: Option<Hlc>,
 }
 
 /// Documents of a shard, in the order of their ids.
@@ -445,6 +450,8 @@ pub struct Documents {
     pub documents: Vec<BulkDocument>,
     /// The id up to which these are all that are given; none at the end.
     pub next: Option<DocId>,
+    /// Documents that the shard has in all, whether they are given or not.
+    pub total: u64,
 }
 
 /// A document as it is handed over in bulk.
@@ -566,7 +573,7 @@ impl Frame {
                 "ranges",
             ),
             Self::Heads(_) => Ok(()),
-            Self::DocumentsAsk(ask) => within(ask.shard.is_valid(), "documents question"),
+            Self::DocumentsAsk(ask) => within(ask.shard.is_valid() && ask.part.is_valid(), "documents question"),
             Self::Documents(page) => within(
                 page.documents.is_sorted_by(|a, b| a.doc < b.doc)
                     && page.documents.last().is_none_or(|last| page.next.as_ref().is_none_or(|next| last.doc <= *next))

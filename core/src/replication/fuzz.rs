@@ -87,7 +87,15 @@ fn drive(data: &[u8], policy: &dyn Policy) {
     let cluster: ClusterId = CLUSTER.parse().expect("hexadecimal");
     // A moment of the golden files.
     let mut now = Timestamp::from_micros(1_767_323_045_678_000);
-    let config = Config { me, cluster, epoch: StoreEpoch::new([1; 8]), subscription: Subscription::All, seed: 7, now };
+    let config = Config {
+        me,
+        cluster,
+        epoch: StoreEpoch::new([1; 8]),
+        subscription: Subscription::All,
+        bulk_gap_ops: super::limits::BULK_GAP_OPS,
+        seed: 7,
+        now,
+    };
     let mut engine = Engine::new(config, [], [], policy);
     let hello = Hello {
         version: bounds::PROTOCOL_VERSION,
@@ -131,12 +139,15 @@ fn answer(effect: Effect) -> Option<Input> {
         Effect::LocateChanges { ticket, .. } => Some(Input::ChangesLocated { ticket, found: Vec::new() }),
         Effect::ReadEarlier { ticket, .. } => Some(Input::EarlierRead { ticket, ends: Vec::new() }),
         Effect::ReadDocuments { ticket, .. } => {
-            Some(Input::DocumentsRead { ticket, documents: Vec::new(), next: None })
+            Some(Input::DocumentsRead { ticket, documents: Vec::new(), next: None, total: 0 })
         }
-        Effect::TakeDocuments { shard, .. } => Some(Input::DocumentsTaken { shard, outcome: Taken::Stored }),
+        Effect::TakeDocuments { shard, request, .. } => {
+            Some(Input::DocumentsTaken { shard, request, outcome: Taken::Stored })
+        }
         Effect::CompleteOps { ticket, ops } => Some(Input::OpsCompleted { ticket, ops }),
         Effect::Ingest { shard, stream, .. } => Some(Input::Refused { shard, stream }),
         Effect::Send { .. }
+        | Effect::BulkMoved { .. }
         | Effect::BulkEnded { .. }
         | Effect::ForkFound { .. }
         | Effect::Misbehaved { .. }

@@ -45,6 +45,8 @@ pub const DOCUMENTS_PAGE_MAX: usize = 256;
 pub const DOCUMENT_CHANGES_MAX: usize = 4_096;
 /// Bytes of the changes in one page.
 pub const DOCUMENTS_BYTES_MAX: usize = 1 << 20;
+/// Parts into which the documents of a shard fall at most: each part is a look at all their views for whoever gives it.
+pub const BULK_PARTS_MAX: u8 = 16;
 /// Shard digests in one frame: about 50 KiB with the longest names.
 pub const SHARD_DIGESTS_MAX: usize = 256;
 /// Collections that one subscription names.
@@ -109,10 +111,26 @@ pub const RANGE_QUESTIONS_MAX: u32 = 8_192;
 /// Heads that are hashed for one peer each second: about a fifteenth of a core. A shard may be gone through twice at once
 /// beyond that, which is what an honest comparison needs.
 pub const RANGE_HASHES_PER_SECOND: u64 = 1 << 18;
-/// Shards that are taken in bulk at once: each has a page under way.
+/// Shards that are taken in bulk at once: each has a page or more under way.
 pub const BULKS_MAX: usize = 4;
-/// Peers that may fail to give documents before a shard is taken by its ops alone.
+/// Pages under way from one peer: while one is read there, another is built here.
+pub const BULK_PAGES_PER_PEER_MAX: usize = 2;
+/// How often a peer may fail to give a page in a row before it is asked for no more of this shard. When all have, it is taken
+/// by its ops alone.
 pub const BULK_FAILURES_MAX: u8 = 4;
+/// Peers that are remembered as givers of one shard.
+pub const BULK_GIVERS_MAX: usize = PEERS_MAX;
+/// How long a shard waits for a page while there are peers that share it; then it is taken by its ops alone.
+pub const BULK_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a shard whose ops are here as one peer has them waits for the others that gave documents, so that it can be said
+/// of theirs, too, whether they were true.
+pub const BULK_END_PATIENCE: Duration = Duration::from_secs(30);
+/// Ops of a shard that may be missing before it is taken in bulk although something of it is here. Alone, each with one change,
+/// so many are pulled in a fraction of a second, and readers gain nothing by documents that come a moment earlier; full ones
+/// hold a million changes, which take half a minute.
+pub const BULK_GAP_OPS: u64 = 5_000;
+/// By how much documents may be older than what is here that are taken because of a gap: twice of what clocks may differ.
+pub const BULK_SINCE_MARGIN: Duration = Duration::from_mins(10);
 /// Streams whose next range is pulled with its changes because these were not here as named.
 pub const WHOLE_MAX: usize = 4_096;
 /// Requests of one peer that wait to be served; honest ones have at most about a dozen.

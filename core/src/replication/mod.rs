@@ -6,7 +6,7 @@
 //! - *Live*: ops that became durable are pushed to a few eager peers and announced to the rest.
 //! - *Repair*: digests tell where two replicas differ, cursors and compared ranges of heads tell what is missing, ranged
 //!   pulls fetch it.
-//! - *Bulk*: a shard of which nothing is here is taken by its documents first, for readers, then by its ops.
+//! - *Bulk*: a shard of which nothing is here, or far less than there is, is taken by its documents first, for readers, then by its ops.
 //! - *Needs*: what is known by name only (a change, a pinned op) is searched for.
 //! - *Sessions*: a stream that ends where a later one of the same author says is told by that one.
 //! - *Forks*: where two chains of one stream part is found, and the other branch handed over as proof.
@@ -48,12 +48,12 @@ pub use api::{
     AbsorbedCursor, BulkDocument, CertificateState, Committed, Config, DisconnectReason, Effect, Input, Lane,
     Misbehaviour, OpForm, Peer, Policy, StoredHead, StoredOp, Subscription, Taken, Ticket, Timestamp,
 };
-pub use bulk::BulkStatus;
+pub use bulk::{BulkProgress, BulkStage, BulkStatus, Part};
 pub use digest::{HeadState, ShardDigest, Tip};
 pub use earlier::earlier_ends;
 pub use engine::Engine;
 #[cfg(any(test, feature = "testing"))]
-pub use forge::forge_run;
+pub use forge::{forge_documents, forge_run};
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, plant};
 pub use status::{Counters, PeerStatus};

@@ -255,8 +255,8 @@ impl Engine {
         self.settle_want(&at);
     }
 
-    pub(super) fn busy(&mut self, cx: &mut Cx<'_>, peer: &Peer, request: u32) {
-        self.bulk_refused(cx, peer, request);
+    pub(super) fn busy(&mut self, peer: &Peer, request: u32) {
+        self.bulk_refused(peer, request);
         if let Some(at) = self.pulls.get(&request).filter(|pull| pull.peer == *peer).map(|pull| pull.at.clone()) {
             self.drop_source(&at, peer);
             self.end_pull(request);

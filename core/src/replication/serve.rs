@@ -6,7 +6,9 @@ use serde_bytes::ByteBuf;
 use super::api::{Effect, Lane, OpForm, Peer, StoredOp, Ticket};
 use super::digest::Tip;
 use super::engine::{Cx, Engine};
-use super::frame::{Answer, Chain, Documents, Found, Frame, HeadLine, Heads, HeadsAsk, Pull, Ranges, RangesAsk, Reach};
+use super::frame::{
+    Answer, Chain, Documents, DocumentsAsk, Found, Frame, HeadLine, Heads, HeadsAsk, Pull, Ranges, RangesAsk, Reach,
+};
 use super::heads::{Shard, StreamAt};
 use super::limits as bounds;
 use super::peer::{Pace, Serve};
@@ -126,11 +128,16 @@ impl Engine {
         let (question, effect) = match serve {
             Serve::Documents(ask) => {
                 if !is_shared {
-                    let page = Documents { request: ask.request, documents: Vec::new(), next: None };
+                    let page = Documents { request: ask.request, documents: Vec::new(), next: None, total: 0 };
                     self.send(cx, peer, &Frame::Documents(page));
                     return;
                 }
-                let effect = Effect::ReadDocuments { ticket, shard: ask.shard, after: ask.after };
+                if self.is_beginner(&ask.shard) {
+                    self.send(cx, peer, &Frame::Busy(ask.request));
+                    return;
+                }
+                let DocumentsAsk { shard, after, part, since, .. } = ask;
+                let effect = Effect::ReadDocuments { ticket, shard, after, part, since };
                 (Question::Documents { asker: peer, request: ask.request }, effect)
             }
             Serve::Heads(ask) => {

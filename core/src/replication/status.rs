@@ -38,6 +38,12 @@ pub struct Counters {
     pub range_questions: u64,
     /// Bare ranges of which a change was not here, so that they were pulled whole.
     pub bare_incomplete: u64,
+    /// Documents taken in bulk.
+    pub bulk_documents: u64,
+    /// Bytes of their pages.
+    pub bulk_bytes: u64,
+    /// Pages of documents that did not come in time.
+    pub bulk_pages_late: u64,
     /// Runs that wait for their certificate.
     pub deferred: u64,
     /// Searches for the place of a fork.

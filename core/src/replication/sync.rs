@@ -156,7 +156,7 @@ impl Engine {
         if is_equal {
             state.pace = Pace::KeepsUp;
             self.note_equal(cx, peer);
-            self.bulk_equal(cx, peer);
+            self.bulks_equal(cx, peer);
             return self.check_salted(cx, peer);
         }
         self.send_shard_digests(cx, peer);
@@ -209,6 +209,7 @@ impl Engine {
         for theirs in digests {
             let ours = self.heads.shard(&theirs.shard).map_or_else(ShardDigest::default, |shard| shard.digest);
             if Salt::new(ours.short()) == theirs.digest {
+                self.bulk_equal(cx, peer, &theirs.shard);
                 if let Some(memory) = self.memory.get_mut(&(peer, theirs.shard)) {
                     memory.fruitless = 0;
                 }
@@ -422,6 +423,7 @@ impl Engine {
         sync.waiting.extend(waiting);
         sync.is_whole &= is_whole;
         sync.deadline = cx.now.after(bounds::SYNC_TIMEOUT);
+        self.bulk_gap(cx, peer, &place.shard);
         self.next_question(cx, peer, place);
         self.finish_sync(cx, peer, place);
     }
@@ -506,6 +508,9 @@ impl Engine {
         if sync.is_useful {
             // What it brought spreads at once to those who are not pushed to.
             self.hasten_digests(cx.now, None);
+        }
+        if sync.is_whole {
+            self.bulk_synced(cx, peer, &place.shard);
         }
         self.advance_syncs(cx, peer);
     }

@@ -4,6 +4,7 @@
 //! parsed once, with bounds, where it is turned into edits. [`typed`] has the same calls over serde types.
 
 mod as_text;
+mod bootstrap;
 mod changes;
 mod collection;
 mod cursor;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
 use futures_util::stream::BoxStream;
 
+pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};
 pub use cursor::Cursor;

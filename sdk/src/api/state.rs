@@ -5,6 +5,7 @@ use std::time::Duration;
 use folkmoot_core::id::{AuthorKey, ClusterId, CollectionName, DocId, OpId};
 use serde::{Deserialize, Serialize};
 
+use super::bootstrap::{Bootstrap, LastBootstrap};
 use super::cursor::Cursor;
 use super::time::Timestamp;
 
@@ -22,7 +23,7 @@ pub enum StoreState {
 }
 
 /// What a node is and how it fares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Status {
     /// The node's key, which is also its libp2p identity.
@@ -64,6 +65,12 @@ pub struct Status {
     pub peers_connected: u32,
     /// Addresses at which other nodes reach this one.
     pub p2p: Vec<String>,
+    /// Shards that are being taken in bulk: this node has just joined, or was away for long.
+    #[serde(default)]
+    pub bootstraps: Vec<Bootstrap>,
+    /// The shard that was taken in bulk last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_bootstrap: Option<LastBootstrap>,
 }
 
 /// Whether a node can serve.

@@ -1,6 +1,7 @@
 //! The embedded node: a replica, its store and its network in this process.
 
 mod asked;
+mod bootstraps;
 mod config;
 mod convert;
 mod core_thread;
@@ -237,7 +238,7 @@ impl Node {
             replica.authority().is_member(key, now)
         })?;
         let (watermark, loss) = open_watermark(&directory, &replica)?;
-        let reader = Reader::new(store.clone());
+        let reader = Reader::of(&replica);
         let feed = reader.feed_end().unwrap_or(0);
         let outbox = Arc::new(Outbox::default());
         let start = core_thread::Start {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName};
 use folkmoot_core::replica::{ShardInfo, TxState};
-use folkmoot_core::replication::BulkStatus;
+use folkmoot_core::replication::{BulkProgress, BulkStage, BulkStatus};
 use folkmoot_core::store::{CommitterFigures, Store as _};
 
+use super::bootstraps::{bootstrap, last_bootstrap, tell_bootstraps};
 use super::convert::{act_error, collection_act, read_error, settings};
 use super::core_thread::wall_ms;
 use super::invites::{InviteError, InviteRecord, secret_hash};
@@ -130,9 +131,10 @@ impl Inner {
             Err(_) => reasons.push("the node is shutting down".to_owned()),
             Ok((unapplied, can_judge, bulks, figures)) => {
                 reasons.extend(self.stalled(&figures));
-                reasons.extend(bulks.into_iter().filter(|bulk| !bulk.is_at_ops).map(|bulk| {
-                    let BulkStatus { shard, source, documents, bytes, .. } = bulk;
-                    format!("{shard} comes in bulk from {source}: {documents} documents, {bytes} bytes so far")
+                let comes = bulks.into_iter().filter(|bulk| bulk.progress.stage == BulkStage::Documents);
+                reasons.extend(comes.map(|BulkStatus { shard, progress, .. }| {
+                    let BulkProgress { documents, total, bytes, .. } = progress;
+                    format!("{shard} comes in bulk: {documents} of {total} documents, {bytes} bytes so far")
                 }));
                 if unapplied > READY_UNAPPLIED_MAX {
                     reasons.push(format!("{unapplied} ops are stored and not yet applied"));
@@ -152,11 +154,13 @@ impl Inner {
             .look(|replica, _| {
                 let now = Hlc::new(wall_ms(), 0);
                 let members = replica.authority().members(now).len();
-                (members, replica.unapplied(), replica.tx_states().clone())
+                let bulks = replica.engine().bulks().into_iter();
+                let bulks: Vec<_> = bulks.map(|bulk| (replica.bulk_began_ms(&bulk.shard), bulk)).collect();
+                (members, replica.unapplied(), replica.tx_states().clone(), bulks, replica.last_bulk().cloned())
             })
             .await
             .map_err(|_| gone())?;
-        let (members, ops_unapplied, states) = looked;
+        let (members, ops_unapplied, states, bulks, last_bulk) = looked;
         let count = |wanted: &[TxState]| wanted.iter().filter_map(|state| states.get(state)).sum();
         let usage = self.store.usage().map(|usage| usage.disk_bytes).unwrap_or_default();
         let net = self.net.get();
@@ -189,6 +193,8 @@ impl Inner {
             members: u32::try_from(members).unwrap_or(u32::MAX),
             peers_connected: net.map_or(0, |net| u32::try_from(net.peers().len()).unwrap_or(u32::MAX)),
             p2p: self.p2p_addresses(),
+            bootstraps: bulks.into_iter().map(|(began_ms, bulk)| bootstrap(began_ms, bulk)).collect(),
+            last_bootstrap: last_bulk.map(last_bootstrap),
         })
     }
 
@@ -418,10 +424,12 @@ impl Inner {
                         committer.figures(),
                         replica.figures(),
                         replica.loose_ops(),
+                        (replica.engine().bulks(), replica.last_bulk().map(|last| last.ended_ms)),
                     )
                 })
                 .await;
-            let Ok((counters, unapplied, states, loaded, peers, engine, figures, kept, loose)) = looked else { return };
+            let Ok(looked) = looked else { return };
+            let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks) = looked;
             let stalled = self.stalled(&figures);
             if let Some(detail) = stalled.as_ref().filter(|_| !told_of_disk) {
                 alarm("disk_stalled", detail);
@@ -439,6 +447,7 @@ impl Inner {
             metrics::counter!("folkmoot_requests_mismatched_total").absolute(counters.requests_mismatched);
             metrics::counter!("folkmoot_audits_total").absolute(counters.audits);
             metrics::counter!("folkmoot_false_documents_total").absolute(counters.false_documents);
+            tell_bootstraps(&counters, &engine, &bulks.0, bulks.1);
             metrics::counter!("folkmoot_damage_found_total").absolute(counters.damage_found);
             metrics::counter!("folkmoot_replication_comparisons_total").absolute(engine.ranges_compared);
             metrics::counter!("folkmoot_replication_pulls_total").absolute(engine.pulls_sent);
@@ -471,12 +480,12 @@ impl Inner {
     }
 }
 
-fn gauge(name: &'static str, value: u64) {
+pub(super) fn gauge(name: &'static str, value: u64) {
     metrics::gauge!(name).set(to_f64(value));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts beyond 2^53 need not be exact")]
-const fn to_f64(value: u64) -> f64 {
+pub(super) const fn to_f64(value: u64) -> f64 {
     value as f64
 }
 

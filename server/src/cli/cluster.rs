@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use folkmoot::api::{
-    Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo, CollectionSettings, Database as _,
-    ExitCode, FieldType, InviteOptions, LinkRule, QuarantineQuery, Since, VerifyReport,
+    Bootstrap, BootstrapStage, Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo,
+    CollectionSettings, Database as _, ExitCode, FieldType, InviteOptions, LastBootstrap, LinkRule, QuarantineQuery,
+    Since, VerifyReport,
 };
 use folkmoot::wire::ChangeMeta;
-use folkmoot::{Client, Error, ErrorCode};
+use folkmoot::{AuthorKey, Client, Error, ErrorCode};
 use futures_util::StreamExt as _;
 
 use super::agreement::{Agreement, Judge};
@@ -163,9 +164,48 @@ pub(super) async fn status(client: &Client, output: &Output) -> Result<ExitCode,
             ("peers", format!("{} connected, {} members with this node", status.peers_connected, status.members)),
         ];
         rows.extend(status.p2p.iter().map(|address| ("p2p", address.clone())));
+        rows.extend(status.bootstraps.iter().map(|bootstrap| ("bootstrap", bootstrap_text(bootstrap))));
+        rows.extend(status.last_bootstrap.iter().map(|last| ("last bootstrap", last_bootstrap_text(last))));
         facts(&rows)
     })?;
     Ok(ExitCode::Done)
+}
+
+fn bootstrap_text(bootstrap: &Bootstrap) -> String {
+    let Bootstrap { collection, shard, of, documents, documents_total, bytes, percent, .. } = bootstrap;
+    let givers = if bootstrap.asked.is_empty() { &bootstrap.givers } else { &bootstrap.asked };
+    let givers = members(givers);
+    match bootstrap.stage {
+        BootstrapStage::Documents => format!(
+            "{collection}/{shard}of{of} from {givers}: {documents} of {documents_total} documents ({percent:.0} %), {bytes} \
+             bytes, {:.0} documents/s",
+            bootstrap.documents_per_second
+        ),
+        BootstrapStage::Ops => format!(
+            "{collection}/{shard}of{of} from {givers}: {documents} documents are here, {} ops known to be missing",
+            bootstrap.ops_missing
+        ),
+    }
+}
+
+fn last_bootstrap_text(last: &LastBootstrap) -> String {
+    let LastBootstrap { collection, shard, of, documents, bytes, finished, .. } = last;
+    let seconds = Duration::from_millis(finished.millis().saturating_sub(last.started.millis())).as_secs_f64();
+    let refuted = match last.documents_false {
+        0 => String::new(),
+        count => format!("; {count} of them were not what the ops make"),
+    };
+    let givers = members(&last.givers);
+    format!(
+        "{finished}: {collection}/{shard}of{of} from {givers}, {documents} documents, {bytes} bytes in {seconds:.1} s{refuted}"
+    )
+}
+
+fn members(keys: &[AuthorKey]) -> String {
+    match keys {
+        [] => "nobody yet".to_owned(),
+        keys => keys.iter().map(AuthorKey::to_string).collect::<Vec<_>>().join(", "),
+    }
 }
 
 pub(super) async fn peers(

@@ -286,6 +286,8 @@ impl Database for Shared {
             members: 1,
             peers_connected: 0,
             p2p: Vec::new(),
+            bootstraps: Vec::new(),
+            last_bootstrap: None,
         })
     }
 

@@ -329,12 +329,12 @@ impl Network {
                 }
                 // Documents are left out here; without any, a shard that is taken in bulk goes on to its ops.
                 Effect::ReadDocuments { ticket, .. } => {
-                    self.step(node, Input::DocumentsRead { ticket, documents: Vec::new(), next: None });
+                    self.step(node, Input::DocumentsRead { ticket, documents: Vec::new(), next: None, total: 0 });
                 }
-                Effect::TakeDocuments { shard, .. } => {
-                    self.step(node, Input::DocumentsTaken { shard, outcome: Taken::Stored });
+                Effect::TakeDocuments { shard, request, .. } => {
+                    self.step(node, Input::DocumentsTaken { shard, request, outcome: Taken::Stored });
                 }
-                Effect::BulkEnded { .. } => {}
+                Effect::BulkMoved { .. } | Effect::BulkEnded { .. } => {}
                 other => self.failure = Some(format!("peer {node} asks for what no honest network needs: {other:?}")),
             }
         }
@@ -380,6 +380,7 @@ fn peer(index: usize, random: &mut Random) -> Peer {
         cluster: CLUSTER,
         epoch: StoreEpoch::new(random.bits().to_le_bytes()),
         subscription: Subscription::All,
+        bulk_gap_ops: folkmoot_core::replication::limits::BULK_GAP_OPS,
         seed: random.bits(),
         now: Timestamp::from_micros(START),
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use folkmoot_core::authority::{Closed, Verdict, reference};
 use folkmoot_core::id::{OpId, StreamId};
 use folkmoot_core::op::{Body, Op};
-use folkmoot_core::replica::{DocKey, Reader, TxRef, TxState, View, verify};
+use folkmoot_core::replica::{DocKey, Reader, Replica, TxRef, TxState, View, verify};
 use folkmoot_core::replication::HeadState;
 use folkmoot_core::store::keys::Key as _;
 use folkmoot_core::store::{Keyspace, Order, Read as _, Span, Store};
@@ -33,6 +33,12 @@ impl World {
             if replica.unapplied() > 0 || replica.has_staged() || replica.batches_in_flight() > 0 {
                 let states = replica.tx_states();
                 return Some(format!("{name} has work: {} ops to apply, {states:?}", replica.unapplied()));
+            }
+            if let Some(bulk) = replica.engine().bulks().first() {
+                return Some(format!("{name} is still taking {} in bulk: {bulk:?}", bulk.shard));
+            }
+            if let Some(key) = left_of_bulk(node) {
+                return Some(format!("{name} has something left of what it took in bulk: {key:?}"));
             }
             // A shard of which nothing counts is as good as one that never was.
             let digests = replica.engine().digests().filter(|(_, digest)| !digest.is_empty());
@@ -154,6 +160,8 @@ impl World {
             self.compare_with_reference(*index)?;
             self.check_heads(*index)?;
         }
+        let taken: Vec<_> = self.nodes.iter().filter_map(|node| node.replica.as_ref()).map(taken_in_bulk).collect();
+        taken.into_iter().for_each(|taken| self.report.add_bulk(taken));
         self.check_acknowledged(&members)
     }
 
@@ -308,6 +316,19 @@ impl World {
             Some(Closed::After(pin)) => tx.seq <= pin.seq,
         }
     }
+}
+
+/// Returns how many shards, and documents, a replica took in bulk in its life.
+pub(super) fn taken_in_bulk(replica: &Replica) -> (u64, u64) {
+    (replica.counters().bulks, replica.engine().counters().bulk_documents)
+}
+
+/// Returns the key of something that is kept of bulk, but for the record of the last one.
+fn left_of_bulk(node: &Node) -> Option<bytes::Bytes> {
+    (2..=4).find_map(|first: u8| {
+        let mut left = node.store.scan(Keyspace::Pending, &Span::prefix([first]), Order::Ascending);
+        left.next()?.ok().map(|(key, _)| key)
+    })
 }
 
 fn views(node: &Node) -> BTreeMap<DocKey, View> {

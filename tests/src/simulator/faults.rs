@@ -7,6 +7,7 @@ use folkmoot_core::op::{Act, Revoke, RevokeTarget};
 use folkmoot_core::replica::{ActRequest, Input, Replica, Signer};
 use folkmoot_core::store::{Durability, Store as _, Survivors};
 
+use super::checks;
 use super::node::{self, Node};
 use super::random::Random;
 use super::world::{Event, Link, World, pair};
@@ -56,6 +57,10 @@ pub(super) struct Plan {
     pub(super) cloned: Option<(usize, usize)>,
     /// The node that lies.
     pub(super) hostile: Option<usize>,
+    /// The node whose data directory was replaced by an old copy.
+    pub(super) rolled_back: Option<usize>,
+    /// The node that is started for the first time when the others have written for a while.
+    pub(super) joiner: Option<usize>,
     equivocator: Option<usize>,
     will_be_removed: Option<usize>,
 }
@@ -94,6 +99,17 @@ impl Plan {
             plan.will_be_removed = Some(node);
         }
         plan.hostile = draw(random, 60);
+        plan.joiner = draw(random, 70);
+        if let Some(node) = plan.joiner {
+            let at = random.within(end / 10, end * 2 / 3);
+            faults.push((at, Fault::Restart(node)));
+            // While it takes what there is, it falls, and so does who gives it.
+            for victim in 0..count {
+                if victim == node || random.chance(40) {
+                    faults.push((at + random.within(100, 4_000), Fault::Crash(victim)));
+                }
+            }
+        }
         let mut at = 0;
         loop {
             at += random.within(1_000, 15_000);
@@ -196,7 +212,13 @@ impl World {
         state.seed = seed;
         state.pump_due = false;
         state.tick_at = None;
-        match Replica::open(node::config(state.cache_bytes), state.identity.clone(), state.store.clone(), &seed, now) {
+        match Replica::open(
+            node::config(state.cache_bytes, state.bulk),
+            state.identity.clone(),
+            state.store.clone(),
+            &seed,
+            now,
+        ) {
             Ok(replica) => state.replica = Some(replica),
             Err(error) => {
                 let what = format!("{} does not open: {error}", state.name);
@@ -208,9 +230,8 @@ impl World {
 
     /// Cuts the power of a node. Of what was on its way to the disk, the oldest part may be there.
     pub(super) fn crash(&mut self, node: usize) {
-        if self.nodes[node].replica.take().is_none() {
-            return;
-        }
+        let Some(replica) = self.nodes[node].replica.take() else { return };
+        self.report.add_bulk(checks::taken_in_bulk(&replica));
         self.nodes[node].fail_next_commit = false;
         let failed = self.nodes[node].failed.take();
         let survives = self.random.chance(50);
@@ -261,6 +282,7 @@ impl World {
         let Some(backup) = self.nodes[node].backup.take() else { return };
         self.crash(node);
         self.nodes[node].store = Arc::new(backup);
+        self.plan.rolled_back = Some(node);
         let acknowledged = std::mem::take(&mut self.nodes[node].acknowledged);
         let others: Vec<usize> =
             (0..self.nodes.len()).filter(|other| *other != node && self.plan.is_honest(*other)).collect();
@@ -299,6 +321,7 @@ impl World {
         let (name, identity) = (format!("{}'", self.nodes[node].name), self.nodes[node].identity.clone());
         let mut other = Node::new(name, identity, copy, self.nodes[node].clock);
         other.cache_bytes = self.nodes[node].cache_bytes;
+        other.bulk = self.nodes[node].bulk;
         for index in 0..twin {
             let delay_ms = self.random.within(1, 60);
             self.links.insert((index, twin), Link { delay_ms, ..Link::default() });

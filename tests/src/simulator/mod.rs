@@ -70,6 +70,14 @@ pub struct Report {
     pub faults: u64,
     /// Runs of ops that a lying member altered.
     pub forged: u64,
+    /// Documents taken in bulk.
+    pub documents_bulk: u64,
+    /// Shards taken in bulk to the end.
+    pub bulks: u64,
+    /// Pages of documents that a lying member altered.
+    pub documents_forged: u64,
+    /// Times that documents of a member were found not to be what the ops make.
+    pub documents_refuted: u64,
     /// Streams of data that one of the replicas holds at the end.
     pub streams: u64,
     /// Those of them that are heads: the others are told by a later session of their author.
@@ -80,6 +88,13 @@ pub struct Report {
     pub converged_after_ms: u64,
     /// Hash over all events: two runs of one seed have the same.
     pub fingerprint: u64,
+}
+
+impl Report {
+    fn add_bulk(&mut self, (bulks, documents): (u64, u64)) {
+        self.bulks += bulks;
+        self.documents_bulk += documents;
+    }
 }
 
 /// What was wrong.

@@ -10,12 +10,16 @@ use folkmoot_core::op::{Act, BuiltInRole, Collection, Op};
 use folkmoot_core::replica::{
     ActRequest, BatchId, Effect, Founding, Identity, Input, Now, Replica, ReplicaConfig, Signer, TxRef, found_cluster,
 };
+use folkmoot_core::replication::limits;
 use folkmoot_core::store::keys::{Key as _, OpKey};
 use folkmoot_core::store::{Batch, Durability, Keyspace, MemoryStore, Order, Read, Span, Store as _, envelope};
 
 use super::clock::{Clock, EPOCH_MS};
 use super::random::Random;
 use super::{COLLECTION, DOCUMENT_CACHE_LARGE, SHARDED_COLLECTION};
+
+/// How documents are given in bulk in earnest.
+const BULK: (usize, u64) = (limits::DOCUMENTS_PAGE_MAX, limits::BULK_GAP_OPS);
 
 /// A node.
 pub struct Node {
@@ -32,6 +36,8 @@ pub struct Node {
     pub(super) clock: Clock,
     /// Bytes of documents that it keeps loaded.
     pub(super) cache_bytes: usize,
+    /// Documents in a page that it gives, and ops that it may lack before it takes documents.
+    pub(super) bulk: (usize, u64),
     /// Peers by index, with the session of the connection, as this node sees it.
     pub(super) peers: BTreeMap<usize, u64>,
     pub(super) pump_due: bool,
@@ -58,6 +64,7 @@ impl Node {
             disk: VecDeque::new(),
             clock,
             cache_bytes: DOCUMENT_CACHE_LARGE,
+            bulk: BULK,
             peers: BTreeMap::new(),
             pump_due: false,
             tick_at: None,
@@ -120,8 +127,9 @@ impl Ops {
     }
 }
 
-pub(super) fn config(document_cache_bytes: usize) -> ReplicaConfig {
-    ReplicaConfig { document_cache_bytes, ..ReplicaConfig::default() }
+pub(super) fn config(document_cache_bytes: usize, bulk: (usize, u64)) -> ReplicaConfig {
+    let (bulk_page_documents, bulk_gap_ops) = bulk;
+    ReplicaConfig { document_cache_bytes, bulk_page_documents, bulk_gap_ops, ..ReplicaConfig::default() }
 }
 
 /// Opens a replica and commits all that it wants to at once; returns what its acts made.
@@ -166,8 +174,9 @@ pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
         principal: founded.principal,
     };
     let store = Arc::new(MemoryStore::new());
-    let mut first = Replica::open(config(DOCUMENT_CACHE_LARGE), identity.clone(), store.clone(), &random.seed(), now)
-        .expect("an empty store");
+    let mut first =
+        Replica::open(config(DOCUMENT_CACHE_LARGE, BULK), identity.clone(), store.clone(), &random.seed(), now)
+            .expect("an empty store");
     first.seed_control(founded.ops);
     settle(&mut first, &store, now, None);
     for (name, shards) in [(COLLECTION, 1), (SHARDED_COLLECTION, 4)] {
@@ -197,9 +206,14 @@ pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
     let mut control: Vec<Op> = ops.into_iter().map(|(_, op)| Op::clone(&op)).collect();
     control.sort_by_key(|op| (op.header().hlc, op.header().seq));
     for node in nodes.iter_mut().skip(1) {
-        let mut replica =
-            Replica::open(config(DOCUMENT_CACHE_LARGE), node.identity.clone(), node.store.clone(), &random.seed(), now)
-                .expect("an empty store");
+        let mut replica = Replica::open(
+            config(DOCUMENT_CACHE_LARGE, BULK),
+            node.identity.clone(),
+            node.store.clone(),
+            &random.seed(),
+            now,
+        )
+        .expect("an empty store");
         replica.seed_control(control.clone());
         settle(&mut replica, &node.store, now, None);
     }

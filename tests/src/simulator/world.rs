@@ -6,7 +6,7 @@ use bytes::Bytes;
 use folkmoot_core::id::{ClusterId, OpId, StreamId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::replica::{BatchId, Effect, Input, Replica, RequestTicket};
-use folkmoot_core::replication::{Input as NetInput, Lane};
+use folkmoot_core::replication::{Input as NetInput, Lane, limits};
 use folkmoot_core::store::keys::{Key as _, OpKey};
 use folkmoot_core::store::{Batch, Durability, Keyspace, Store as _};
 
@@ -95,6 +95,9 @@ impl World {
         if random.chance(20) {
             nodes.iter_mut().for_each(|node| node.cache_bytes = DOCUMENT_CACHE_SMALL);
         }
+        // Pages so small that there are several, and gaps so small that there are any.
+        let gap = if random.chance(50) { random.within(10, 200) } else { limits::BULK_GAP_OPS };
+        nodes.iter_mut().for_each(|node| node.bulk = (1 + random.index(6), gap));
         let cluster = nodes[0].identity.cluster;
         let mut durable = BTreeSet::new();
         let ops = Ops::new(cluster);
@@ -131,7 +134,7 @@ impl World {
     }
 
     pub(super) fn run(&mut self) -> Result<Report, String> {
-        for node in 0..self.nodes.len() {
+        for node in (0..self.nodes.len()).filter(|node| self.plan.joiner != Some(*node)).collect::<Vec<_>>() {
             self.start(node, None);
         }
         self.at(0, Event::Reconnect);
@@ -334,6 +337,9 @@ impl World {
                 Effect::WriteDone { ticket, result } => self.write_done(node, ticket, result),
                 Effect::ActDone { ticket, result } => self.act_done(node, ticket, result.map(|done| done.op)),
                 Effect::Alarm { kind, detail } => {
+                    if kind == "false_documents" {
+                        self.refuted(node, &detail);
+                    }
                     self.note(|| format!("{} alarm {kind}: {detail}", self.nodes[node].name));
                 }
                 Effect::Halt(reason) => {

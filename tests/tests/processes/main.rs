@@ -1,6 +1,7 @@
 //! The whole program in earnest: real processes, real disks, real connections over loopback.
 
 mod bad_input;
+mod bootstrap;
 mod crash;
 mod disk_full;
 mod faults;

@@ -46,8 +46,10 @@ fn has_all_documents(lab: &Lab) -> bool {
     (0..DOCUMENTS).all(|number| lab.json(1, &format!("d{number}")).is_some())
 }
 
+/// Counts what is kept of bulk, but for the record of the last one.
 fn previews(lab: &Lab) -> usize {
-    lab.nodes[1].store.scan(Keyspace::Pending, &Span::all(), Order::Ascending).count()
+    let store = &lab.nodes[1].store;
+    (2..=4).map(|first: u8| store.scan(Keyspace::Pending, &Span::prefix([first]), Order::Ascending).count()).sum()
 }
 
 fn commit(lab: &Lab, node: usize, batch: &Batch) {
@@ -62,7 +64,10 @@ fn a_fresh_node_is_read_before_it_has_an_op() {
     assert_eq!(lab.nodes[1].replica.counters().ops_ingested, 0, "not one op is here");
     assert_eq!(lab.json(1, "d7").unwrap(), r#"{"m":1,"n":7}"#);
     assert!(lab.json(1, "gone").is_none() && previews(&lab) > 0);
-    assert_eq!(lab.nodes[1].replica.engine().bulks()[0].documents, DOCUMENTS as u64);
+    let status = lab.nodes[1].replica.engine().bulks().remove(0);
+    assert_eq!(status.progress.documents, DOCUMENTS as u64);
+    // The deleted one counts no more.
+    assert_eq!(status.progress.total, DOCUMENTS as u64);
     lab.run(60);
     lab.assert_converged();
     let node = &lab.nodes[1];
@@ -74,6 +79,10 @@ fn a_fresh_node_is_read_before_it_has_an_op() {
         "nothing is left of what was previewed"
     );
     assert!(node.replica.engine().bulks().is_empty());
+    let last = node.replica.last_bulk().unwrap();
+    let giver = lab.nodes[0].replica.identity().node.author();
+    assert_eq!((last.documents, last.refuted, &last.givers), (DOCUMENTS as u64, 0, &vec![giver]));
+    assert!(!node.replica.previews().may_be(), "readers need not look any more");
 }
 
 #[test]
@@ -111,7 +120,11 @@ fn a_document_that_no_op_makes_is_refuted() {
     let shown = Reader::new(lab.nodes[1].store.clone()).get(&key("d4")).unwrap().unwrap();
     assert_eq!(shown.heads.len(), 2, "the lie is shown");
     run_until(&mut lab, |lab| lab.nodes[1].replica.counters().false_documents > 0);
+    lab.run(4);
     assert_eq!(lab.json(1, "d4").unwrap(), r#"{"m":1,"n":4}"#, "and no longer");
+    let giver = lab.nodes[0].replica.identity().node.author().to_string();
+    assert!(lab.nodes[1].alarms.iter().any(|alarm| alarm.contains(&giver)), "{:?}", lab.nodes[1].alarms);
+    assert_eq!(lab.nodes[1].replica.last_bulk().unwrap().refuted, 1);
 }
 
 #[test]
@@ -132,4 +145,31 @@ fn a_stopped_node_goes_on_where_it_was() {
     lab.run(80);
     lab.assert_converged();
     assert_eq!(previews(&lab), 0);
+}
+
+#[test]
+fn a_node_that_was_away_shows_what_changed_meanwhile_and_hides_nothing_of_its_own() {
+    let mut lab = Lab::new(&[BuiltInRole::Editor]);
+    lab.write(0, "far", put(r#"{"n":0}"#));
+    lab.write(0, "both", put(r#"{"n":0}"#));
+    lab.run(20);
+    lab.cut(0, 1);
+    lab.wire.clear();
+    lab.bulk_gap_ops = 20;
+    let (identity, store) = (lab.nodes[1].replica.identity().clone(), lab.nodes[1].store.clone());
+    lab.open(identity, store, 1, Vec::new());
+    for number in 1..=20 {
+        lab.write(0, "far", put(&format!(r#"{{"n":{number}}}"#)));
+    }
+    lab.write(0, "both", put(r#"{"here":1,"n":0}"#));
+    lab.write(1, "both", put(r#"{"n":0,"there":1}"#));
+    lab.connect(0, 1);
+    run_until(&mut lab, |lab| lab.json(1, "far").unwrap() == r#"{"n":20}"#);
+    assert_eq!(lab.nodes[1].replica.counters().ops_ingested, 0, "not one op is here");
+    assert_eq!(lab.json(1, "both").unwrap(), r#"{"n":0,"there":1}"#, "the preview lacks what was written here");
+    lab.run(60);
+    lab.assert_converged();
+    assert_eq!(lab.json(1, "both").unwrap(), r#"{"here":1,"n":0,"there":1}"#);
+    assert_eq!(lab.nodes[1].replica.engine().counters().bare_incomplete, 0);
+    assert_eq!((previews(&lab), lab.nodes[1].replica.counters().false_documents), (0, 0));
 }

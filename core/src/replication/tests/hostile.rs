@@ -31,6 +31,7 @@ fn engine() -> (Engine, Verdicts) {
         cluster: CLUSTER,
         epoch: StoreEpoch::new([1; 8]),
         subscription: Subscription::All,
+        bulk_gap_ops: limits::BULK_GAP_OPS,
         seed: 1,
         now: NOW,
     };

@@ -206,7 +206,11 @@ pub(super) struct Node {
     pub(super) forks: Vec<(StreamId, u64)>,
     /// What it hands over in bulk, and took.
     pub(super) documents: BTreeMap<DocId, BulkDocument>,
-    pub(super) bulk_ended: Vec<(Peer, ShardId)>,
+    pub(super) bulk_ended: Vec<(Vec<Peer>, ShardId)>,
+    /// The ids that it was asked for and gave, in order.
+    pub(super) given: Vec<DocId>,
+    /// What its disk says of shards that it takes in bulk.
+    pub(super) bulks: BTreeMap<ShardId, BulkProgress>,
     /// Bare ops that it was to complete, and whether it lacks their changes.
     pub(super) completed: usize,
     pub(super) is_lacking: bool,
@@ -260,6 +264,7 @@ enum Event {
 pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) now: u64,
+    pub(super) bulk_gap_ops: u64,
     pub(super) faults: Faults,
     random: Random,
     events: BTreeMap<(u64, u64), Event>,
@@ -280,6 +285,7 @@ impl World {
         let mut world = Self {
             nodes: Vec::new(),
             now: START,
+            bulk_gap_ops: limits::BULK_GAP_OPS,
             faults: CALM,
             random: Random::new(seed),
             events: BTreeMap::new(),
@@ -309,6 +315,8 @@ impl World {
             forks: Vec::new(),
             documents: BTreeMap::new(),
             bulk_ended: Vec::new(),
+            given: Vec::new(),
+            bulks: BTreeMap::new(),
             completed: 0,
             is_lacking: false,
             arrivals: 0,
@@ -344,6 +352,7 @@ impl World {
             cluster: CLUSTER,
             epoch: StoreEpoch::new([u8::try_from(node).unwrap() + 1; 8]),
             subscription,
+            bulk_gap_ops: self.bulk_gap_ops,
             seed: seed.wrapping_add(node as u64),
             now: Timestamp::from_micros(self.now),
         }
@@ -373,6 +382,9 @@ impl World {
             }
         });
         entry.engine = Engine::new(config, heads, cursors, &entry.verdicts);
+        for (shard, progress) in &entry.bulks {
+            entry.engine.resume_bulk(shard.clone(), progress.clone());
+        }
         entry.open.clear();
         self.events.retain(|_, event| !matches!(event, Event::Commit { node: of, .. } if *of == node));
     }
@@ -476,24 +488,34 @@ impl World {
                 let at = last.max().unwrap_or(0).max(at);
                 self.schedule(at, Event::Commit { node, from, ops });
             }
-            Effect::ReadDocuments { ticket, after, .. } => {
+            Effect::ReadDocuments { ticket, after, part, since, .. } => {
                 let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-                let documents: Vec<BulkDocument> = self.nodes[node]
+                let entry = &mut self.nodes[node];
+                let documents: Vec<BulkDocument> = entry
                     .documents
                     .range((from, std::ops::Bound::Unbounded))
+                    .filter(|(id, document)| part.holds(id) && since.is_none_or(|since| document.modified > since))
                     .take(3)
                     .map(|(_, document)| document.clone())
                     .collect();
                 let next = documents.get(2).map(|document| document.doc.clone());
-                self.later(node, Input::DocumentsRead { ticket, documents, next });
+                entry.given.extend(documents.iter().map(|document| document.doc.clone()));
+                let total = entry.documents.len() as u64;
+                self.later(node, Input::DocumentsRead { ticket, documents, next, total });
             }
-            Effect::TakeDocuments { shard, documents, .. } => {
+            Effect::TakeDocuments { request, shard, documents, .. } => {
                 let bad = documents.iter().any(|document| document.changes[0].is_empty());
+                let entry = &mut self.nodes[node];
                 if !bad {
-                    self.nodes[node].documents.extend(documents.into_iter().map(|d| (d.doc.clone(), d)));
+                    entry.documents.extend(documents.into_iter().map(|d| (d.doc.clone(), d)));
+                    entry.bulks.insert(shard.clone(), entry.engine.bulk_progress(&shard).unwrap());
                 }
                 let outcome = if bad { Taken::Refused } else { Taken::Stored };
-                self.later(node, Input::DocumentsTaken { shard, outcome });
+                self.later(node, Input::DocumentsTaken { shard, request, outcome });
+            }
+            Effect::BulkMoved { shard } => {
+                let entry = &mut self.nodes[node];
+                entry.bulks.insert(shard.clone(), entry.engine.bulk_progress(&shard).unwrap());
             }
             Effect::CompleteOps { ticket, ops } => {
                 let entry = &mut self.nodes[node];
@@ -501,7 +523,11 @@ impl World {
                 let ops = if entry.is_lacking { Vec::new() } else { ops };
                 self.later(node, Input::OpsCompleted { ticket, ops });
             }
-            Effect::BulkEnded { equal, shard } => self.nodes[node].bulk_ended.push((equal, shard)),
+            Effect::BulkEnded { equal, shard, .. } => {
+                let entry = &mut self.nodes[node];
+                entry.bulks.remove(&shard);
+                entry.bulk_ended.push((equal.into_iter().collect(), shard));
+            }
             Effect::ReadOps { ticket, shard, stream, from_seq, ops_max, bytes_max, .. } => {
                 let main = self.nodes[node].logs.get(&(shard, stream)).map_or(&[][..], |log| &log.main);
                 let ops = read(main, from_seq, ops_max, bytes_max);
