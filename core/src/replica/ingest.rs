@@ -12,11 +12,9 @@ use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, OpId, ShardId, StreamId};
 use crate::limits::CLOCK_AHEAD_MAX;
 use crate::op::Op;
-use crate::replication::{
-    self, CertificateState, Committed, Input as NetInput, OpForm, Policy, StoredOp, Timestamp, Tip,
-};
+use crate::replication::{self, CertificateState, Committed, Input as NetInput, OpForm, Policy, Timestamp, Tip};
+use crate::store::Keyspace;
 use crate::store::keys::{ChangeKey, ChangePlace, Key as _, OpKey};
-use crate::store::{Keyspace, Order, StoreError, envelope};
 
 impl Now {
     pub(super) const fn timestamp(self) -> Timestamp {
@@ -259,116 +257,6 @@ impl Replica {
 
     pub(super) fn chains(&self) -> StoredChains<'_> {
         StoredChains { store: &*self.store, undurable: &self.undurable, cluster: self.identity.cluster }
-    }
-
-    /// Reads consecutive ops of the main chain, at least one if it is there.
-    fn read_ops(&mut self, stream: StreamId, from_seq: u64, ops_max: usize, bytes_max: usize) -> Vec<StoredOp> {
-        let span = OpKey::stream(stream).starting_at(&OpKey::new(stream, from_seq).encode());
-        let mut ops = Vec::new();
-        let mut bytes = 0;
-        let mut next = from_seq;
-        for entry in self.store.scan(Keyspace::Ops, &span, Order::Ascending) {
-            let Some((key, value)) = self.checked(entry) else { break };
-            let Ok(key) = OpKey::decode(&key) else { break };
-            if key.branch.is_some() {
-                continue;
-            }
-            let Some(op) = self.stored_op(value) else { break };
-            if key.seq != next || ops.len() >= ops_max || (!ops.is_empty() && bytes + op.bytes.len() > bytes_max) {
-                break;
-            }
-            bytes += op.bytes.len();
-            next += 1;
-            ops.push(op);
-        }
-        ops
-    }
-
-    /// Unwraps a read of the store for a peer. What is damaged is told and not given, the peer asks another; a read that fails
-    /// otherwise stops the replica.
-    fn checked<T>(&mut self, entry: Result<T, StoreError>) -> Option<T> {
-        match entry {
-            Ok(entry) => Some(entry),
-            Err(error @ StoreError::Damaged { .. }) => {
-                self.note_damage(error.to_string());
-                None
-            }
-            Err(error) => {
-                self.halt(format!("read the store: {error}"));
-                None
-            }
-        }
-    }
-
-    fn stored_op(&mut self, value: bytes::Bytes) -> Option<StoredOp> {
-        let bytes = envelope::open(value).ok()?;
-        match Op::decode(&bytes, self.identity.cluster) {
-            Ok(op) => Some(StoredOp { id: op.id(), signed: op.signature().is_some(), bytes }),
-            Err(error) => {
-                self.note_damage(format!("a stored op is damaged: {error}"));
-                None
-            }
-        }
-    }
-
-    fn read_branches(
-        &mut self,
-        stream: StreamId,
-        from_seq: u64,
-        through: Option<Tip>,
-        ops_max: usize,
-        bytes_max: usize,
-    ) -> Vec<Vec<StoredOp>> {
-        let main = self.read_ops(stream, from_seq, ops_max, bytes_max);
-        if let Some(tip) = through
-            && self.chains().main(&stream, tip.seq) == Some(tip.id)
-        {
-            return vec![main];
-        }
-        // Tips of the branches: ops that no other branch op names as the one before.
-        let mut branch_ops = Vec::new();
-        let span = OpKey::stream(stream).starting_at(&OpKey::new(stream, from_seq).encode());
-        let entries: Vec<_> = self.store.scan(Keyspace::Ops, &span, Order::Ascending).collect();
-        for entry in entries {
-            let Some((key, value)) = self.checked(entry) else { return Vec::new() };
-            let Ok(OpKey { seq, branch: Some(id), .. }) = OpKey::decode(&key) else { continue };
-            let Ok(bytes) = envelope::open(value) else { continue };
-            if let Ok(op) = Op::decode(&bytes, self.identity.cluster) {
-                branch_ops.push((seq, id, op.header().prev, StoredOp { id, signed: op.signature().is_some(), bytes }));
-            }
-        }
-        let is_tip = |id: &OpId| !branch_ops.iter().any(|(_, _, prev, _)| prev == id);
-        let tips: Vec<(u64, OpId)> = match through {
-            Some(tip) => vec![(tip.seq, tip.id)],
-            None => branch_ops.iter().filter(|(_, id, _, _)| is_tip(id)).map(|(seq, id, _, _)| (*seq, *id)).collect(),
-        };
-        let mut branches = Vec::new();
-        if through.is_none() {
-            branches.push(main.clone());
-        }
-        for (seq, id) in tips.into_iter().take(replication::limits::BRANCHES_MAX) {
-            let mut chain = Vec::new();
-            let (mut at, mut at_id) = (seq, id);
-            while let Some((_, _, prev, op)) = branch_ops.iter().find(|(seq, id, _, _)| *seq == at && *id == at_id) {
-                chain.push(op.clone());
-                at -= 1;
-                at_id = *prev;
-            }
-            // What lies below the fork belongs to the main chain.
-            let shared = usize::try_from(at.saturating_add(1).saturating_sub(from_seq)).unwrap_or(usize::MAX);
-            let mut ops: Vec<StoredOp> = main.iter().take(shared).cloned().collect();
-            ops.extend(chain.into_iter().rev());
-            let mut bytes = 0;
-            ops.truncate(ops_max.max(1));
-            let fits = ops.iter().take_while(|op| {
-                bytes += op.bytes.len();
-                bytes <= bytes_max
-            });
-            let count = fits.count().max(1);
-            ops.truncate(count);
-            branches.push(ops);
-        }
-        branches
     }
 
     /// Returns where a change lies.

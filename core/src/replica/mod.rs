@@ -36,6 +36,7 @@ mod read;
 mod rebuild;
 mod records;
 mod rejudge;
+mod serve;
 mod sessions;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ mod bulk;
 mod forks;
 mod owed;
 mod rebuild;
+mod serve;
 
 use std::collections::VecDeque;
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::op::{Act, Pin, Revoke, RevokeTarget};
 
 /// Node 1 ran twice in one session; node 0 saw one of the two, node 2 the other. Returns the forked stream.
-fn forked() -> (Lab, StreamId) {
+pub(super) fn forked() -> (Lab, StreamId) {
     let mut lab = Lab::new(&[BuiltInRole::Editor, BuiltInRole::Editor]);
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
         lab.cut(a, b);
