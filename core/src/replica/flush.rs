@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::branch::Swap;
 use super::load::Published;
 use super::mutant::{Mutant, planted};
-use super::records::{ChangeRecord, HeadRecord, ShardRecord, SnapshotRecord, TxRef, ViewRecord};
+use super::records::{HeadRecord, ShardRecord, SnapshotRecord, TxRef, ViewRecord};
 use super::types::{ActError, Admitted, BatchId, Effect, RequestTicket, WriteError, WriteOutcome};
 use super::write::OpenOp;
 use super::{Now, Placed, Replica, commit_effect};
@@ -445,9 +445,13 @@ impl Replica {
         modified
     }
 
-    /// Stages a change of a document that its history now holds.
-    pub(super) fn stage_change(&mut self, key: &DocKey, change: crate::id::ChangeHash, record: &ChangeRecord) {
-        self.put(Keyspace::Tail, TailKey { doc: key.clone(), change }.encode(), &record.encode());
+    /// Stages a change of a document that its history now holds and no snapshot does.
+    pub(super) fn stage_change(&mut self, key: &DocKey, change: crate::id::ChangeHash, bytes: &[u8]) {
+        self.put(Keyspace::Tail, TailKey { doc: key.clone(), change }.encode(), bytes);
+        if let Some(loaded) = self.cache.get(key) {
+            loaded.tail.push(change);
+            loaded.tail_bytes += bytes.len();
+        }
     }
 
     pub(super) fn on_committed(&mut self, now: Now, id: BatchId, effects: &mut Vec<Effect>) {

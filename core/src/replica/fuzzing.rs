@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 
-use super::records::{
-    ChangeRecord, HeadRecord, OwedRecord, RequestRecord, ShardRecord, SnapshotRecord, TxRecord, ViewRecord,
-};
+use super::records::{HeadRecord, OwedRecord, RequestRecord, ShardRecord, SnapshotRecord, TxRecord, ViewRecord};
 use crate::document::fuzzing::fuzz_tree;
 use crate::store::envelope;
 use crate::store::keys::{
@@ -26,10 +24,10 @@ pub fn fuzz_record(kind: u8, bytes: &[u8]) -> bool {
             })
         };
     }
-    match kind % 19 {
+    match kind % 18 {
         0 => record!(HeadRecord),
         1 => record!(ViewRecord),
-        2 => record!(ChangeRecord),
+        2 => record!(SnapshotRecord),
         3 => record!(TxRecord),
         4 => record!(RequestRecord),
         5 => record!(ShardRecord),
@@ -47,7 +45,6 @@ pub fn fuzz_record(kind: u8, bytes: &[u8]) -> bool {
             true
         }),
         16 => record!(OwedRecord),
-        17 => record!(SnapshotRecord),
         _ => fuzz_tree(bytes),
     }
 }

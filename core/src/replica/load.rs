@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{ChangeRecord, DeleteRecord, SnapshotRecord, ViewRecord};
+use super::records::{DeleteRecord, SnapshotRecord, ViewRecord};
 use crate::document::Document;
 use crate::hlc::Hlc;
 use crate::id::ChangeHash;
@@ -111,17 +111,16 @@ pub(crate) fn load(store: &dyn Read, key: &DocKey) -> Result<Loaded, LoadError> 
         let (entry_key, value) = entry.map_err(read)?;
         let hash = TailKey::decode(&entry_key).map_err(|error| damaged(&error))?.change;
         let value = envelope::open(value).map_err(|error| damaged(&error))?;
-        let record = ChangeRecord::decode(&value).map_err(|error| damaged(&error))?;
-        tail_bytes += record.bytes.len();
+        tail_bytes += value.len();
         tail.push(hash);
-        changes.push(record.bytes);
+        changes.push(value);
     }
     let mut loaded = Loaded::empty();
     loaded.tail = tail;
     loaded.tail_bytes = tail_bytes;
     loaded.snapshot_bytes = snapshot.as_ref().map_or(0, |snapshot| snapshot.automerge.len());
     if snapshot.is_some() || !changes.is_empty() {
-        let tail = changes.iter().map(Vec::as_slice);
+        let tail = changes.iter().map(|change| &**change);
         let document = match snapshot {
             Some(SnapshotRecord { tree, automerge }) if view.voids.is_empty() && !tree.is_empty() => {
                 Document::resume(automerge, &tree, tail, BTreeSet::new())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Replica;
 use super::claims::Number;
 use super::materialise::{Offered, Void, Work};
-use super::records::{ChangeRecord, DeleteRecord, TxRef};
+use super::records::{DeleteRecord, TxRef};
 use crate::document::{Admission, Candidate, Document, Hold, gate};
 use crate::id::{ActorId, ChangeHash};
 use crate::op::{Body, Delete, Op, WriteAction};
@@ -133,7 +133,7 @@ impl Replica {
     /// Notes what the gate said of a change that stands alone.
     fn take_admission(&mut self, key: &DocKey, offer: &Offer, admission: Admission) -> Gated {
         if let Admission::Admitted(hash) = admission {
-            self.keep_change(key, hash, &ChangeRecord { tx: offer.tx, bytes: offer.body.bytes.to_vec() }, 0);
+            self.keep_change(key, hash, (offer.tx, 0), &offer.body.bytes);
             if let Some(loaded) = self.cache.get(key) {
                 loaded.times.insert(hash, offer.op.header().hlc);
             }
@@ -231,7 +231,7 @@ impl Replica {
         }
         if passed {
             for (index, key, hash, bytes) in kept {
-                self.keep_change(&key, hash, &ChangeRecord { tx: work.tx, bytes }, index);
+                self.keep_change(&key, hash, (work.tx, index), &bytes);
                 if let Some(loaded) = self.cache.get(&key) {
                     loaded.times.insert(hash, header.hlc);
                 }

@@ -6,7 +6,7 @@ use super::Replica;
 use super::materialise::Void;
 use super::mutant::{Mutant, planted};
 use super::offer::Gated;
-use super::records::{ChangeRecord, TxRecord, TxRef, TxState};
+use super::records::{TxRecord, TxRef, TxState};
 use crate::document::gate;
 use crate::id::ChangeHash;
 use crate::op::Op;
@@ -120,14 +120,16 @@ impl Replica {
     }
 
     /// Adds a change to what the store has of a document, and wakes what waited for it.
-    /// `index` says which change of its transaction it is.
-    pub(super) fn keep_change(&mut self, key: &DocKey, hash: ChangeHash, record: &ChangeRecord, index: usize) {
-        self.stage_change(key, hash, record);
-        self.index_change(hash, record.tx, index);
-        if let Some(loaded) = self.cache.get(key) {
-            loaded.tail.push(hash);
-            loaded.tail_bytes += record.bytes.len();
-        }
+    /// It is the one with this number of the transaction.
+    pub(super) fn keep_change(
+        &mut self,
+        key: &DocKey,
+        hash: ChangeHash,
+        (tx, index): (TxRef, usize),
+        bytes: &[u8],
+    ) {
+        self.stage_change(key, hash, bytes);
+        self.index_change(hash, tx, index);
         for tx in self.waiting_for.remove(&hash).unwrap_or_default() {
             self.make_ready(tx);
         }

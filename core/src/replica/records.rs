@@ -167,16 +167,6 @@ impl SnapshotRecord {
     }
 }
 
-/// Where a change lies, and its bytes while no snapshot holds it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ChangeRecord {
-    /// The transaction that brought it.
-    pub tx: TxRef,
-    /// Its bytes; empty once a snapshot holds them.
-    #[serde(with = "serde_bytes")]
-    pub bytes: Vec<u8>,
-}
-
 /// Why a transaction is not (or not wholly) accepted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TxRecord {
@@ -325,4 +315,4 @@ macro_rules! plain_record {
     )+};
 }
 
-plain_record!(HeadRecord, ChangeRecord, TxRecord, RequestRecord, ShardRecord, OwedRecord);
+plain_record!(HeadRecord, TxRecord, RequestRecord, ShardRecord, OwedRecord);

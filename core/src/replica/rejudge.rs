@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::load::Loaded;
 use super::outcome::named_changes;
-use super::records::{ChangeRecord, HeadRecord, TxRef, TxState};
+use super::records::{HeadRecord, TxRef, TxState};
 use super::types::Effect;
 use super::{Now, Replica};
 use crate::authority::{Authority, Closed, Position};
@@ -193,15 +193,7 @@ impl Replica {
         }
         // The snapshot may have held what is left.
         for (hash, bytes) in kept {
-            let Some(tx) = self.place_of(&hash) else {
-                return self.halt(format!("a change of document {}/{} has no place: {hash}", key.collection, key.doc));
-            };
-            let record = ChangeRecord { tx, bytes: bytes.to_vec() };
-            self.stage_change(key, hash, &record);
-            if let Some(loaded) = self.cache.get(key) {
-                loaded.tail.push(hash);
-                loaded.tail_bytes += bytes.len();
-            }
+            self.stage_change(key, hash, &bytes);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Replica;
 use super::flush::Waiter;
 use super::load::Loaded;
-use super::records::{ChangeRecord, DeleteRecord, RequestRecord, Told, TxRef, TxState};
+use super::records::{DeleteRecord, RequestRecord, Told, TxRef, TxState};
 use super::types::{
     DocWrite, Effect, ItemOutcome, ItemStatus, Precondition, RequestTicket, WriteError, WriteItem, WriteOutcome,
     WriteRequest,
@@ -317,8 +317,7 @@ impl Replica {
                 let Some((key, hash)) = changes.next() else { break };
                 match (hash, body) {
                     (Some(hash), Some(body)) => {
-                        let record = ChangeRecord { tx, bytes: body.bytes.to_vec() };
-                        self.keep_change(&key, hash, &record, place);
+                        self.keep_change(&key, hash, (tx, place), &body.bytes);
                         if let Some(loaded) = self.cache.get(&key) {
                             loaded.times.insert(hash, header.hlc);
                         }
