@@ -340,6 +340,18 @@ pub enum StoreError {
 /// What the engine below says went wrong.
 pub type EngineError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Returns options by which a new file is its owner's alone: mode 0600 where there are modes.
+#[must_use]
+pub fn owner_only() -> std::fs::OpenOptions {
+    let mut options = std::fs::OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options
+}
+
 /// Returns what a panic of the engine said.
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text =

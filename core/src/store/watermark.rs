@@ -11,11 +11,11 @@
 //! What it cannot see: store and watermark restored together from an old copy. Peers see that. Layout: `docs/format.md`.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::Durability;
+use super::{Durability, owner_only};
 use crate::hash::{Domain, hash};
 use crate::id::{OpId, StoreEpoch, StreamId};
 
@@ -245,13 +245,8 @@ impl WatermarkFile {
     /// [`WatermarkError`] if the file cannot be read or made.
     pub fn open(path: &Path, epoch: StoreEpoch, durability: Durability) -> Result<(Self, Recorded), WatermarkError> {
         let fail = |doing| move |source| WatermarkError { doing, path: path.to_owned(), source };
-        let mut options = OpenOptions::new();
+        let mut options = owner_only();
         options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
         let mut file = options.open(path).map_err(fail("open"))?;
         let mut bytes = Vec::new();
         (&mut file).take(SLOTS * SLOT_BYTES as u64).read_to_end(&mut bytes).map_err(fail("read"))?;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{Op, codec};
+use folkmoot_core::store::owner_only;
 use serde::{Deserialize, Serialize};
 
 use super::invites::InviteRecord;
@@ -118,13 +119,8 @@ impl Directory {
     /// Keeps other processes away from the directory until what is returned is dropped.
     pub(super) fn lock(&self) -> Result<std::fs::File, DirectoryError> {
         let path = self.root.join(LOCK_FILE);
-        let mut options = std::fs::OpenOptions::new();
+        let mut options = owner_only();
         options.write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
         let file = options.open(&path).map_err(self.io("open", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
@@ -263,13 +259,8 @@ impl Directory {
     fn write_secret(&self, name: &str, bytes: &[u8]) -> Result<(), DirectoryError> {
         let path = self.root.join(name);
         let new = self.root.join(format!("{name}.new"));
-        let mut options = std::fs::OpenOptions::new();
+        let mut options = owner_only();
         options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
         let mut file = options.open(&new).map_err(self.io("create", &new))?;
         file.write_all(bytes).map_err(self.io("write", &new))?;
         file.sync_all().map_err(self.io("sync", &new))?;
