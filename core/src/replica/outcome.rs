@@ -121,13 +121,7 @@ impl Replica {
 
     /// Adds a change to what the store has of a document, and wakes what waited for it.
     /// It is the one with this number of the transaction.
-    pub(super) fn keep_change(
-        &mut self,
-        key: &DocKey,
-        hash: ChangeHash,
-        (tx, index): (TxRef, usize),
-        bytes: &[u8],
-    ) {
+    pub(super) fn keep_change(&mut self, key: &DocKey, hash: ChangeHash, (tx, index): (TxRef, usize), bytes: &[u8]) {
         self.stage_change(key, hash, bytes);
         self.index_change(hash, tx, index);
         for tx in self.waiting_for.remove(&hash).unwrap_or_default() {

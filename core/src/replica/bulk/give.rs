@@ -2,7 +2,7 @@
 
 use serde_bytes::ByteBuf;
 
-use super::super::records::{ChangeRecord, ViewRecord};
+use super::super::records::ViewRecord;
 use super::super::{Replica, load};
 use super::is_given;
 use crate::document::gate;
@@ -79,17 +79,16 @@ impl Replica {
         }
         let key = TailKey { doc: key.clone(), change: head };
         let value = self.store.get(Keyspace::Tail, &key.encode()).ok()??;
-        let record = ChangeRecord::decode(&envelope::open(value).ok()?).ok()?;
-        (!record.bytes.is_empty()).then(|| vec![ByteBuf::from(record.bytes)])
+        Some(vec![ByteBuf::from(envelope::open(value).ok()?)])
     }
 
     /// Returns the changes of a document that has no snapshot, each behind those that it depends on.
     fn tail_changes(&self, key: &DocKey, view: &ViewRecord) -> Option<Vec<ByteBuf>> {
         let mut rest = Vec::new();
         for entry in self.store.scan(Keyspace::Tail, &TailKey::document(key), Order::Ascending) {
-            let record = ChangeRecord::decode(&envelope::open(entry.ok()?.1).ok()?).ok()?;
-            let scan = gate::prescan(&record.bytes).ok()?;
-            rest.push((scan.hash, scan.deps, record.bytes));
+            let bytes = envelope::open(entry.ok()?.1).ok()?;
+            let scan = gate::prescan(&bytes).ok()?;
+            rest.push((scan.hash, scan.deps, bytes));
         }
         if rest.len() as u64 != view.changes {
             return None;
