@@ -20,7 +20,7 @@ use serde_bytes::ByteBuf;
 use super::records::ViewRecord;
 use super::types::{BatchId, Effect};
 use super::{Now, Replica};
-use crate::document::{Admission, Candidate, Document, gate, json};
+use crate::document::{Admission, Candidate, Document, gate};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, DocId, ShardId};
 use crate::op::{WriteAction, codec};
@@ -317,7 +317,7 @@ fn build(given: &BulkDocument) -> Option<(ViewRecord, Vec<ChangeHash>)> {
         changes: scans.len() as u64,
         voids: Vec::new(),
         deletes: Vec::new(),
-        json: json::render(document.view()).into(),
+        json: document.json(),
     };
     Some((view, scans.into_iter().map(|scan| scan.hash).collect()))
 }
