@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use folkmoot_core::{authority, replica, replication};
-use folkmoot_tests::simulator::{Failure, Options, Report, Trace, run, with_stack};
+use folkmoot_tests::simulator::{Failure, Options, Report, Trace, Trouble, run, with_stack};
+use folkmoot_tests::villain::Attack;
 
 /// Simulated minutes of each.
 const MINUTES: u64 = 5;
@@ -17,7 +18,7 @@ const SEEDS_PER_LIE: u64 = 120;
 /// How many fresh seeds run, unless the environment says otherwise: about a minute on two cores.
 const SEEDS: u64 = 300;
 /// Seeds that once showed a bug.
-const REGRESSIONS: [u64; 12] = [
+const REGRESSIONS: [u64; 13] = [
     6,                   // the time of a local write was not that of its op
     7,                   // a stream that came after the revocation of its certificate was left open
     18,                  // two duplicates of one request woke each other for ever
@@ -29,11 +30,12 @@ const REGRESSIONS: [u64; 12] = [
     2112,                // a shard of which nothing counts was told from none
     500_000_348,         // after a restart nobody knew any more what a stream waited for
     700_001_031,         // a change that came again by another op was void as its first op was
+    6_300_076,           // what had come to be the main chain was called a fork of it
     117_663_549_161_723, // a fork of an author who was cut off whole was seen by nobody
 ];
 
 fn simulate(seed: u64) -> Result<Report, Failure> {
-    run(Options { seed, minutes: MINUTES, trace: Trace::Silent })
+    run(Options { seed, minutes: MINUTES, trace: Trace::Silent, trouble: Trouble::Faults, write_every_ms: None })
 }
 
 /// Runs seeds on two threads; returns the failures.
@@ -109,6 +111,27 @@ fn documents_in_bulk_are_taken_and_lies_found_out() {
         is_seen,
         "{bulks} shards with {documents} documents were taken, {forged} pages forged, {refuted} times that was found out"
     );
+}
+
+/// Every attack, against three honest nodes whose clients go on: all of them ban the attacker, and nobody else, keep what they
+/// keep within its bounds, and agree in the end on everything that was acknowledged.
+#[test]
+fn every_attack_ends_in_a_ban() {
+    let failures: Vec<Failure> = with_stack(|| {
+        let simulate = |attack| {
+            let trouble = Trouble::Attack(attack);
+            run(Options { seed: 1, minutes: 3, trace: Trace::Silent, trouble, write_every_ms: None })
+        };
+        let run = |attack: Attack| match simulate(attack) {
+            Ok(report) => {
+                println!("{}: banned after {} ms", attack.name(), report.banned_after_ms);
+                None
+            }
+            Err(failure) => Some(failure),
+        };
+        Attack::ALL.into_iter().filter_map(run).collect()
+    });
+    assert_none(&failures);
 }
 
 #[test]

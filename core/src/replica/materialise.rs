@@ -124,6 +124,7 @@ impl Replica {
         }
         self.follow_kept_branches();
         self.tell_wants(now, effects);
+        self.tell_accused(effects);
         self.has_work()
     }
 

@@ -18,6 +18,7 @@ mod bulk;
 mod cache;
 mod chains;
 mod claims;
+mod conduct;
 mod entropy;
 mod figures;
 mod flush;
@@ -164,6 +165,13 @@ pub struct Replica {
     answers: answers::Answers,
     bulks: bulk::Bulks,
     loose: import::Loose,
+    /// What authors did, until the replication engine is told.
+    accused: Vec<(AuthorKey, replication::Misbehaviour)>,
+    /// How many transactions of each author wait. Only who is certified is an author.
+    waiting: BTreeMap<AuthorKey, u64>,
+    lacks: conduct::Lacks,
+    /// Whether somebody was banned since the bans were last written.
+    bans_changed: bool,
     counters: Counters,
     /// The time of the last call.
     now: Now,
@@ -213,7 +221,10 @@ impl Replica {
                 self.forget_answers(now);
                 self.settle_previews(effects);
             }
-            Input::Net(input) => self.step_engine(now, input, effects),
+            Input::Net(input) => {
+                self.bans_changed |= matches!(input, replication::Input::Pardoned { .. });
+                self.step_engine(now, input, effects);
+            }
             Input::Write { ticket, request } => self.write(ticket, request, effects),
             Input::Act { ticket, signer, request } => self.act(now, ticket, signer, request, effects),
             Input::Committed(id) => {

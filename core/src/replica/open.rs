@@ -137,6 +137,7 @@ impl Replica {
             bulk_gap_ops: config.bulk_gap_ops,
             seed: u64::from_le_bytes(entropy.bytes()),
             now: now.timestamp(),
+            held_bytes: store.usage().map(|usage| usage.disk_bytes).unwrap_or_default(),
         };
         let latest = heads.values().map(|head| head.hlc).max().unwrap_or(Hlc::ZERO);
         let feed = last_feed(&*store)?;
@@ -188,6 +189,10 @@ impl Replica {
             answers: super::answers::Answers::new(now),
             bulks: super::bulk::Bulks::new(config.bulk_page_documents),
             loose: super::import::Loose::default(),
+            accused: Vec::new(),
+            waiting: BTreeMap::new(),
+            lacks: super::conduct::Lacks::default(),
+            bans_changed: false,
             counters: Counters::default(),
             store,
         };
@@ -199,6 +204,7 @@ impl Replica {
         replica.resume_owed()?;
         replica.resume_bulks()?;
         replica.resume_loose()?;
+        replica.resume_bans()?;
         Ok(replica)
     }
 
@@ -216,7 +222,7 @@ impl Replica {
             let (_, value) = entry?;
             let value = envelope::open(value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
             let record = TxRecord::decode(&value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
-            self.count_state(record.state, true);
+            self.count_state(&record.tx, record.state, true);
             if record.waits {
                 self.make_ready(record.tx);
             }

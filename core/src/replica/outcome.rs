@@ -188,9 +188,9 @@ impl Replica {
         self.deferred.remove(&tx);
         let before = self.tx_state(&tx);
         if let Some(before) = before {
-            self.count_state(before, false);
+            self.count_state(&tx, before, false);
         }
-        self.count_state(state, true);
+        self.count_state(&tx, state, true);
         let shard = &op.header().shard;
         for hash in &missing {
             self.waiting_for.entry(*hash).or_default().insert(tx);
@@ -202,6 +202,9 @@ impl Replica {
         }
         if state == TxState::Deferred {
             self.deferred.insert(tx);
+        }
+        if before != Some(state) {
+            self.accuse_author(op, state);
         }
         let record = TxRecord { tx, state, reason, shard: shard.clone(), missing, hlc: op.header().hlc, waits };
         let key = QuarantineKey { op: tx.op, transaction: tx.tx }.encode();
@@ -218,7 +221,7 @@ impl Replica {
         self.claims.release(tx);
         self.deferred.remove(&tx);
         let Some(before) = self.tx_state(&tx) else { return false };
-        self.count_state(before, false);
+        self.count_state(&tx, before, false);
         self.delete(Keyspace::Quarantine, QuarantineKey { op: tx.op, transaction: tx.tx }.encode());
         true
     }
@@ -233,9 +236,14 @@ impl Replica {
         }
     }
 
-    pub(super) fn count_state(&mut self, state: TxState, more: bool) {
-        let count = self.tx_states.entry(state).or_default();
-        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+    pub(super) fn count_state(&mut self, tx: &TxRef, state: TxState, more: bool) {
+        let count = |count: &mut u64| *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        count(self.tx_states.entry(state).or_default());
+        if matches!(state, TxState::Waiting | TxState::Deferred)
+            && let Some(head) = self.heads.get(&tx.stream)
+        {
+            count(self.waiting.entry(head.key.author).or_default());
+        }
     }
 
     /// Loads a document into the cache, if it is not there.
