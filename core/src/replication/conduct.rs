@@ -97,6 +97,8 @@ impl Record {
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     used: u64,
+    /// Progress that is not used up: what is new from one peer comes from the others a moment later.
+    saved: u64,
     at: Timestamp,
     progress: u64,
 }
@@ -105,12 +107,21 @@ impl Bucket {
     /// Forgets what was used, at `per_second` and by the progress made since it was last asked.
     fn refill(&mut self, now: Timestamp, per_second: u64, progress: u64) {
         let passed = now.micros().saturating_sub(self.at.micros());
-        let refilled = passed.saturating_mul(per_second) / MICRO + progress.saturating_sub(self.progress);
-        if refilled > 0 {
-            self.used = self.used.saturating_sub(refilled);
+        let (by_time, made) = (passed.saturating_mul(per_second) / MICRO, progress.saturating_sub(self.progress));
+        if by_time > 0 {
+            self.used = self.used.saturating_sub(by_time);
             self.at = now;
-            self.progress = progress;
         }
+        self.saved = self.saved.saturating_add(made.saturating_sub(self.used)).min(bounds::IDLE_SAVED_MAX);
+        self.used = self.used.saturating_sub(made);
+        self.progress = progress;
+    }
+
+    /// Uses bytes, of which no more than `most` are remembered.
+    fn spend(&mut self, bytes: u64, most: u64) {
+        let saved = self.saved.min(bytes);
+        self.saved -= saved;
+        self.used = self.used.saturating_add(bytes - saved).min(most);
     }
 }
 
@@ -130,7 +141,12 @@ impl Conduct {
                 self.records.iter().min_by_key(|(_, record)| (record.bans, record.score)).map(|(peer, _)| *peer);
             self.records.remove(&least.unwrap_or(peer));
         }
-        self.records.entry(peer).or_default()
+        let progress = self.progress;
+        self.records.entry(peer).or_insert_with(|| Record {
+            allowance: Bucket { progress, ..Bucket::default() },
+            service: Bucket { progress: progress.saturating_mul(2), ..Bucket::default() },
+            ..Record::default()
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -231,7 +247,7 @@ impl Conduct {
         let bytes = (bytes as u64).max(bounds::IDLE_FRAME_MIN);
         // What is beyond is not counted without end: it ends in a ban, or the peer has learnt.
         let most = bounds::IDLE_BYTES_MAX + 2 * bounds::IDLE_BYTES_PER_SECOND;
-        record.allowance.used = record.allowance.used.saturating_add(bytes).min(most);
+        record.allowance.spend(bytes, most);
     }
 
     /// Returns whether a peer has used up its allowance.
@@ -260,7 +276,7 @@ impl Conduct {
         let progress = self.progress.saturating_mul(2);
         let record = self.record(peer);
         record.service.refill(now, bounds::SERVED_BYTES_PER_SECOND, progress);
-        record.service.used = record.service.used.saturating_add((bytes as u64).max(bounds::SERVED_MIN));
+        record.service.spend((bytes as u64).max(bounds::SERVED_MIN), u64::MAX);
     }
 
     /// Returns whether a peer may have more read for it. `held` bytes are here: nobody needs them again and again.
@@ -358,6 +374,7 @@ mod tests {
         let mut conduct = Conduct::default();
         let megabyte = 1 << 20;
         // As much that is new as that is not: no end to it.
+        conduct.idle(peer(1), 1, at(0));
         for second in 1..200 {
             conduct.progressed(20 * megabyte);
             conduct.idle(peer(1), 20 * megabyte, at(second));

@@ -201,6 +201,8 @@ pub const IDLE_BYTES_MAX: u64 = 2 << 20;
 /// Bytes that a peer may send in a second, for ever, without bringing anything; to which comes as much as is new here. About
 /// a hundredth of a core.
 pub const IDLE_BYTES_PER_SECOND: u64 = 256 << 10;
+/// Bytes of what was new that a peer may bring again later.
+pub const IDLE_SAVED_MAX: u64 = 32 << 20;
 /// What a frame counts at least: its way through the program costs as much as this many bytes of ops.
 pub const IDLE_FRAME_MIN: u64 = 512;
 /// What a digest counts, or a list of them: each makes this node compare. A peer tells at most ten a second.

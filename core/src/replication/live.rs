@@ -259,7 +259,9 @@ impl Engine {
             return Placed::Dropped;
         }
         self.ingesting_bytes += bytes;
-        self.conduct.progressed(bytes);
+        if !self.burdens.contains(&header.author) {
+            self.conduct.progressed(bytes);
+        }
         let pin = cx.policy.closed_at(&at.stream);
         self.heads.change(at.shard(), at.stream, pin, |stream| stream.ingested = tip);
         let last = tip.tip.seq;
@@ -334,7 +336,10 @@ impl Engine {
             self.first_came(cx, &at, first, from);
         }
         self.counters.ops_committed += fresh.len() as u64;
-        self.conduct.progressed(fresh.iter().map(|op| op.size()).sum());
+        let is_burden = fresh.first().is_some_and(|op| self.burdens.contains(&op.header().author));
+        if !is_burden {
+            self.conduct.progressed(fresh.iter().map(|op| op.size()).sum());
+        }
         let mut holders: Vec<Peer> = from.into_iter().collect();
         if let Some(mut flights) = self.in_flight.remove(&at) {
             let done: Vec<InFlight> = flights.extract_if(.., |flight| flight.last <= tip.tip.seq).collect();

@@ -161,7 +161,7 @@ fn who_replays_loses_credit_and_is_banned() {
     let op = Author::new(1).write(&"x".repeat(2_000));
     let frame = push_frame(&[&op]);
     let mut effects = Vec::new();
-    let (mut sent, mut limit) = (0, limits::LIVE_WINDOW);
+    let (mut sent, mut limit) = (frame.len() as u64, limits::LIVE_WINDOW);
     let give = |engine: &mut Engine, now, lane, bytes| {
         let mut effects = Vec::new();
         engine.step(now, Input::Frame { peer: node_key(1), lane, bytes }, &verdicts, &mut effects);
