@@ -13,7 +13,7 @@ use folkmoot_core::id::{AuthorKey, Salt, ShardId, StoreEpoch, StreamId};
 use folkmoot_core::replication::frames::{
     Answer, ByteBuf, Credit, DocumentsAsk, Frame, Hello, Position, Pull, Reach, RollUp, Run, ShardSummary,
 };
-use folkmoot_core::replication::{Lane, Misbehaviour, limits};
+use folkmoot_core::replication::{Lane, Misbehaviour, Part, limits};
 
 pub use live::LiveVillain;
 pub use material::Material;
@@ -328,7 +328,8 @@ impl Material {
                 let request = u32::try_from(round * 128 + n * 2).unwrap_or(1).max(1);
                 let (shard, stream) = (control.clone(), self.control_stream);
                 let pull = Pull { request, shard, stream, from: 1, to: 1_000, reach: Reach::Beyond(()) };
-                let page = DocumentsAsk { request: request + 1, shard: self.shard.clone(), after: None };
+                let (shard, part) = (self.shard.clone(), Part::WHOLE);
+                let page = DocumentsAsk { request: request + 1, shard, after: None, part, since: None };
                 [(Lane::Control, Frame::Pull(pull).encode()), (Lane::Control, Frame::DocumentsAsk(page).encode())]
             })
             .collect()
