@@ -1,7 +1,9 @@
 //! The one thread that writes.
 //!
 //! Batches queue up while a commit is in flight; the next commit takes all that wait, as one atomic batch with one
-//! sync. Then the watermark is written, then every batch is reported, in the order of submission.
+//! sync. Then the watermark is written, then every batch is reported, in the order of submission. The watermark is synced
+//! a moment later, for all commits of that moment: it is what tells that a disk lost what it had confirmed, and a second
+//! sync would double the price of every write.
 //!
 //! Invariant: the engine below can block for ever in a failing write. So submitting never blocks: a full queue refuses,
 //! and [`CommitterFigures::busy_since`] lets a watchdog see a commit that does not return.
@@ -12,7 +14,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ use super::watermark::{Mark, WatermarkFile};
 use super::{Batch, Durability, Store, StoreError, panic_text};
 use crate::id::StreamId;
 
+/// For so long after a commit its marks may be in memory only: a power cut within it, upon a disk that also lost or damaged
+/// the commit itself, goes unnoticed.
+const MARKS_SYNCED_AFTER: Duration = Duration::from_millis(100);
 /// Batches in one commit. More would only lengthen the wait of the first: at 256 items a sync is a tenth of the cost.
 const GROUP_BATCHES_MAX: usize = 1_024;
 /// A commit closes when it has this many bytes: some milliseconds of disk.
@@ -127,7 +132,7 @@ pub struct Committer {
 impl Committer {
     /// Starts the thread.
     ///
-    /// `clock` is monotonic; it only measures. `on_done` is called on the committer's thread, once for each submission,
+    /// `clock` is monotonic; it measures, and says when marks are to be synced. `on_done` is called on the committer's thread, once for each submission,
     /// in their order; while it runs, no commit does.
     ///
     /// # Errors
@@ -140,7 +145,7 @@ impl Committer {
     ) -> std::io::Result<Self> {
         let (queue, waiting) = sync_channel(QUEUE_BATCHES_MAX);
         let shared = Arc::<Shared>::default();
-        let worker = Worker { store, watermark, waiting, shared: shared.clone(), clock, on_done };
+        let worker = Worker { store, watermark, marks_due: None, waiting, shared: shared.clone(), clock, on_done };
         let thread = std::thread::Builder::new().name("committer".into()).spawn(move || worker.run())?;
         Ok(Self { queue, shared, thread })
     }
@@ -204,6 +209,8 @@ impl Committer {
 struct Worker<Clock, OnDone> {
     store: Arc<dyn Store>,
     watermark: Option<WatermarkFile>,
+    /// When the marks are to be synced, by the clock, if there are any that are not.
+    marks_due: Option<Duration>,
     waiting: Receiver<Submission>,
     shared: Arc<Shared>,
     clock: Clock,
@@ -221,7 +228,7 @@ struct Group {
 
 impl<Clock: Fn() -> Duration, OnDone: FnMut(Completion)> Worker<Clock, OnDone> {
     fn run(mut self) {
-        while let Ok(first) = self.waiting.recv() {
+        while let Some(first) = self.next() {
             let group = self.gather(first);
             let outcome = self.commit(&group);
             self.shared.queued.fetch_sub(group.ids.len(), Ordering::AcqRel);
@@ -229,7 +236,23 @@ impl<Clock: Fn() -> Duration, OnDone: FnMut(Completion)> Worker<Clock, OnDone> {
             for id in group.ids {
                 (self.on_done)(Completion { id, outcome: outcome.clone() });
             }
+            if self.marks_due.is_some_and(|due| due <= (self.clock)()) {
+                self.sync_marks();
+            }
         }
+        self.sync_marks();
+    }
+
+    /// Waits for a submission; none when there will be no more.
+    fn next(&mut self) -> Option<Submission> {
+        if let Some(due) = self.marks_due {
+            match self.waiting.recv_timeout(due.saturating_sub((self.clock)())) {
+                Ok(first) => return Some(first),
+                Err(RecvTimeoutError::Timeout) => self.sync_marks(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        self.waiting.recv().ok()
     }
 
     /// Takes all that wait, up to the bounds.
@@ -276,7 +299,17 @@ impl<Clock: Fn() -> Duration, OnDone: FnMut(Completion)> Worker<Clock, OnDone> {
 
     fn record(&mut self, marks: &[(StreamId, Mark)]) {
         let Some(watermark) = self.watermark.as_mut().filter(|_| !marks.is_empty()) else { return };
-        if watermark.record(marks).is_err() {
+        match watermark.record(marks) {
+            Ok(()) => drop(self.marks_due.get_or_insert_with(|| (self.clock)() + MARKS_SYNCED_AFTER)),
+            Err(_) => drop(self.shared.watermark_failures.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    fn sync_marks(&mut self) {
+        if self.marks_due.take().is_some()
+            && let Some(watermark) = &self.watermark
+            && watermark.sync().is_err()
+        {
             self.shared.watermark_failures.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -238,8 +238,8 @@ impl WatermarkFile {
     /// Marks of the same epoch are carried on, also those that the store does not reach: until the lost ops are fetched
     /// back or given up ([`Watermark::forget`]) every start tells of them.
     ///
-    /// With [`Durability::Buffered`] a power cut may cost the marks of the last seconds, with [`Durability::Synced`]
-    /// each commit pays a second sync.
+    /// With [`Durability::Buffered`] a power cut may cost the marks since the last [`Self::sync`], with
+    /// [`Durability::Synced`] each record pays a sync.
     ///
     /// # Errors
     /// [`WatermarkError`] if the file cannot be read or made.
@@ -292,10 +292,19 @@ impl WatermarkFile {
         self.file.seek(SeekFrom::Start(place)).and_then(|_| self.file.write_all(&slot)).map_err(fail("write"))?;
         match self.durability {
             Durability::Buffered => {}
-            Durability::Synced => self.file.sync_data().map_err(fail("sync"))?,
+            Durability::Synced => self.sync()?,
         }
         self.counter = next;
         Ok(())
+    }
+
+    /// Makes the marks durable.
+    ///
+    /// # Errors
+    /// [`WatermarkError`] if the file cannot be synced.
+    pub fn sync(&self) -> Result<(), WatermarkError> {
+        let fail = |source| WatermarkError { doing: "sync", path: self.path.clone(), source };
+        self.file.sync_data().map_err(fail)
     }
 }
 

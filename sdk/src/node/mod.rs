@@ -395,7 +395,7 @@ struct Loss {
 /// Opens the watermark and compares it with the store: what it has seen and the store lacks was acknowledged and is lost
 /// here. Peers give it back, and the new session of this start keeps the sequence numbers from being used twice.
 fn open_watermark(directory: &Directory, replica: &Replica) -> Result<(WatermarkFile, Loss), OpenError> {
-    let (file, recorded) = WatermarkFile::open(&directory.watermark(), replica.epoch(), Durability::Synced)?;
+    let (file, recorded) = WatermarkFile::open(&directory.watermark(), replica.epoch(), Durability::Buffered)?;
     let mut loss = Loss::default();
     match recorded {
         Recorded::Nothing => {}
