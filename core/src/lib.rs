@@ -12,6 +12,7 @@ pub mod id;
 pub mod keys;
 pub mod limits;
 pub mod op;
+mod random;
 pub mod replica;
 pub mod replication;
 pub mod store;

@@ -138,7 +138,7 @@ impl Replica {
     /// Applies what was just signed, where nothing lies before it: its documents hold it already, and the batch that holds
     /// the op can say so.
     pub(super) fn follow_signed(&mut self) {
-        if !self.authority.rules().can_judge() {
+        if self.signed.is_empty() || !self.authority.rules().can_judge() {
             return;
         }
         let mut list = Vec::new();

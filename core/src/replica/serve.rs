@@ -120,7 +120,7 @@ impl Replica {
                 let shared = usize::try_from(way.parts_at.saturating_sub(from_seq)).unwrap_or(usize::MAX);
                 let mut ops: Vec<StoredOp> = main.iter().take(shared).cloned().collect();
                 let mut bytes: usize = ops.iter().map(|op| op.bytes.len()).sum();
-                let places = way.places.into_iter().filter(|_| ops.len() == shared).collect::<Vec<_>>();
+                let places = if ops.len() == shared { way.places } else { Vec::new() };
                 for (seq, id) in places {
                     let Some(op) = self.branch_value(stream, seq, id).and_then(|value| self.stored_op(value)) else {
                         break;

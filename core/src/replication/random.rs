@@ -1,25 +1,22 @@
-//! The engine's own choices: SplitMix64 from a seed. Nothing secret or adversarial hangs on them, except salts, from which
+//! The engine's own choices, from a seed. Nothing secret or adversarial hangs on them, except salts, from which
 //! the state cannot be told.
 
 use crate::hash::{Domain, hash_short};
 use crate::id::Salt;
+use crate::random::SplitMix64;
 
 /// A small seeded generator.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(super) struct Random(SplitMix64);
 
 impl Random {
     pub(super) const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64::new(seed))
     }
 
     /// Returns the next number.
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+        self.0.next()
     }
 
     /// Returns a salt that nobody can foresee who does not know the seed.

@@ -132,8 +132,8 @@ pub struct Committer {
 impl Committer {
     /// Starts the thread.
     ///
-    /// `clock` is monotonic; it measures, and says when marks are to be synced. `on_done` is called on the committer's thread, once for each submission,
-    /// in their order; while it runs, no commit does.
+    /// `clock` is monotonic; it measures, and says when marks are to be synced. `on_done` is called on the committer's
+    /// thread, once for each submission, in their order; while it runs, no commit does.
     ///
     /// # Errors
     /// That of the operating system if it grants no thread.

@@ -87,7 +87,7 @@ fn worlds() -> Vec<(&'static str, &'static str, World)> {
     consent.sync_all();
     consent.write("a", "x");
 
-    let mut random = Random(2026);
+    let mut random = Random::new(2026);
     let hostile = build(&mut random, 40);
     let hostile = attack(&mut random, &hostile, "u0", 10);
     vec![

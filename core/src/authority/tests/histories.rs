@@ -682,7 +682,7 @@ fn confined(random: &mut Random, world: &World, tried: &mut Tried) -> Result<(),
 #[test]
 fn the_engine_agrees_with_the_reference() {
     for seed in histories(600) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let steps = 20 + random.below(60);
         let mut world = build(&mut random, steps);
         if random.chance(60) {
@@ -701,7 +701,7 @@ fn the_rule_has_its_properties() {
     let mut tried = Tried::default();
     let seeds = histories(150);
     for seed in seeds.clone() {
-        let mut random = Random(seed ^ 0x5eed);
+        let mut random = Random::new(seed ^ 0x5eed);
         let world = build(&mut random, 60);
         if let Err(what) = properties(&mut random, &world, &mut tried) {
             panic!("seed {seed}: {what}");
@@ -719,7 +719,7 @@ fn the_rule_has_its_properties() {
 fn histories_reach_every_verdict() {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for seed in 0..100 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let world = build(&mut random, 60);
         let verdicts = judge_all(world.cluster, &world.ops);
         for verdict in verdicts.control.values().chain(verdicts.data.values()) {

@@ -26,7 +26,7 @@ impl Drop for Planted {
 
 fn differs_from_the_reference(mutant: Mutant) -> bool {
     (0..600).any(|seed| {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let world = build(&mut random, 50);
         let attacker = random.pick(&["u0", "s0", "a0"]);
         let world = attack(&mut random, &world, attacker, 8);
@@ -42,7 +42,7 @@ fn breaks_a_scenario(mutant: Mutant) -> Option<&'static str> {
 
 fn breaks_a_property(mutant: Mutant) -> bool {
     (0..40).any(|seed| {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let world = build(&mut random, 50);
         let _planted = Planted::new(Site::Both, mutant);
         properties(&mut random, &world, &mut Tried::default()).is_err()

@@ -15,18 +15,19 @@ use crate::op::{
     Act, Approve, BuiltInRole, Certify, ChangeRef, Control, Genesis, Grant, Header, Member, Payload, Pin, Rank,
     Readmit, Revoke, RevokeTarget, Role, SessionEnd, Target, Transaction, WriteAction, codec,
 };
+use crate::random::SplitMix64;
 
-/// A small deterministic generator (SplitMix64).
+/// A small deterministic generator.
 #[derive(Clone)]
-pub(super) struct Random(pub(super) u64);
+pub(super) struct Random(SplitMix64);
 
 impl Random {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(SplitMix64::new(seed))
+    }
+
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     pub(super) fn below(&mut self, n: usize) -> usize {

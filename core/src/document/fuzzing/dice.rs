@@ -1,22 +1,18 @@
 //! Chance from a seed.
 
-/// SplitMix64.
+use crate::random::SplitMix64;
+
+/// What is thrown to make up inputs.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct Dice(SplitMix64);
 
 impl Dice {
     pub(super) fn new(seed: u64, round: u64) -> Self {
-        let mut dice = Self(seed);
-        let mixed = dice.bits() ^ round;
-        Self(mixed)
+        Self(SplitMix64::new(SplitMix64::new(seed).next() ^ round))
     }
 
     pub(super) fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+        self.0.next()
     }
 
     /// Returns a number below `bound`; 0 for 0.

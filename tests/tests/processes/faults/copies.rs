@@ -1,18 +1,28 @@
 //! Old and doubled data directories: no author ever uses a number twice, and what exists anywhere is brought back.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use folkmoot_tests::processes::{Node, converged, printed, until};
 
 use super::{code, copy, fill, held, knows_others, no_forks};
 
+/// Two nodes with the same documents, the first of them stopped when it knew where the other is.
+async fn one_of_two_stopped(folder: &Path) -> (Node, Node, BTreeSet<String>) {
+    let mut a = Node::found(folder, "a").await;
+    let b = Node::join(folder, "b", &a).await;
+    let written = fill(&a, "early", 10).await;
+    converged(&[&a, &b]).await;
+    // A copy must know it too.
+    knows_others(&a).await;
+    a.kill();
+    (a, b, written)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_old_directory_gets_its_later_writes_back() {
     let folder = tempfile::tempdir().unwrap();
-    let mut a = Node::found(folder.path(), "a").await;
-    let b = Node::join(folder.path(), "b", &a).await;
-    let mut expected = fill(&a, "early", 10).await;
-    converged(&[&a, &b]).await;
-    knows_others(&a).await;
-    a.kill();
+    let (mut a, b, mut expected) = one_of_two_stopped(folder.path()).await;
     let old = folder.path().join("old");
     copy(a.data(), &old);
     a.start().await;
@@ -33,13 +43,7 @@ async fn a_restored_old_directory_gets_its_later_writes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_a_clone_has_is_taken_over_by_repair() {
     let folder = tempfile::tempdir().unwrap();
-    let mut a = Node::found(folder.path(), "a").await;
-    let b = Node::join(folder.path(), "b", &a).await;
-    let mut expected = fill(&a, "early", 10).await;
-    converged(&[&a, &b]).await;
-    // The clone must know where the other is.
-    knows_others(&a).await;
-    a.kill();
+    let (mut a, b, mut expected) = one_of_two_stopped(folder.path()).await;
     let mut clone = Node::new(folder.path(), "clone");
     copy(a.data(), clone.data());
     a.start().await;
