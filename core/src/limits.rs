@@ -32,8 +32,6 @@ pub const CHANGE_PREDS_MAX: u64 = 100_000;
 pub const CHANGE_KEY_BYTES_MAX: u64 = 16 << 20;
 /// Dependencies of one Automerge change, and heads that a delete names.
 pub const CHANGE_DEPS_MAX: usize = 1_024;
-/// How far the first op id of a change may lie beyond its ancestors' last.
-pub const CHANGE_OP_WINDOW: u64 = 1 << 16;
 /// Message inside an Automerge change.
 pub const CHANGE_MESSAGE_BYTES_MAX: usize = 256;
 /// Extra bytes at the end of an Automerge change.

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::direct::{Fresh, Full};
 use super::gate::{self, Admission, Candidate, Hold, Scan, guarded};
 use super::json;
-use super::native::{change_hash, native_hash};
+use super::native::{change_hash, native_actor, native_hash};
+use super::rolled::Rolled;
 use super::view::{self, View, ViewError};
 use crate::id::{ActorId, ChangeHash};
 
@@ -42,6 +43,19 @@ pub struct Document {
     pub(super) value_bytes: usize,
     /// Why the document in memory is not to be trusted any more.
     pub(super) broken: Option<String>,
+    /// How often its history was rolled over and had to be loaded again.
+    pub(super) turns: Turns,
+    /// Changes beyond which the history is long.
+    long_history: usize,
+}
+
+/// What became of long histories.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Turns {
+    /// Times that a document was rolled over.
+    pub rolled_over: u64,
+    /// Times that the history was loaded again all the same: for a straggler, for one that may be wrong, or to be looked at.
+    pub histories_loaded: u64,
 }
 
 /// Why a document could not be loaded. The stored ops remain the truth: build it again from those.
@@ -60,6 +74,27 @@ pub enum LoadError {
     /// The visible form cannot be built.
     #[error(transparent)]
     View(#[from] ViewError),
+}
+
+/// A document folded: what stands for all its changes in the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Folded {
+    /// Its changes.
+    pub history: History,
+    /// What it takes to edit the document without loading those, for [`Document::resume`]; empty where loading is what it
+    /// takes.
+    pub short: Vec<u8>,
+    /// Whether the history is so long that it is better stored in parts, so that it can be added to.
+    pub is_long: bool,
+}
+
+/// Changes as Automerge loads them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum History {
+    /// All of them, in place of what there was.
+    Whole(Bytes),
+    /// Those since, to be put behind what there is.
+    More(Bytes),
 }
 
 /// Why no snapshot could be made.
@@ -107,6 +142,8 @@ impl Document {
             deleted: false,
             value_bytes,
             broken: None,
+            turns: Turns { rolled_over: 0, histories_loaded: 0 },
+            long_history: usize::MAX,
         }
     }
 
@@ -190,44 +227,122 @@ impl Document {
         .map_err(SnapshotError)
     }
 
-    /// Returns a [snapshot](Self::snapshot), and what it takes to edit simple documents without loading that; it is for
-    /// [`resume`](Self::resume), and empty for other documents.
+    /// Folds the document for the store. `tail` are the changes since it was folded last; `is_apart` says that the history is
+    /// stored in parts, so that those can be put behind it.
     ///
     /// # Errors
     /// As for [`snapshot`](Self::snapshot).
-    pub fn fold(&mut self) -> Result<(Bytes, Vec<u8>), SnapshotError> {
+    pub fn fold(&mut self, tail: &[ChangeHash], is_apart: bool) -> Result<Folded, SnapshotError> {
+        let more = if is_apart && self.is_long() && self.broken.is_none() { self.full.append(tail) } else { None };
+        let history = match more {
+            Some(more) => History::More(more),
+            None => History::Whole(self.fold_whole()?),
+        };
+        let unsettled = self.unsettled();
+        let short = if let View::Rolled(rolled) = &mut self.view {
+            let heads: Vec<_> = self.heads.iter().map(native_hash).collect();
+            if rolled.unsettled() >= 2 * unsettled
+                && let Some(again) = rolled.again(&heads, unsettled)
+            {
+                **rolled = again;
+                self.turns.rolled_over += 1;
+            }
+            rolled.encode()
+        } else if self.is_plain() && self.void.is_empty() {
+            self.full.encode_tree()
+        } else {
+            None
+        };
+        Ok(Folded { history, short: short.unwrap_or_default(), is_long: self.is_long() })
+    }
+
+    /// Makes a snapshot of all changes, and keeps that rather than Automerge's document where it can.
+    fn fold_whole(&mut self) -> Result<Bytes, SnapshotError> {
         self.build().map_err(SnapshotError)?;
         let snapshot = Bytes::from(self.snapshot()?);
         if !self.is_plain() || !self.void.is_empty() {
-            return Ok((snapshot, Vec::new()));
+            return Ok(snapshot);
         }
-        let tree = self.full.encode_tree().unwrap_or_default();
-        if !tree.is_empty() {
-            self.full.unload(snapshot.clone());
-            self.value_bytes = snapshot.len();
+        if self.full.has_tree() {
+            self.full.unload(snapshot.clone(), self.is_long());
+            if !self.full.is_built() {
+                self.value_bytes = snapshot.len();
+            }
+        } else if self.is_long() {
+            self.roll(snapshot.clone(), self.unsettled());
         }
-        Ok((snapshot, tree))
+        Ok(snapshot)
     }
 
-    /// Loads a document in which nothing is void as [`load`](Self::load) does, from what [`fold`](Self::fold) returned and
-    /// the changes since, in any order; without loading the snapshot where that is not needed.
+    /// Rolls the document over, if that is worth it. `snapshot` is one of all changes.
+    pub(super) fn roll(&mut self, snapshot: Bytes, unsettled: usize) -> bool {
+        let Some(rolled) = Rolled::of(self.full.get(), unsettled) else { return false };
+        self.value_bytes = snapshot.len();
+        self.full = Full::unbuilt(vec![snapshot], &[], rolled.count());
+        self.view = View::Rolled(Box::new(rolled));
+        self.turns.rolled_over += 1;
+        true
+    }
+
+    /// Returns what became of its history since this was asked last.
+    pub fn take_turns(&mut self) -> Turns {
+        std::mem::take(&mut self.turns)
+    }
+
+    /// Says beyond how many changes the document is to be rolled over; it never is unless this is said.
+    pub const fn set_long_history(&mut self, changes: usize) {
+        self.long_history = changes;
+    }
+
+    fn is_long(&self) -> bool {
+        self.full.change_count() > self.long_history
+    }
+
+    /// The latest changes, which are not settled: others may be on their way that know only some of them.
+    const fn unsettled(&self) -> usize {
+        self.long_history / 8
+    }
+
+    /// Returns how many changes may come before the document is to be folded again.
+    #[must_use]
+    pub fn fold_after(&self) -> usize {
+        /// Changes that are applied when the document is loaded.
+        const CHANGES: usize = 64;
+        if !self.is_long() {
+            CHANGES
+        } else if self.full.is_built() {
+            // All of the history is written again.
+            self.full.change_count() / 16
+        } else {
+            self.long_history / 16
+        }
+    }
+
+    /// Loads a document in which nothing is void as [`load`](Self::load) does, from what [`fold`](Self::fold) returned, its
+    /// history in parts, and the changes since, in any order; without loading the history where that is not needed.
     ///
     /// # Errors
     /// As for [`load`](Self::load).
     pub fn resume<'a>(
-        snapshot: Bytes,
-        tree: &[u8],
+        history: &[Bytes],
+        short: &[u8],
         tail: impl IntoIterator<Item = &'a [u8]>,
         deletes: BTreeSet<ChangeHash>,
     ) -> Result<Self, LoadError> {
         let changes = scanned(tail)?;
-        let snapshot_bytes = snapshot.len();
-        let Some(full) = Full::resume(snapshot.clone(), tree, &changes) else {
-            return Self::load(Some(&snapshot), changes.iter().map(|(_, bytes)| *bytes), BTreeSet::new(), deletes);
+        let value_bytes =
+            history.iter().map(Bytes::len).sum::<usize>() + changes.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        let mut document = if let Some(full) = Full::resume(history, short, &changes) {
+            let heads = full.heads().unwrap_or_default().to_vec();
+            Self::of(full, heads, value_bytes)
+        } else if let Some(rolled) = Rolled::decode(short).and_then(|rolled| rolled.with_stored(&changes)) {
+            let full = Full::unbuilt(history.to_vec(), &changes, rolled.count());
+            let heads = rolled.heads().iter().map(change_hash).collect();
+            Self { view: View::Rolled(Box::new(rolled)), ..Self::of(full, heads, value_bytes) }
+        } else {
+            let tail = changes.iter().map(|(_, bytes)| *bytes);
+            return Self::load(Some(&history.concat()), tail, BTreeSet::new(), deletes);
         };
-        let heads = full.heads().unwrap_or_default().to_vec();
-        let value_bytes = snapshot_bytes + changes.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
-        let mut document = Self::of(full, heads, value_bytes);
         document.deletes = deletes;
         document.refresh_deleted();
         Ok(document)
@@ -236,7 +351,11 @@ impl Document {
     /// Returns whether what is known of the document beside Automerge's agrees with that.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
-        !self.is_plain() || self.full.is_consistent()
+        match &self.view {
+            View::Full => self.broken.is_some() || self.full.is_consistent(),
+            View::Rolled(rolled) => json::render(rolled.doc()) == json::render(self.full.get()),
+            View::Plain(_) | View::Transplanted(_) => true,
+        }
     }
 
     /// Offers changes from outside to the gate and takes in those that pass; the answers are in the order of the
@@ -249,9 +368,45 @@ impl Document {
         let mut admissions = self.admit_directly(candidates);
         let rest = candidates.get(admissions.len()..).unwrap_or_default();
         if !rest.is_empty() {
-            admissions.append(&mut self.admit_by_gate(rest));
+            let rolled = self.admit_rolled(rest);
+            admissions.append(&mut rolled.unwrap_or_else(|| self.admit_by_gate(rest)));
         }
         admissions
+    }
+
+    /// Takes in changes without loading the history. None, and nothing has changed, if one of them needs that.
+    fn admit_rolled(&mut self, candidates: &[Candidate<'_>]) -> Option<Vec<Admission>> {
+        let View::Rolled(rolled) = &mut self.view else { return None };
+        if self.broken.is_some() || !self.void.is_empty() {
+            return None;
+        }
+        let mut offered = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            offered.push((gate::scan(candidate).ok()?, candidate.clone()));
+        }
+        let admissions = offered.iter().map(|(scan, _)| Admission::Admitted(scan.hash)).collect();
+        let offered = in_order(offered);
+        rolled.admit(&offered)?;
+        for (scan, candidate) in offered {
+            self.heads.retain(|head| !scan.deps.contains(head));
+            self.heads.push(scan.hash);
+            self.value_bytes += candidate.bytes.len();
+            self.full.note(scan.hash, Bytes::copy_from_slice(candidate.bytes));
+        }
+        self.heads.sort_unstable();
+        self.refresh_deleted();
+        Some(admissions)
+    }
+
+    /// Edits the document without loading its history, if it is one for which that can be.
+    pub(super) fn rolled_for(&mut self, actor: &ActorId) -> Option<&mut Rolled> {
+        let View::Rolled(rolled) = &mut self.view else { return None };
+        if self.broken.is_some() || !self.void.is_empty() {
+            return None;
+        }
+        let heads: Vec<_> = self.heads.iter().map(native_hash).collect();
+        rolled.editable(&native_actor(actor), &heads)?;
+        Some(rolled)
     }
 
     /// The general way of [`admit`](Self::admit).
@@ -353,8 +508,13 @@ impl Document {
     /// What is broken, if anything is.
     pub(super) fn build(&mut self) -> Result<(), String> {
         if self.broken.is_none() {
-            let heads = if self.is_plain() { Some(&*self.heads) } else { None };
+            let is_whole = matches!(self.view, View::Full | View::Rolled(_));
+            let heads = is_whole.then_some(&*self.heads);
             self.broken = self.full.settle(heads).err();
+            if matches!(self.view, View::Rolled(_)) {
+                self.view = View::Full;
+                self.turns.histories_loaded += 1;
+            }
         }
         self.broken.clone().map_or(Ok(()), Err)
     }
@@ -440,6 +600,10 @@ impl Document {
         if self.heads.iter().all(|head| self.deletes.contains(head)) {
             return true;
         }
+        if let View::Rolled(rolled) = &self.view {
+            let heads: Vec<_> = self.heads.iter().map(native_hash).collect();
+            return rolled.are_covered(&heads, &self.deletes.iter().map(native_hash).collect());
+        }
         let named: Vec<_> = self.deletes.iter().filter(|hash| self.full.contains(hash)).map(native_hash).collect();
         if named.is_empty() {
             return false;
@@ -479,15 +643,22 @@ impl Document {
 
     /// Returns the visible document, for reading.
     ///
-    /// Its own hashes are those of the signed space only while [`is_transplanted`](Self::is_transplanted) is false: use
-    /// [`view_heads`](Self::view_heads) for reads of the past.
+    /// Its own hashes need not be those of the signed space: use [`view_heads`](Self::view_heads) for reads of the past.
     #[must_use]
     pub fn view(&self) -> &Automerge {
         match &self.view {
             View::Full => self.full.get(),
             View::Plain(doc) => doc,
             View::Transplanted(transplanted) => &transplanted.doc,
+            View::Rolled(rolled) => rolled.doc(),
         }
+    }
+
+    /// Returns the visible document with its history, for reading what its parts came of; the hashes in it are those of the
+    /// signed space unless it [is transplanted](Self::is_transplanted).
+    #[must_use]
+    pub fn view_with_history(&self) -> &Automerge {
+        if matches!(self.view, View::Rolled(_)) { self.full.get() } else { self.view() }
     }
 
     /// Returns the canonical JSON text of the visible document.
@@ -512,7 +683,7 @@ impl Document {
 
     /// Translates heads of the signed space into the view's, for its `_at` reads: the state that the accepted changes
     /// among the named ones and their ancestors make. `None` if one of them is not here, or is void in a view that
-    /// leaves void changes out.
+    /// leaves void changes out, or may be part of a history that is not loaded: see [`base_for`](Self::base_for).
     #[must_use]
     pub fn view_heads(&self, heads: &[ChangeHash]) -> Option<Vec<automerge::ChangeHash>> {
         match &self.view {
@@ -530,13 +701,26 @@ impl Document {
                 }
                 Some(all.into_iter().collect())
             }
+            View::Rolled(rolled) => rolled.at(&heads.iter().map(native_hash).collect::<Vec<_>>()),
         }
+    }
+
+    /// Translates heads that a writer had seen for an edit by `actor`; loads the history if it takes that. `None` as for
+    /// [`view_heads`](Self::view_heads).
+    pub fn base_for(&mut self, actor: &ActorId, heads: &[ChangeHash]) -> Option<Vec<automerge::ChangeHash>> {
+        if matches!(self.view, View::Rolled(_))
+            && (self.rolled_for(actor).is_none() || self.view_heads(heads).is_none())
+        {
+            self.build().ok()?;
+        }
+        self.view_heads(heads)
     }
 
     /// Returns whether a change is here, accepted or void.
     #[must_use]
     pub fn contains(&self, hash: &ChangeHash) -> bool {
-        self.full.contains(hash)
+        let is_rolled = || matches!(&self.view, View::Rolled(rolled) if rolled.has(&native_hash(hash)));
+        self.heads.binary_search(hash).is_ok() || is_rolled() || self.full.contains(hash)
     }
 
     /// Returns the changes that were called void, also those that are not here.
@@ -585,11 +769,12 @@ impl Document {
     /// Estimates the memory that the document takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let copies = match &self.view {
-            View::Full => 1,
-            View::Plain(_) | View::Transplanted(_) => 2,
-        };
-        copies * self.full.memory_bytes(self.value_bytes)
+        let full = self.full.memory_bytes(self.value_bytes);
+        match &self.view {
+            View::Full => full,
+            View::Plain(_) | View::Transplanted(_) => 2 * full,
+            View::Rolled(rolled) => full + rolled.memory_bytes(),
+        }
     }
 
     /// Returns whether Automerge panicked in the middle of a local edit, so that this copy must be dropped and loaded
@@ -606,7 +791,11 @@ fn scanned<'a>(changes: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<(Scan,
         Ok(scan) => Ok((scan, bytes)),
         Err(error) => Err(LoadError::Change(error.to_string())),
     };
-    let mut scanned = changes.into_iter().map(scan).collect::<Result<Vec<_>, _>>()?;
+    Ok(in_order(changes.into_iter().map(scan).collect::<Result<Vec<_>, _>>()?))
+}
+
+/// Puts changes after those that they depend on.
+fn in_order<T>(mut scanned: Vec<(Scan, T)>) -> Vec<(Scan, T)> {
     // Operation ids begin above those of the dependencies, or right behind them where a change has no operations.
     scanned.sort_by_key(|(scan, _)| (scan.start_op, scan.hash));
     let mut waiting: BTreeSet<ChangeHash> = scanned.iter().map(|(scan, _)| scan.hash).collect();
@@ -614,17 +803,17 @@ fn scanned<'a>(changes: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<(Scan,
     loop {
         let before = ordered.len();
         let mut later = Vec::new();
-        for (scan, bytes) in rest {
+        for (scan, of) in rest {
             if scan.deps.iter().any(|dep| waiting.contains(dep)) {
-                later.push((scan, bytes));
+                later.push((scan, of));
             } else {
                 waiting.remove(&scan.hash);
-                ordered.push((scan, bytes));
+                ordered.push((scan, of));
             }
         }
         if later.is_empty() || ordered.len() == before {
             ordered.append(&mut later);
-            return Ok(ordered);
+            return ordered;
         }
         rest = later;
     }

@@ -62,10 +62,13 @@ impl Document {
         actor: &ActorId,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
     ) -> Result<(Option<LocalChange>, R), EditError<E>> {
-        self.build().map_err(EditError::Broken)?;
         if self.heads.len() >= limits::CHANGE_DEPS_MAX {
             return Err(EditError::Heads);
         }
+        if self.rolled_for(actor).is_some() {
+            return self.edit_rolled(actor, edit);
+        }
+        self.build().map_err(EditError::Broken)?;
         let native = native_actor(actor);
         if matches!(self.view, View::Full) {
             return self.edit_in_place(native, edit);
@@ -193,6 +196,41 @@ impl Document {
         self.heads.extend(self.full.get().get_heads().iter().map(change_hash));
         self.value_bytes += local.bytes.len();
         self.refresh_deleted();
+        Ok((Some(local), result))
+    }
+
+    /// The same where the history is long and not loaded.
+    fn edit_rolled<R, E>(
+        &mut self,
+        actor: &ActorId,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
+    ) -> Result<(Option<LocalChange>, R), EditError<E>> {
+        let heads: Vec<_> = self.heads.iter().map(native_hash).collect();
+        let View::Rolled(rolled) = &mut self.view else {
+            return Err(EditError::Broken("the document is not rolled over".to_owned()));
+        };
+        let done = match rolled.editable(&native_actor(actor), &heads) {
+            Some(doc) => transact(doc, edit),
+            None => Err(EditError::Broken("the document cannot be edited without its history".to_owned())),
+        };
+        let (change, result) = done.inspect_err(|error| {
+            if let EditError::Broken(panic) = error {
+                self.broken = Some(panic.clone());
+            }
+        })?;
+        let Some(change) = change else {
+            return Ok((None, result));
+        };
+        let signed = guarded(|| rolled.signed(&change, &heads)).map_err(EditError::Broken)?;
+        if let Err(error) = check(rolled.doc(), &signed) {
+            // The whole document never saw it.
+            self.build().map_err(EditError::Broken)?;
+            return Err(EditError::Gate(error));
+        }
+        rolled.keep(&signed, &change);
+        let local = LocalChange::of(&signed);
+        self.full.note(local.hash, local.bytes.clone());
+        self.put_last(local.hash, local.bytes.len());
         Ok((Some(local), result))
     }
 

@@ -11,13 +11,14 @@ pub mod json;
 mod loaded;
 mod local;
 mod native;
+mod rolled;
 #[cfg(test)]
 mod tests;
 pub mod transplant;
 mod view;
 
 pub use gate::{Admission, Candidate, GateError, Hold};
-pub use loaded::{Document, LoadError, SnapshotError};
+pub use loaded::{Document, Folded, History, LoadError, SnapshotError, Turns};
 pub use local::{EditError, LocalChange};
 pub use native::{change_hash, native_actor, native_hash};
 pub use view::ViewError;

@@ -6,6 +6,7 @@ use automerge::{Automerge, Change};
 
 use super::gate::guarded;
 use super::native::change_hash;
+use super::rolled::Rolled;
 use super::transplant::transplant;
 use crate::id::ChangeHash;
 
@@ -18,6 +19,8 @@ pub(super) enum View {
     Plain(Box<Automerge>),
     /// The accepted changes written again, in a hash space of their own.
     Transplanted(Box<Transplanted>),
+    /// Nothing is void, and the history is long: it need not be loaded.
+    Rolled(Box<Rolled>),
 }
 
 /// A view in a hash space of its own.

@@ -31,10 +31,12 @@ pub(super) struct Cache {
     newest: Option<usize>,
     bytes: usize,
     bytes_max: usize,
+    /// From how many changes on a document's history is long.
+    long_history: usize,
 }
 
 impl Cache {
-    pub(super) const fn new(bytes_max: usize) -> Self {
+    pub(super) const fn new(bytes_max: usize, long_history: usize) -> Self {
         Self {
             places: BTreeMap::new(),
             entries: Vec::new(),
@@ -43,6 +45,7 @@ impl Cache {
             newest: None,
             bytes: 0,
             bytes_max,
+            long_history,
         }
     }
 
@@ -64,8 +67,9 @@ impl Cache {
         newest.or_else(|| self.places.get(key).copied())
     }
 
-    pub(super) fn insert(&mut self, key: DocKey, loaded: Loaded) {
+    pub(super) fn insert(&mut self, key: DocKey, mut loaded: Loaded) {
         self.remove(&key);
+        loaded.document.set_long_history(self.long_history);
         let bytes = loaded.document.memory_bytes();
         self.bytes += bytes;
         let entry = Box::new(Entry { key: key.clone(), loaded, bytes, busy: None, older: None, newer: None });
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_longest_unused_goes_first_unless_the_store_lacks_it() {
-        let mut cache = Cache::new(usize::MAX);
+        let mut cache = Cache::new(usize::MAX, usize::MAX);
         for n in 0..6 {
             cache.insert(key(n), Loaded::empty());
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::branch::Swap;
 use super::load::Published;
 use super::mutant::{Mutant, planted};
-use super::records::{HeadRecord, ShardRecord, SnapshotRecord, TxRef, ViewRecord};
+use super::records::{HeadRecord, ShardRecord, TxRef, ViewRecord};
 use super::types::{ActError, Admitted, BatchId, Effect, RequestTicket, WriteError, WriteOutcome};
 use super::write::OpenOp;
 use super::{Now, Placed, Replica, commit_effect};
@@ -17,14 +17,13 @@ use crate::hlc::Hlc;
 use crate::id::{AuthorKey, OpId, ShardId, StreamId};
 use crate::op::{Header, Op, Payload};
 use crate::replication::{Input as NetInput, ShardDigest};
-use crate::store::keys::{ArrivalKey, DocKey, Key as _, OpKey, TailKey};
+use crate::store::keys::{ArrivalKey, DocKey, Key as _, OpKey, SegmentKey, TailKey};
 use crate::store::{Batch, Keyspace, Span, envelope};
 
 /// Batches on their way at once: one being synced, one gathering behind it. More would only split the groups.
 pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 2;
-/// A snapshot is written when so many changes lie beside the last one …
-const TAIL_CHANGES_MAX: usize = 64;
-/// … or, in two or more, so many bytes, or half of the snapshot's, whichever is more.
+/// A document is folded when so many bytes lie beside what was folded last in two changes or more, or half of that, whichever
+/// is more; or when it has become too long to be applied.
 const TAIL_BYTES_MIN: usize = 4 << 10;
 
 /// A shard as the replica keeps it.
@@ -381,13 +380,12 @@ impl Replica {
         let before = loaded.published.replace(now.clone());
         // One change alone is no shorter as a snapshot, however long it is.
         let is_long = loaded.tail.len() > 1 && loaded.tail_bytes >= TAIL_BYTES_MIN.max(loaded.snapshot_bytes / 2);
-        let snapshot = if is_long || loaded.tail.len() >= TAIL_CHANGES_MAX { document.fold().ok() } else { None };
-        let mut folded = Vec::new();
-        if let Some((bytes, _)) = &snapshot {
-            folded = std::mem::take(&mut loaded.tail);
-            loaded.tail_bytes = 0;
-            loaded.snapshot_bytes = bytes.len();
-        }
+        let is_due = is_long || loaded.tail.len() >= document.fold_after();
+        let folded = if is_due { document.fold(&loaded.tail, loaded.segments > 0).ok() } else { None };
+        let turns = document.take_turns();
+        let folded = folded.map(|folded| loaded.note_folded(folded));
+        self.counters.documents_rolled_over += turns.rolled_over;
+        self.counters.histories_loaded += turns.histories_loaded;
         self.cache.mark_busy(key, batch);
         let shard = self.shards.entry(shard_id).or_default();
         shard.dirty = true;
@@ -415,12 +413,17 @@ impl Replica {
         }
         self.put(Keyspace::Views, key.encode(), &view.encode());
         self.counters.views_written += 1;
-        if let Some((automerge, tree)) = snapshot {
-            for change in folded {
+        if let Some(folded) = folded {
+            for change in folded.tail {
                 self.delete(Keyspace::Tail, TailKey { doc: key.clone(), change }.encode());
             }
-            let record = SnapshotRecord { tree: tree.into(), automerge };
-            self.put(Keyspace::Snapshots, key.encode(), &record.encode());
+            for index in folded.obsolete {
+                self.delete(Keyspace::Snapshots, SegmentKey { doc: key.clone(), index }.encode());
+            }
+            if let Some((index, part)) = folded.segment {
+                self.put(Keyspace::Snapshots, SegmentKey { doc: key.clone(), index }.encode(), &part);
+            }
+            self.put(Keyspace::Snapshots, key.encode(), &folded.record.encode());
         }
     }
 

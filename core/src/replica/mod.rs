@@ -182,6 +182,10 @@ pub struct Counters {
     pub documents_loaded: u64,
     /// Views written.
     pub views_written: u64,
+    /// Times that a document with a long history was rolled over.
+    pub documents_rolled_over: u64,
+    /// Times that the history of such a document was loaded all the same.
+    pub histories_loaded: u64,
     /// Documents rebuilt because a verdict changed.
     pub documents_rebuilt: u64,
     /// Forks found.

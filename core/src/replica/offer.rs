@@ -124,10 +124,9 @@ impl Replica {
         if let Some(earlier) = self.claims.earlier(number, tx) {
             return Some(earlier);
         }
-        if self.cache.get(&number.doc)?.document.contains(hash) {
-            return self.place_of(hash).filter(|place| *place != tx);
-        }
-        None
+        // Where it lies is asked first: a document with a long history has to load that to tell.
+        let place = self.place_of(hash).filter(|place| *place != tx)?;
+        self.cache.get(&number.doc)?.document.contains(hash).then_some(place)
     }
 
     /// Notes what the gate said of a change that stands alone.

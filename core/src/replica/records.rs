@@ -138,23 +138,26 @@ impl ViewRecord {
 /// A document folded: what stands for all changes of which no bytes are kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotRecord {
-    /// What is needed to edit a simple document without loading the snapshot; empty for other documents.
-    pub tree: Bytes,
-    /// Automerge's snapshot.
+    /// What is needed to edit the document without loading its history; empty where loading is what is needed.
+    pub short: Bytes,
+    /// Automerge's snapshot; empty if the history is stored in parts.
     pub automerge: Bytes,
+    /// The parts.
+    pub segments: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct WireSnapshot<'a>(
     #[serde(borrow, with = "serde_bytes")] &'a [u8],
     #[serde(borrow, with = "serde_bytes")] &'a [u8],
+    u64,
 );
 
 impl SnapshotRecord {
     /// Encodes the record.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(&WireSnapshot(&self.tree, &self.automerge))
+        codec::encode(&WireSnapshot(&self.short, &self.automerge, self.segments))
     }
 
     /// Decodes a record; its parts share the given bytes.
@@ -162,8 +165,8 @@ impl SnapshotRecord {
     /// # Errors
     /// [`CodecError`] if the record is damaged.
     pub fn decode(bytes: &Bytes) -> Result<Self, CodecError> {
-        let WireSnapshot(tree, automerge) = rmp_serde::from_slice(bytes).map_err(CodecError::Malformed)?;
-        Ok(Self { tree: bytes.slice_ref(tree), automerge: bytes.slice_ref(automerge) })
+        let WireSnapshot(short, automerge, segments) = rmp_serde::from_slice(bytes).map_err(CodecError::Malformed)?;
+        Ok(Self { short: bytes.slice_ref(short), automerge: bytes.slice_ref(automerge), segments })
     }
 }
 

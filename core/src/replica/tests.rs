@@ -2,6 +2,7 @@ mod answers;
 mod audit;
 mod bulk;
 mod forks;
+mod long;
 mod owed;
 mod rebuild;
 mod serve;

@@ -484,7 +484,7 @@ fn edit_loaded(
     let base = match &item.base {
         None => None,
         Some(heads) if loaded.document.is_at(heads) => None,
-        Some(heads) => Some(loaded.document.view_heads(heads).ok_or_else(|| WriteError::UnknownBase {
+        Some(heads) => Some(loaded.document.base_for(actor, heads).ok_or_else(|| WriteError::UnknownBase {
             doc: key.doc.clone(),
             missing: heads.iter().find(|head| !loaded.document.contains(head)).copied().unwrap_or(ChangeHash::ZERO),
         })?),

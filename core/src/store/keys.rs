@@ -291,6 +291,25 @@ impl TailKey {
 }
 
 composed_key!(
+    /// Key in `snapshots` of a part of a long history.
+    SegmentKey, "segment" {
+        /// The document.
+        doc: DocKey,
+        /// Which part; the first is 0.
+        index: u64,
+    }
+);
+
+impl SegmentKey {
+    /// All parts of a document's history.
+    #[must_use]
+    pub fn document(doc: &DocKey) -> Span {
+        // The document's own record has the key without a number; no number is so high that it begins otherwise.
+        Span::prefix([doc.encode(), vec![0]].concat())
+    }
+}
+
+composed_key!(
     /// Key in `requests`.
     RequestKey, "request" {
         /// Where it was made.

@@ -83,7 +83,7 @@ impl Inner {
         let found = self
             .on_large_stack(move |reader| {
                 let document = reader.document(&key).map_err(read_error)?;
-                conflicts::list(document.view())
+                conflicts::list(document.view_with_history())
                     .map_err(|error| Error::new(ErrorCode::Damaged, "the document cannot be read").with_source(error))
             })
             .await??;

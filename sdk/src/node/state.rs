@@ -441,6 +441,8 @@ impl Inner {
             metrics::counter!("folkmoot_documents_loaded_total").absolute(counters.documents_loaded);
             metrics::counter!("folkmoot_documents_rebuilt_total").absolute(counters.documents_rebuilt);
             metrics::counter!("folkmoot_views_written_total").absolute(counters.views_written);
+            metrics::counter!("folkmoot_documents_rolled_over_total").absolute(counters.documents_rolled_over);
+            metrics::counter!("folkmoot_histories_loaded_total").absolute(counters.histories_loaded);
             metrics::counter!("folkmoot_forks_total").absolute(counters.forks);
             metrics::counter!("folkmoot_requests_replayed_total").absolute(counters.requests_replayed);
             metrics::counter!("folkmoot_requests_forgotten_total").absolute(counters.answers_forgotten);

@@ -127,9 +127,18 @@ impl Ops {
     }
 }
 
+/// Documents of the simulator do not become long; they roll over all the same.
+const LONG_HISTORY: usize = 16;
+
 pub(super) fn config(document_cache_bytes: usize, bulk: (usize, u64)) -> ReplicaConfig {
     let (bulk_page_documents, bulk_gap_ops) = bulk;
-    ReplicaConfig { document_cache_bytes, bulk_page_documents, bulk_gap_ops, ..ReplicaConfig::default() }
+    ReplicaConfig {
+        document_cache_bytes,
+        bulk_page_documents,
+        bulk_gap_ops,
+        long_history: LONG_HISTORY,
+        ..ReplicaConfig::default()
+    }
 }
 
 /// Opens a replica and commits all that it wants to at once; returns what its acts made.

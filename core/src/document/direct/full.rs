@@ -1,5 +1,6 @@
 //! All changes of a document, with Automerge's document of them once that is needed.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use automerge::{Automerge, Change, ReadDoc as _};
@@ -26,7 +27,7 @@ const CHANGE_BYTES: usize = 205;
 const TREE_CHANGES_MAX: usize = 4_096;
 
 /// Most changes of a document of which a snapshot is kept rather than Automerge's document: loading takes 2 µs for each, at
-/// every later snapshot.
+/// every later snapshot. Long histories need no such snapshots.
 const UNLOADED_CHANGES_MAX: usize = 256;
 
 /// All changes of a document.
@@ -50,7 +51,8 @@ pub(in crate::document) struct Full {
 enum Before {
     #[default]
     Nothing,
-    Snapshot(Bytes),
+    /// What Automerge loads, in parts: a snapshot, and changes after it.
+    History(Vec<Bytes>),
     Document(Box<Automerge>),
 }
 
@@ -81,23 +83,48 @@ impl Full {
         Self { count: changes.len(), since: changes, ..Self::default() }
     }
 
-    /// Returns the document of a snapshot, its tree, and changes after it, each after those that it depends on. None if the
-    /// tree does not hold all of them, or is damaged.
-    pub(in crate::document) fn resume(snapshot: Bytes, tree: &[u8], changes: &[(Scan, &[u8])]) -> Option<Self> {
+    /// Returns the document of a stored history, its tree, and changes after it, each after those that it depends on. None if
+    /// the tree does not hold all of them, or is damaged.
+    pub(in crate::document) fn resume(history: &[Bytes], tree: &[u8], changes: &[(Scan, &[u8])]) -> Option<Self> {
         let (mut tree, count) = Tree::decode(tree)?;
         for (scan, bytes) in changes {
             if Incoming::read(scan, bytes)?.put_into(&mut tree) != Taken::Yes {
                 return None;
             }
         }
+        let full = Self::unbuilt(history.to_vec(), changes, count + changes.len());
+        Some(Self { tree: Knowledge::Has(Box::new(tree)), ..full })
+    }
+
+    /// Returns the document of a stored history and changes after it, each after those that it depends on; of which there
+    /// are `count` in all.
+    pub(in crate::document) fn unbuilt(history: Vec<Bytes>, changes: &[(Scan, &[u8])], count: usize) -> Self {
         let since = changes.iter().map(|(scan, bytes)| (scan.hash, Bytes::copy_from_slice(bytes))).collect();
-        Some(Self {
-            before: Before::Snapshot(snapshot),
-            since,
-            count: count + changes.len(),
-            tree: Knowledge::Has(Box::new(tree)),
-            ..Self::default()
-        })
+        Self { before: Before::History(history), since, count, tree: Knowledge::HasNone, ..Self::default() }
+    }
+
+    /// Notes a change that Automerge's document will have when it is built from the history.
+    pub(in crate::document) fn note(&mut self, hash: ChangeHash, bytes: Bytes) {
+        self.built.take();
+        self.count += 1;
+        self.since.push((hash, bytes));
+        self.json = None;
+    }
+
+    /// Makes the listed changes a part of the history and returns it, if there is a history and the listed ones are just
+    /// `changes`.
+    pub(in crate::document) fn append(&mut self, changes: &[ChangeHash]) -> Option<Bytes> {
+        let is_built = self.is_built();
+        let Before::History(history) = &mut self.before else { return None };
+        let listed: BTreeSet<&ChangeHash> = self.since.iter().map(|(hash, _)| hash).collect();
+        if is_built || changes.len() != listed.len() || !changes.iter().all(|change| listed.contains(change)) {
+            return None;
+        }
+        let part: Vec<u8> = self.since.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+        let part = Bytes::from(part);
+        history.push(part.clone());
+        self.since.clear();
+        Some(part)
     }
 
     /// Returns the heads that the tree says, if there is one.
@@ -108,19 +135,26 @@ impl Full {
         }
     }
 
-    /// Encodes the tree to be stored beside a snapshot; none if there is no tree.
+    /// Returns whether the document has a tree.
+    pub(in crate::document) fn has_tree(&mut self) -> bool {
+        self.tree().is_some()
+    }
+
+    /// Encodes the tree to be stored beside the history; none if there is no tree.
     pub(in crate::document) fn encode_tree(&mut self) -> Option<Vec<u8>> {
         let changes = self.change_count();
         self.tree().map(|tree| tree.encode(changes))
     }
 
-    /// Keeps a snapshot of the document in place of Automerge's document, where loading that again takes little.
-    pub(in crate::document) fn unload(&mut self, snapshot: Bytes) {
-        if self.change_count() > UNLOADED_CHANGES_MAX || !matches!(self.tree, Knowledge::Has(_)) {
+    /// Keeps a snapshot of the document in place of Automerge's document, where that is not needed for every later snapshot,
+    /// since the history `is_long`, or is loaded fast.
+    pub(in crate::document) fn unload(&mut self, snapshot: Bytes, is_long: bool) {
+        let count = self.change_count();
+        if (count > UNLOADED_CHANGES_MAX && !is_long) || !matches!(self.tree, Knowledge::Has(_)) {
             return;
         }
-        self.count = self.change_count();
-        self.before = Before::Snapshot(snapshot);
+        self.count = count;
+        self.before = Before::History(vec![snapshot]);
         self.since.clear();
         self.built.take();
     }
@@ -143,7 +177,7 @@ impl Full {
         self.built.get_or_init(|| {
             let before = match &self.before {
                 Before::Nothing => Ok(Automerge::new()),
-                Before::Snapshot(bytes) => loaded(bytes),
+                Before::History(parts) => loaded(parts),
                 Before::Document(doc) => Ok((**doc).clone()),
             };
             Box::new(before.and_then(|before| self.with_changes(before)).unwrap_or_default())
@@ -169,7 +203,7 @@ impl Full {
         if !self.is_built() {
             let before = match std::mem::take(&mut self.before) {
                 Before::Nothing => Automerge::new(),
-                Before::Snapshot(bytes) => loaded(&bytes)?,
+                Before::History(parts) => loaded(&parts)?,
                 Before::Document(doc) => *doc,
             };
             self.built = Box::new(self.with_changes(before)?).into();
@@ -207,7 +241,7 @@ impl Full {
             (Some(doc), _) => is_in(doc),
             (None, _) if self.since.iter().any(|(one, _)| one == hash) => true,
             (None, Before::Document(doc)) => is_in(doc),
-            (None, Before::Snapshot(_)) => is_in(self.get()),
+            (None, Before::History(_)) => is_in(self.get()),
             (None, Before::Nothing) => false,
         }
     }
@@ -320,6 +354,7 @@ impl Full {
     }
 }
 
-fn loaded(snapshot: &[u8]) -> Result<Automerge, String> {
-    guarded(|| Automerge::load(snapshot).map_err(|error| error.to_string())).unwrap_or_else(Err)
+fn loaded(history: &[Bytes]) -> Result<Automerge, String> {
+    let load = |bytes: &[u8]| Automerge::load(bytes).map_err(|error| error.to_string());
+    guarded(|| if let [snapshot] = history { load(snapshot) } else { load(&history.concat()) }).unwrap_or_else(Err)
 }

@@ -50,8 +50,7 @@ impl<'a> Incoming<'a> {
     fn follows(&self, tree: &Tree, own: u32) -> bool {
         let start_op = self.decoder.start_op;
         tree.writers.get(own as usize).is_some_and(|writer| writer.seq.checked_add(1) == Some(self.scan.seq))
-            && start_op > tree.top
-            && start_op <= tree.top.saturating_add(limits::CHANGE_OP_WINDOW)
+            && start_op == tree.top.saturating_add(1)
             && tree.next_deps(own) == self.scan.deps
     }
 

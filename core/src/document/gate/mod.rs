@@ -79,8 +79,8 @@ pub enum GateError {
     /// The actor's sequence number does not follow from the dependencies.
     #[error("does not follow its actor's previous change")]
     Sequence,
-    /// Operation ids begin at or below the ancestors' last, or too far beyond.
-    #[error("operation ids do not follow those of its dependencies")]
+    /// Operation ids do not begin right behind the ancestors' last.
+    #[error("operation ids do not go on right behind those of its dependencies")]
     OperationIds,
     /// An operation refers to one that no dependency covers.
     #[error("refers to an operation that its dependencies do not cover")]

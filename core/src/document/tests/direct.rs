@@ -9,7 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::creates::{content, types};
-use super::making::{Random, Sent, actor, assert_same, deliver};
+use super::making::{Random, Sent, actor, assert_same, deliver, fold};
 use super::mutations::{mutate_bytes, mutate_operations};
 use crate::document::edit::{self, Action, Edit, EditOp, Operation};
 use crate::document::fuzzing::{body, chunk};
@@ -52,7 +52,9 @@ impl Pair {
     fn load(&mut self, all: &[Sent], folded: Option<(Bytes, Vec<u8>)>, use_tree: bool) {
         let tail = all.iter().map(|sent| &*sent.bytes);
         self.direct = match &folded {
-            Some((snapshot, tree)) if use_tree => Document::resume(snapshot.clone(), tree, tail, BTreeSet::new()),
+            Some((snapshot, tree)) if use_tree => {
+                Document::resume(std::slice::from_ref(snapshot), tree, tail, BTreeSet::new())
+            }
             folded => {
                 let snapshot = folded.as_ref().map(|(snapshot, _)| &**snapshot);
                 Document::load(snapshot, tail, BTreeSet::new(), BTreeSet::new())
@@ -243,7 +245,7 @@ fn run(begin: &Value, steps: Vec<Step>) -> (u32, u32) {
                 if folded > 0 && folded < tail.len() {
                     let mut part = Document::new();
                     deliver(&mut part, &tail.drain(..folded).collect::<Vec<_>>());
-                    snapshot = Some(part.fold().unwrap());
+                    snapshot = Some(fold(&mut part));
                 }
                 Random::new(shuffle).shuffle(&mut tail);
                 replica.pair.load(&tail, snapshot, use_tree);
@@ -258,7 +260,7 @@ fn run(begin: &Value, steps: Vec<Step>) -> (u32, u32) {
                 replica.pair.check();
             }
             Step::Fold { at } => {
-                replicas[at].pair.direct.fold().unwrap();
+                fold(&mut replicas[at].pair.direct);
                 replicas[at].pair.check();
             }
             Step::LookAt { at } => replicas[at].pair.check_all(),
@@ -447,12 +449,12 @@ fn a_folded_document_goes_on_without_its_snapshot() {
     for n in 1..70 {
         document.edit(&actor(1 + n as u8 % 2), None, &patch(n), &types).unwrap();
     }
-    let (snapshot, tree) = document.fold().unwrap();
+    let (snapshot, tree) = fold(&mut document);
     assert!(!document.full.is_built(), "the snapshot is kept in place of the document");
     let tail: Vec<_> =
         (70..75).map(|n| document.edit(&actor(1), None, &patch(n), &types).unwrap().unwrap().bytes).collect();
     let bytes = || tail.iter().rev().map(|bytes| &**bytes);
-    let mut resumed = Document::resume(snapshot.clone(), &tree, bytes(), BTreeSet::new()).unwrap();
+    let mut resumed = Document::resume(std::slice::from_ref(&snapshot), &tree, bytes(), BTreeSet::new()).unwrap();
     assert!(!resumed.full.is_built());
     assert_eq!((resumed.heads(), resumed.change_count()), (document.heads(), 75));
     // On copies: to tell, the snapshot has to be loaded.
@@ -464,12 +466,12 @@ fn a_folded_document_goes_on_without_its_snapshot() {
     assert_same(&resumed, &document);
     // Without a tree, or with a damaged one, there is still the snapshot.
     for damaged in [&[][..], &tree[..tree.len() / 2]] {
-        let loaded = Document::resume(snapshot.clone(), damaged, bytes(), BTreeSet::new()).unwrap();
+        let loaded = Document::resume(std::slice::from_ref(&snapshot), damaged, bytes(), BTreeSet::new()).unwrap();
         assert_eq!(loaded.change_count(), 75);
     }
     // A tree that is sound and another document's is found out.
     let mut other = Document::new();
     other.fill(&actor(1), &json::parse(br#"{"a":0}"#).unwrap(), &types).unwrap();
-    let (_, wrong) = other.fold().unwrap();
-    assert!(!Document::resume(snapshot, &wrong, [], BTreeSet::new()).unwrap().is_consistent());
+    let (_, wrong) = fold(&mut other);
+    assert!(!Document::resume(&[snapshot], &wrong, [], BTreeSet::new()).unwrap().is_consistent());
 }

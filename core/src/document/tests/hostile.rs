@@ -219,8 +219,9 @@ fn references_must_exist_among_the_ancestors() {
     }
     expect(&d, &encode(change), GateError::Reference);
     let mut change = expanded(&d, 1, vec![op(ObjectId::Id(text), after(by(3, 1)), value("x"), vec![], true)]);
-    change.deps = vec![d.full().get_changes_meta(&[])[0].hash];
-    change.start_op = NonZeroU64::new(100).unwrap();
+    let first = &d.full().get_changes_meta(&[])[0];
+    change.deps = vec![first.hash];
+    change.start_op = NonZeroU64::new(first.max_op + 1).unwrap();
     assert!(matches!(offer(&d, EVIL, &encode(change)), Admission::Held(_)), "an anchor in another object");
 }
 
@@ -278,10 +279,12 @@ fn sequence_numbers_and_operation_ids_must_follow() {
         expect(&d, &encode(change(seq)), GateError::Sequence);
     }
     let starting = |start_op: u64| encode(ExpandedChange { start_op: NonZeroU64::new(start_op).unwrap(), ..change(1) });
-    for start_op in [1, top(&d), top(&d) + limits::CHANGE_OP_WINDOW + 1, 1 << 31] {
+    // Just behind the dependencies': a document that Automerge saved and loads again takes ids that were left out for
+    // some that are there, so that replicas would not agree on what refers to them; and high ids win conflicts.
+    for start_op in [1, top(&d), top(&d) + 2, 1 << 31] {
         expect(&d, &starting(start_op), GateError::OperationIds);
     }
-    assert!(matches!(offer(&d, EVIL, &starting(top(&d) + limits::CHANGE_OP_WINDOW)), Admission::Admitted(_)));
+    assert!(matches!(offer(&d, EVIL, &starting(top(&d) + 1)), Admission::Admitted(_)));
     expect(&d, &starting(u64::from(u32::MAX)), GateError::Limit("operation counter"));
     // Under the actor of someone else.
     let stolen = ExpandedChange { actor_id: native_actor(&actor(1)), ..change(3) };
@@ -291,8 +294,13 @@ fn sequence_numbers_and_operation_ids_must_follow() {
     // A number that an ancestor used, and one that a concurrent change used.
     let again = ExpandedChange { actor_id: native_actor(&actor(1)), ..change(1) };
     assert_eq!(offer(&d, actor(1), &encode(again)), Admission::Bad(GateError::Sequence));
-    let first = d.full().get_changes_meta(&[])[0].hash;
-    let fork = ExpandedChange { actor_id: native_actor(&actor(1)), deps: vec![first], ..change(2) };
+    let first = &d.full().get_changes_meta(&[])[0];
+    let fork = ExpandedChange {
+        actor_id: native_actor(&actor(1)),
+        deps: vec![first.hash],
+        start_op: NonZeroU64::new(first.max_op + 1).unwrap(),
+        ..change(2)
+    };
     let other = d.full().get_changes_meta(&[]).into_iter().find(|meta| meta.seq == 2).unwrap().hash;
     assert_eq!(offer(&d, actor(1), &encode(fork)), Admission::Held(Hold::SequenceTaken(change_hash(&other))));
     // Empty changes.

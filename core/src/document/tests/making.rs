@@ -7,7 +7,7 @@ use automerge::transaction::{Transactable, Transaction};
 use automerge::{AutomergeError, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value, hydrate};
 use bytes::Bytes;
 
-use crate::document::{Admission, Candidate, Document, LocalChange};
+use crate::document::{Admission, Candidate, Document, History, LocalChange};
 use crate::id::{ActorId, ChangeHash};
 use crate::op::WriteAction;
 
@@ -17,6 +17,7 @@ pub(super) fn actor(n: u8) -> ActorId {
 }
 
 /// Xorshift: the same numbers everywhere.
+#[derive(Clone)]
 pub(super) struct Random(u64);
 
 impl Random {
@@ -222,4 +223,11 @@ pub(super) fn with_all(all: &[Sent]) -> Document {
     let mut document = Document::new();
     deliver(&mut document, all);
     document
+}
+
+/// Folds a document into one snapshot and what is stored beside it.
+pub(super) fn fold(document: &mut Document) -> (Bytes, Vec<u8>) {
+    let folded = document.fold(&[], false).unwrap();
+    let History::Whole(snapshot) = folded.history else { panic!("a part only") };
+    (snapshot, folded.short)
 }

@@ -7,4 +7,5 @@ mod direct;
 mod hostile;
 mod local;
 mod mutations;
+mod rolled;
 mod voids;

@@ -1,0 +1,263 @@
+//! The settled changes of a document, written again as few as they need be.
+//!
+//! What decides over a document's future are its operations and their ids, not the changes that they came in. So the
+//! settled changes can be replaced by others that hold those of their operations that still matter, with the same ids:
+//!
+//! * A value that a settled change has overwritten or deleted goes, and so does all that lies in a map, list or text
+//!   that is gone in this way. The operation that replaced it takes over what it had replaced.
+//! * Elements of lists and texts stay, deleted ones too where others were inserted behind them: without those they would
+//!   stand in another order.
+//! * Whatever a change refers to that is not settled yet stays, with the objects that it lies in.
+//! * Operations of one actor whose ids follow each other share a change.
+//!
+//! A change that comes later and knows all settled ones shows the same in both documents: it refers to values and elements
+//! that it has seen, and those are there; where it refers to something else, that is missed. The new changes have a hash space of their own that
+//! never leaves the replica.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
+
+use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
+use automerge::{ActorId, Change, ChangeHash, ExpandedChange};
+
+/// Whose the last change is. It is nobody's: the changes of an actor must have rising operation ids, and one of any actor may
+/// follow that has lower ones than the highest.
+const TIP_ACTOR: &[u8] = b"settled history.";
+
+/// The settled changes written again.
+#[derive(Debug, Default)]
+pub(super) struct Compacted {
+    /// Each after those that it depends on; the last is empty and stands for all that is settled.
+    pub(super) changes: Vec<Change>,
+    /// The last one of each actor and its number.
+    pub(super) last: BTreeMap<ActorId, (u64, ChangeHash)>,
+}
+
+/// Operations of one actor with ids in a row.
+struct Run {
+    actor: ActorId,
+    start_op: u64,
+    ops: Vec<Op>,
+}
+
+/// Writes the `settled` ones of some changes again. `changes` come each after those that it depends on; the settled ones
+/// are closed under dependencies. `top` is the highest number of an operation among those.
+pub(super) fn compact(changes: &[Change], settled: &BTreeSet<ChangeHash>, top: u64) -> Compacted {
+    let is_settled = |change: &&Change| settled.contains(&change.hash());
+    let mut work = Work::default();
+    for change in changes.iter().filter(is_settled) {
+        work.read(change);
+    }
+    for change in changes.iter().filter(|change| !is_settled(change)) {
+        work.pin(change);
+    }
+    work.find_leaves();
+    for change in in_runs(changes.iter().filter(is_settled).collect()) {
+        work.write(change);
+    }
+    changes_of(work.runs, top)
+}
+
+/// Each after those that it depends on; an actor's own next one first, so that runs become long.
+fn in_runs(changes: Vec<&Change>) -> Vec<&Change> {
+    let mut waits: BTreeMap<ChangeHash, usize> = BTreeMap::new();
+    let mut dependents: BTreeMap<ChangeHash, Vec<&Change>> = BTreeMap::new();
+    let here: BTreeSet<ChangeHash> = changes.iter().map(|change| change.hash()).collect();
+    let mut ready: BTreeMap<(u64, ChangeHash), &Change> = BTreeMap::new();
+    for change in &changes {
+        let deps = change.deps().iter().filter(|dep| here.contains(dep));
+        let mut count = 0;
+        for dep in deps {
+            dependents.entry(*dep).or_default().push(change);
+            count += 1;
+        }
+        waits.insert(change.hash(), count);
+        if count == 0 {
+            ready.insert((change.start_op().get(), change.hash()), change);
+        }
+    }
+    let mut order: Vec<&Change> = Vec::with_capacity(changes.len());
+    let mut next = None;
+    while let Some(change) = next.take().or_else(|| ready.pop_first().map(|(_, change)| change)) {
+        order.push(change);
+        for dependent in dependents.remove(&change.hash()).unwrap_or_default() {
+            let Some(count) = waits.get_mut(&dependent.hash()) else { continue };
+            *count -= 1;
+            if *count > 0 {
+            } else if next.is_none() && dependent.actor_id() == change.actor_id() {
+                next = Some(dependent);
+            } else {
+                ready.insert((dependent.start_op().get(), dependent.hash()), dependent);
+            }
+        }
+    }
+    order
+}
+
+#[derive(Default)]
+struct Work {
+    /// Values that a settled operation replaced or deleted.
+    replaced: BTreeSet<OpId>,
+    /// In which object each object lies that was made by a settled operation.
+    parents: BTreeMap<OpId, ObjectId>,
+    /// What is referred to by changes that are not settled.
+    pinned: BTreeSet<OpId>,
+    /// Behind which element each element was inserted.
+    anchors: BTreeMap<OpId, ElementId>,
+    /// Operations that gave elements other values.
+    updates: Vec<(OpId, OpId)>,
+    /// Deleted elements that nothing stands behind.
+    leaves: BTreeSet<OpId>,
+    /// What each dropped operation had replaced, itself passed through.
+    dropped: BTreeMap<OpId, Vec<OpId>>,
+    /// Objects of which nothing is to be seen any more.
+    gone: BTreeSet<OpId>,
+    runs: Vec<Run>,
+}
+
+impl Work {
+    fn read(&mut self, change: &Change) {
+        for (counter, op) in (change.start_op().get()..).zip(change.decode().operations) {
+            let id = OpId::new(counter, change.actor_id());
+            if matches!(op.action, OpType::Make(_)) {
+                self.parents.insert(id.clone(), op.obj.clone());
+            }
+            match op.key {
+                Key::Seq(anchor) if op.insert => drop(self.anchors.insert(id, anchor)),
+                Key::Seq(ElementId::Id(element)) if !matches!(op.action, OpType::Delete | OpType::Increment(_)) => {
+                    self.updates.push((id, element));
+                }
+                Key::Seq(_) | Key::Map(_) => {}
+            }
+            if !matches!(op.action, OpType::Increment(_)) {
+                self.replaced.extend(op.pred.iter().cloned());
+            }
+        }
+    }
+
+    fn pin(&mut self, change: &Change) {
+        for op in change.decode().operations {
+            let mut object = op.obj;
+            while let ObjectId::Id(id) = object {
+                object = self.parents.get(&id).cloned().unwrap_or(ObjectId::Root);
+                self.pinned.insert(id);
+            }
+            if let Key::Seq(ElementId::Id(element)) = op.key {
+                self.pinned.insert(element);
+            }
+            self.pinned.extend(op.pred.iter().cloned());
+        }
+    }
+
+    /// Finds the deleted elements that may go.
+    fn find_leaves(&mut self) {
+        let is_over = |id: &OpId| self.replaced.contains(id) && !self.pinned.contains(id);
+        let shown: BTreeSet<&OpId> =
+            self.updates.iter().filter(|(update, _)| !is_over(update)).map(|(_, element)| element).collect();
+        let mut behind: BTreeMap<&OpId, usize> = BTreeMap::new();
+        for anchor in self.anchors.values() {
+            if let ElementId::Id(anchor) = anchor {
+                *behind.entry(anchor).or_insert(0) += 1;
+            }
+        }
+        let mut leaves = BTreeSet::new();
+        // What stands behind an element has a higher number.
+        for (id, anchor) in self.anchors.iter().rev() {
+            if is_over(id) && !shown.contains(id) && behind.get(id).is_none_or(|count| *count == 0) {
+                leaves.insert(id.clone());
+                if let ElementId::Id(anchor) = anchor
+                    && let Some(count) = behind.get_mut(anchor)
+                {
+                    *count -= 1;
+                }
+            }
+        }
+        self.leaves = leaves;
+    }
+
+    fn write(&mut self, change: &Change) {
+        for (counter, op) in (change.start_op().get()..).zip(change.decode().operations) {
+            let id = OpId::new(counter, change.actor_id());
+            let Some(op) = self.operation(id, op) else { continue };
+            match self.runs.last_mut() {
+                Some(run) if run.actor == *change.actor_id() && run.start_op + run.ops.len() as u64 == counter => {
+                    run.ops.push(op);
+                }
+                _ => self.runs.push(Run { actor: change.actor_id().clone(), start_op: counter, ops: vec![op] }),
+            }
+        }
+    }
+
+    /// Returns what is left of an operation; `None` if that is nothing.
+    fn operation(&mut self, id: OpId, mut op: Op) -> Option<Op> {
+        let is_replaced = self.replaced.contains(&id) && !self.pinned.contains(&id);
+        if is_replaced && matches!(op.action, OpType::Make(_)) {
+            self.gone.insert(id.clone());
+        }
+        let preds = self.surviving_preds(&op);
+        let in_gone_object = match &op.obj {
+            ObjectId::Id(object) => self.gone.contains(object),
+            ObjectId::Root => false,
+        };
+        let on_leaf = self.leaves.contains(&id)
+            || matches!(&op.key, Key::Seq(ElementId::Id(element)) if !op.insert && self.leaves.contains(element));
+        let acts = matches!(op.action, OpType::Delete | OpType::Increment(_));
+        if in_gone_object || on_leaf || (is_replaced && !op.insert) || (acts && preds.is_empty()) {
+            if matches!(op.action, OpType::Make(_)) {
+                self.gone.insert(id.clone());
+            }
+            self.dropped.insert(id, preds);
+            return None;
+        }
+        op.pred = preds.into();
+        Some(op)
+    }
+
+    fn surviving_preds(&self, op: &Op) -> Vec<OpId> {
+        // An increment adds to one value; to add to what that had replaced would be wrong.
+        let passes = !matches!(op.action, OpType::Increment(_));
+        let mut preds = BTreeSet::new();
+        for pred in op.pred.iter() {
+            match self.dropped.get(pred) {
+                None => drop(preds.insert(pred.clone())),
+                Some(before) if passes => preds.extend(before.iter().cloned()),
+                Some(_) => {}
+            }
+        }
+        preds.into_iter().collect()
+    }
+}
+
+/// Makes changes of the runs, with an empty one at the end that stands for all and after which operation ids go on behind
+/// `top`.
+fn changes_of(mut runs: Vec<Run>, top: u64) -> Compacted {
+    let mut compacted = Compacted::default();
+    // The operations of a change have higher ids than what it depends on, as Automerge expects.
+    runs.sort_by(|a, b| (a.start_op, &a.actor).cmp(&(b.start_op, &b.actor)));
+    runs.push(Run { actor: ActorId::from(TIP_ACTOR), start_op: top + 1, ops: Vec::new() });
+    let mut open: BTreeSet<(u64, ChangeHash)> = BTreeSet::new();
+    for run in runs {
+        let seq = compacted.last.get(&run.actor).map_or(0, |(seq, _)| *seq) + 1;
+        let above = open.split_off(&(run.start_op, ChangeHash([0; 32])));
+        let mut deps: BTreeSet<ChangeHash> = open.into_iter().map(|(_, hash)| hash).collect();
+        open = above;
+        deps.extend(compacted.last.get(&run.actor).map(|(_, hash)| *hash));
+        let max_op = run.start_op + run.ops.len() as u64 - 1;
+        let change = Change::from(ExpandedChange {
+            operations: run.ops,
+            actor_id: run.actor.clone(),
+            hash: None,
+            seq,
+            start_op: NonZeroU64::MIN.saturating_add(run.start_op.saturating_sub(1)),
+            time: 0,
+            message: None,
+            deps: deps.into_iter().collect(),
+            extra_bytes: Vec::new(),
+            author: None,
+        });
+        open.insert((max_op, change.hash()));
+        compacted.last.insert(run.actor, (seq, change.hash()));
+        compacted.changes.push(change);
+    }
+    compacted
+}
