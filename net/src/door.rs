@@ -103,6 +103,13 @@ impl Door {
         });
     }
 
+    /// Ends the ban of a peer.
+    pub(crate) fn pardon(&self, peer: &AuthorKey) {
+        self.write(|state| {
+            state.bans.remove(peer);
+        });
+    }
+
     pub(crate) fn members(&self) -> BTreeSet<AuthorKey> {
         self.read(|state| state.members.clone())
     }
@@ -191,6 +198,8 @@ mod tests {
         assert_eq!(door.exclusion(&key(3), at(4)), Some(DownReason::Banned));
         assert_eq!(admission(3, at(5)), Admission::Member);
         assert_eq!(door.exclusion(&key(3), at(5)), None);
+        door.pardon(&key(3));
+        assert_eq!(door.exclusion(&key(3), at(4)), None);
         door.set_join(JoinDoor::Open);
         assert_eq!(admission(4, now), Admission::Guest);
         assert_eq!(door.exclusion(&key(4), now), Some(DownReason::Removed));

@@ -28,7 +28,7 @@ pub enum Direction {
 pub enum DownReason {
     /// The connection broke or the peer closed it.
     ConnectionLost,
-    /// The peer did not answer pings.
+    /// The peer did not answer pings, or began a frame and did not end it.
     Unresponsive,
     /// The peer sent what breaks the protocol of the lanes.
     ProtocolViolation,
@@ -51,8 +51,10 @@ pub enum DownReason {
 /// Why the application disconnects a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DisconnectReason {
-    /// The peer broke the rules of the protocol above the network.
-    Misbehaved,
+    /// The peer does not take what is sent to it.
+    QueueFull,
+    /// The peer speaks another version of the protocol above the network.
+    OtherVersion,
     /// The application knows that the peer is no member, and will say so by the set of members.
     NotMember,
     /// The application serves as many peers as it can.

@@ -94,9 +94,15 @@ impl NetHandle {
         self.shared.door.set_blocked(blocked);
     }
 
-    /// Disconnects a peer and keeps it out for `time`. Bans are not kept over a restart of the process.
+    /// Disconnects a peer and keeps it out for `time`. It is then dialled again. Bans are not kept over a restart of the
+    /// process: the caller knows them.
     pub fn ban(&self, peer: AuthorKey, time: Duration) {
         self.shared.door.ban(peer, time, Instant::now());
+    }
+
+    /// Ends a ban.
+    pub fn pardon(&self, peer: &AuthorKey) {
+        self.shared.door.pardon(peer);
     }
 
     /// Opens or closes the door for strangers who want to join.

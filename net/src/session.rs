@@ -384,7 +384,9 @@ impl LaneEnd {
             let bytes = match read_frame(&mut stream).await {
                 Ok(bytes) => bytes,
                 Err(ReadError::Lost) => return DownReason::ConnectionLost,
-                Err(ReadError::TooLarge | ReadError::TooSlow) => return DownReason::ProtocolViolation,
+                Err(ReadError::TooLarge) => return DownReason::ProtocolViolation,
+                // A line may be slow, whoever is at its other end.
+                Err(ReadError::TooSlow) => return DownReason::Unresponsive,
             };
             metrics.frames_received.increment(1);
             metrics.bytes_received.increment(bytes.len() as u64);

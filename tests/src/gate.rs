@@ -182,7 +182,7 @@ fn offer_all(options: Options, meter: Meter, at: &AtomicU64) -> Result<Report, F
 }
 
 /// Returns the processor time of this thread, where the system tells it; else nothing, so that no input takes too much.
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
     Duration::from_nanos(nanos.unwrap_or(0))

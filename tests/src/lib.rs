@@ -2,9 +2,11 @@
 
 mod agenda;
 pub mod gate;
+pub mod hostility;
 pub mod processes;
 pub mod scale;
 pub mod simulator;
+pub mod villain;
 
 use std::path::{Path, PathBuf};
 

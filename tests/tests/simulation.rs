@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use folkmoot_core::{authority, replica, replication};
-use folkmoot_tests::simulator::{Failure, Options, Report, Trace, run, with_stack};
+use folkmoot_tests::simulator::{Failure, Options, Report, Trace, Trouble, run, with_stack};
+use folkmoot_tests::villain::Attack;
 
 /// Simulated minutes of each.
 const MINUTES: u64 = 5;
@@ -33,7 +34,7 @@ const REGRESSIONS: [u64; 12] = [
 ];
 
 fn simulate(seed: u64) -> Result<Report, Failure> {
-    run(Options { seed, minutes: MINUTES, trace: Trace::Silent })
+    run(Options { seed, minutes: MINUTES, trace: Trace::Silent, trouble: Trouble::Faults, write_every_ms: None })
 }
 
 /// Runs seeds on two threads; returns the failures.
@@ -109,6 +110,27 @@ fn documents_in_bulk_are_taken_and_lies_found_out() {
         is_seen,
         "{bulks} shards with {documents} documents were taken, {forged} pages forged, {refuted} times that was found out"
     );
+}
+
+/// Every attack, against three honest nodes whose clients go on: all of them ban the attacker, and nobody else, keep what they
+/// keep within its bounds, and agree in the end on everything that was acknowledged.
+#[test]
+fn every_attack_ends_in_a_ban() {
+    let failures: Vec<Failure> = with_stack(|| {
+        let simulate = |attack| {
+            let trouble = Trouble::Attack(attack);
+            run(Options { seed: 1, minutes: 3, trace: Trace::Silent, trouble, write_every_ms: None })
+        };
+        let run = |attack: Attack| match simulate(attack) {
+            Ok(report) => {
+                println!("{}: banned after {} ms", attack.name(), report.banned_after_ms);
+                None
+            }
+            Err(failure) => Some(failure),
+        };
+        Attack::ALL.into_iter().filter_map(run).collect()
+    });
+    assert_none(&failures);
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl Replica {
         let old: Vec<Arc<Op>> = (parts_at..=head.seq).map_while(|seq| self.chains().main_op(&stream, seq)).collect();
         let mut is_out = true;
         for op in &old {
-            for tx in transactions(op) {
+            for tx in TxRef::all_of(op) {
                 if self.tx_state(&tx) != Some(TxState::Forked) {
                     self.owe(tx);
                     is_out = false;
@@ -128,7 +128,7 @@ impl Replica {
         let shard = last.header().shard.clone();
         for op in &old {
             let seq = op.header().seq;
-            for tx in transactions(op) {
+            for tx in TxRef::all_of(op) {
                 for (_, hash) in named_changes(op, tx) {
                     let key = ChangeKey(hash).encode();
                     let place =
@@ -221,7 +221,7 @@ impl Replica {
         for (stream, id) in here {
             self.needed_pins.remove(&(stream, id));
             self.branches_due = true;
-            let waiting: Vec<TxRef> = self.deferred.iter().filter(|tx| tx.stream == stream).copied().collect();
+            let waiting: Vec<TxRef> = self.waits.deferred().iter().filter(|tx| tx.stream == stream).copied().collect();
             for tx in waiting {
                 self.make_ready(tx);
             }
@@ -240,10 +240,4 @@ impl Replica {
             self.authority.note_aside(&at);
         }
     }
-}
-
-fn transactions(op: &Op) -> impl Iterator<Item = TxRef> {
-    let (stream, seq, id) = (op.stream(), op.header().seq, op.id());
-    let count = u16::try_from(op.header().transactions().len()).unwrap_or(u16::MAX);
-    (0..count).map(move |tx| TxRef { stream, seq, op: id, tx })
 }

@@ -177,6 +177,7 @@ impl Replica {
             || !self.staged.open.is_empty()
             || !self.staged.dirty.is_empty()
             || !self.staged.waiters.is_empty()
+            || self.bans_changed
             || self.shards.values().any(|shard| shard.dirty)
     }
 
@@ -196,6 +197,7 @@ impl Replica {
         self.sign_open_ops();
         self.follow_signed();
         self.stage_owed();
+        self.stage_bans();
         let id = self.next_batch;
         for key in std::mem::take(&mut self.staged.dirty) {
             self.write_view(&key, id);

@@ -12,7 +12,9 @@ use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, OpId, ShardId, StreamId};
 use crate::limits::CLOCK_AHEAD_MAX;
 use crate::op::Op;
-use crate::replication::{self, CertificateState, Committed, Input as NetInput, OpForm, Policy, Timestamp, Tip};
+use crate::replication::{
+    self, CertificateState, Committed, DisconnectReason, Input as NetInput, OpForm, Policy, Timestamp, Tip,
+};
 use crate::store::Keyspace;
 use crate::store::keys::{ChangeKey, ChangePlace, Key as _, OpKey};
 
@@ -128,11 +130,10 @@ impl Replica {
                 replication::Effect::ForkFound { shard, stream, seq, ops, .. } => {
                     self.fork_found(now, shard, stream, seq, &ops, effects);
                 }
-                replication::Effect::Misbehaved { peer, what } => {
-                    effects.push(Effect::Misbehaved { peer, what: format!("{what:?}") });
-                }
+                replication::Effect::Misbehaved { peer, what } => effects.push(Effect::Misbehaved { peer, what }),
                 replication::Effect::Disconnect { peer, reason } => {
-                    effects.push(Effect::Disconnect { peer, reason: format!("{reason:?}") });
+                    self.bans_changed |= matches!(reason, DisconnectReason::Banned(..));
+                    effects.push(Effect::Disconnect { peer, reason });
                 }
             }
         }

@@ -65,6 +65,12 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// Returns the transactions of an op.
+    pub(super) fn all_of(op: &Arc<Op>) -> impl Iterator<Item = Self> + use<> {
+        let op = op.clone();
+        TxRef::all_of(&op).map(move |tx| Self { tx, op: op.clone() })
+    }
+
     pub(super) fn transaction(&self) -> Option<(&Transaction, &[Option<Body>])> {
         self.op.transactions().nth(usize::from(self.tx.tx))
     }
@@ -124,6 +130,7 @@ impl Replica {
         }
         self.follow_kept_branches();
         self.tell_wants(now, effects);
+        self.tell_accused(effects);
         self.has_work()
     }
 
@@ -179,14 +186,7 @@ impl Replica {
         // What was signed here is in the documents since it was written; only a verdict that changed meanwhile, or an
         // earlier transaction of the same request, has to be carried out.
         let is_own = self.signed.remove(&op.id());
-        for index in 0..header.transactions().len() {
-            let tx = TxRef {
-                stream: op.stream(),
-                seq: header.seq,
-                op: op.id(),
-                tx: u16::try_from(index).unwrap_or(u16::MAX),
-            };
-            let work = Work { tx, op: op.clone() };
+        for work in Work::all_of(&op) {
             if !is_own || !matches!(self.fate(&work), Fate::Accepted) {
                 list.push(work);
             }
@@ -276,7 +276,7 @@ impl Replica {
             }
             Some(_) | None => {
                 // Later ones of its stream come before it in this slice.
-                self.claims.add(work.tx, &work.op);
+                self.waits.claim(work.tx, &work.op);
                 others.push((work, void));
             }
         }

@@ -17,7 +17,7 @@ mod branch;
 mod bulk;
 mod cache;
 mod chains;
-mod claims;
+mod conduct;
 mod entropy;
 mod figures;
 mod flush;
@@ -42,6 +42,7 @@ mod sessions;
 mod tests;
 mod types;
 mod verify;
+mod waits;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -133,13 +134,8 @@ pub struct Replica {
     owed_stored: records::OwedRecord,
     /// Ops signed here that are not applied yet: the documents have them already.
     signed: BTreeSet<OpId>,
-    /// Transactions that wait for a change.
-    waiting_for: BTreeMap<ChangeHash, BTreeSet<TxRef>>,
-    /// Transactions that wait for an earlier one of their stream.
-    waiting_behind: BTreeMap<TxRef, BTreeSet<TxRef>>,
-    claims: claims::Claims,
-    /// Transactions whose verdict waits for something.
-    deferred: BTreeSet<TxRef>,
+    /// Transactions that wait for something.
+    waits: waits::Waits,
     /// Changes that are waited for; those asked for and settled since the replication engine was last told.
     wanted: BTreeMap<ChangeHash, ShardId>,
     asked: Vec<(ShardId, ChangeHash)>,
@@ -164,6 +160,11 @@ pub struct Replica {
     answers: answers::Answers,
     bulks: bulk::Bulks,
     loose: import::Loose,
+    /// What authors did, until the replication engine is told.
+    accused: Vec<(AuthorKey, replication::Misbehaviour)>,
+    lacks: conduct::Lacks,
+    /// Whether somebody was banned since the bans were last written.
+    bans_changed: bool,
     counters: Counters,
     /// The time of the last call.
     now: Now,
@@ -217,7 +218,10 @@ impl Replica {
                 self.forget_answers(now);
                 self.settle_previews(effects);
             }
-            Input::Net(input) => self.step_engine(now, input, effects),
+            Input::Net(input) => {
+                self.bans_changed |= matches!(input, replication::Input::Pardoned { .. });
+                self.step_engine(now, input, effects);
+            }
             Input::Write { ticket, request } => self.write(ticket, request, effects),
             Input::Act { ticket, signer, request } => self.act(now, ticket, signer, request, effects),
             Input::Committed(id) => {
@@ -276,6 +280,12 @@ impl Replica {
     pub fn unapplied(&self) -> u64 {
         let unapplied = self.shards.values().map(flush::Shard::unapplied).sum::<u64>();
         unapplied + self.ready.len() as u64 + self.rejudging.len() as u64
+    }
+
+    /// Returns how many names are kept in memory of transactions that wait: changes, acts, numbers.
+    #[must_use]
+    pub fn waiting_names(&self) -> usize {
+        self.waits.names().values().sum()
     }
 
     /// Returns how far a stream reaches here; of one that is not, nothing.

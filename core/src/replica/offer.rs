@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Replica;
-use super::claims::Number;
 use super::materialise::{Offered, Void, Work};
 use super::records::{DeleteRecord, TxRef};
+use super::waits::Number;
 use crate::document::{Admission, Candidate, Document, Hold, gate};
 use crate::id::{ActorId, ChangeHash};
 use crate::op::{Body, Delete, Op, WriteAction};
@@ -49,8 +49,10 @@ impl Replica {
         }
         // One change alone, where nothing waits and nothing is void, needs no name before the gate gives it one.
         let is_void = self.cache.get(key).is_some_and(|loaded| !loaded.document.named_void().is_empty());
-        let is_named =
-            is_void || works.len() > 1 || !self.claims.is_empty() || works.iter().any(|(_, void)| void.is_some());
+        let is_named = is_void
+            || works.len() > 1
+            || !self.waits.is_nothing_claimed()
+            || works.iter().any(|(_, void)| void.is_some());
         let mut offers: Vec<Offer> = Vec::with_capacity(works.len());
         let mut numbers: BTreeMap<(ActorId, u64), TxRef> = BTreeMap::new();
         for (work, void) in works {
@@ -94,6 +96,7 @@ impl Replica {
         }
         // One that was void and has left since must not be so when it comes again.
         let view = if void == *loaded.document.named_void() { Ok(false) } else { loaded.document.set_void(void) };
+        let mut is_changed = matches!(view, Ok(true));
         let mut admissions = match view {
             Ok(_) => loaded.document.admit(&candidates).into_iter(),
             Err(error) => {
@@ -113,15 +116,19 @@ impl Replica {
                     None => Gated::Held("the gate gave no answer".to_owned()),
                 }
             };
+            is_changed |= matches!(gated, Gated::Passed);
             self.conclude(&offer.op, offer.tx, offer.void, gated);
         }
-        self.dirty(key);
+        // What only waits is written nowhere else.
+        if is_changed {
+            self.dirty(key);
+        }
     }
 
     /// Returns the transaction that has a number, if it goes before `tx`: one that waits, or one that brought the very
     /// same change.
     fn taken_by_earlier(&mut self, number: &Number, hash: &ChangeHash, tx: TxRef) -> Option<TxRef> {
-        if let Some(earlier) = self.claims.earlier(number, tx) {
+        if let Some(earlier) = self.waits.earlier(number, tx) {
             return Some(earlier);
         }
         // Where it lies is asked first: a document with a long history has to load that to tell.

@@ -10,7 +10,8 @@ use super::ingest::AuthorityPolicy;
 use super::records::{HeadRecord, OwedRecord, ShardRecord, TxRecord};
 use super::rejudge::closed_streams;
 use super::types::BatchId;
-use super::{Counters, Identity, Now, Replica, chains, claims, materialise};
+use super::waits::Waits;
+use super::{Counters, Identity, Now, Replica, chains, materialise};
 use crate::authority::{Authority, Position, Rejudge};
 use crate::hlc::{Hlc, HlcClock};
 use crate::id::{ClusterId, OpId, ShardId, StoreEpoch, StreamId};
@@ -143,6 +144,7 @@ impl Replica {
             bulk_gap_ops: config.bulk_gap_ops,
             seed: u64::from_le_bytes(entropy.bytes()),
             now: now.timestamp(),
+            held_bytes: store.usage().map(|usage| usage.disk_bytes).unwrap_or_default(),
         };
         let latest = heads.values().map(|head| head.hlc).max().unwrap_or(Hlc::ZERO);
         let feed = last_feed(&*store)?;
@@ -169,9 +171,7 @@ impl Replica {
             next_batch: BatchId(1),
             feed,
             ready: BTreeSet::new(),
-            waiting_for: BTreeMap::new(),
-            waiting_behind: BTreeMap::new(),
-            claims: claims::Claims::default(),
+            waits: Waits::default(),
             owed: BTreeSet::new(),
             rejudging: BTreeMap::new(),
             owed_stored: OwedRecord::default(),
@@ -181,7 +181,6 @@ impl Replica {
             branches_due: true,
             swapping: BTreeSet::new(),
             now,
-            deferred: BTreeSet::new(),
             wanted: BTreeMap::new(),
             asked: Vec::new(),
             settled: Vec::new(),
@@ -194,6 +193,9 @@ impl Replica {
             answers: super::answers::Answers::new(now),
             bulks: super::bulk::Bulks::new(config.bulk_page_documents),
             loose: super::import::Loose::default(),
+            accused: Vec::new(),
+            lacks: super::conduct::Lacks::default(),
+            bans_changed: false,
             counters: Counters::default(),
             store,
         };
@@ -205,6 +207,7 @@ impl Replica {
         replica.resume_owed()?;
         replica.resume_bulks()?;
         replica.resume_loose()?;
+        replica.resume_bans()?;
         Ok(replica)
     }
 

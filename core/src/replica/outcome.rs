@@ -7,6 +7,7 @@ use super::materialise::Void;
 use super::mutant::{Mutant, planted};
 use super::offer::Gated;
 use super::records::{TxRecord, TxRef, TxState};
+use super::waits::{AWAITED_CHANGES_MAX, Awaited};
 use crate::document::gate;
 use crate::id::ChangeHash;
 use crate::op::Op;
@@ -17,8 +18,8 @@ use crate::store::keys::{ChangeKey, ChangePlace, DocKey, Key as _, QuarantineKey
 struct Note {
     state: TxState,
     reason: String,
-    missing: Vec<ChangeHash>,
-    waits: bool,
+    /// For what it waits, if it does: then it is looked at again.
+    awaited: Option<Awaited>,
 }
 
 impl Replica {
@@ -35,8 +36,7 @@ impl Replica {
                 self.counters.transactions_applied += 1;
                 match void {
                     Some((state, reason)) => {
-                        self.note(op, tx, Note { state, reason, missing: Vec::new(), waits: false });
-                        self.claims.release(tx);
+                        self.note(op, tx, Note { state, reason, awaited: None });
                     }
                     // It was out of question: another one of the same request may have counted meanwhile.
                     None if self.clear_state(tx) => self.unsettle_request(op, tx),
@@ -44,48 +44,61 @@ impl Replica {
                 }
                 self.wake_behind(tx);
             }
-            Gated::Missing(missing) => {
+            Gated::Missing(mut missing) => {
+                missing.truncate(AWAITED_CHANGES_MAX);
                 let reason = match missing.first() {
                     Some(hash) => format!("waits for the change {hash}"),
                     None => "waits for a change".to_owned(),
                 };
-                self.wait(op, tx, void, reason, missing);
+                self.wait(op, tx, void, reason, Awaited::Changes(missing));
             }
             Gated::Behind(earlier) => {
                 let reason = format!("its author gave the change the same number as one of {}", earlier.op);
-                self.waiting_behind.entry(earlier).or_default().insert(tx);
-                self.wait(op, tx, void, reason, Vec::new());
+                self.wait(op, tx, void, reason, Awaited::Earlier(earlier));
             }
-            Gated::Bodiless => self.wait(op, tx, void, "its body is not here".to_owned(), Vec::new()),
+            Gated::Bodiless => self.wait(op, tx, void, "its body is not here".to_owned(), Awaited::Other),
             Gated::Bad(reason) => self.exclude(op, tx, TxState::BadChange, reason),
             Gated::Held(reason) => self.exclude(op, tx, TxState::Held, reason),
         }
     }
 
     /// Keeps a transaction out of the documents until something else comes.
-    fn wait(&mut self, op: &Arc<Op>, tx: TxRef, void: Void, reason: String, missing: Vec<ChangeHash>) {
+    fn wait(&mut self, op: &Arc<Op>, tx: TxRef, void: Void, reason: String, awaited: Awaited) {
         // A void one is void in any case; others may build on it all the same, so it waits like them.
         let (state, reason) = match void {
             Some((TxState::AfterRevocation, cut)) => (TxState::AfterRevocation, format!("{cut}; {reason}")),
             Some(_) | None => (TxState::Waiting, reason),
         };
-        self.keep_outside(op, tx, Note { state, reason, missing, waits: true });
+        self.keep_outside(op, tx, Note { state, reason, awaited: Some(awaited) });
     }
 
     /// Keeps a transaction out of the documents, and remembers why.
     pub(super) fn exclude(&mut self, op: &Arc<Op>, tx: TxRef, state: TxState, reason: String) {
-        let waits = matches!(state, TxState::Waiting | TxState::Deferred | TxState::Held);
-        self.keep_outside(op, tx, Note { state, reason, missing: Vec::new(), waits });
+        let awaited = match state {
+            TxState::Deferred => Some(Awaited::Act),
+            TxState::Waiting | TxState::Held => Some(Awaited::Other),
+            TxState::NotAllowed
+            | TxState::BadChange
+            | TxState::AfterRevocation
+            | TxState::Duplicate
+            | TxState::Forked => None,
+        };
+        self.keep_outside(op, tx, Note { state, reason, awaited });
     }
 
     fn keep_outside(&mut self, op: &Arc<Op>, tx: TxRef, note: Note) {
-        let (state, waits) = (note.state, note.waits);
-        self.note(op, tx, note);
-        if waits {
-            self.claims.add(tx, op);
-        } else {
-            self.claims.release(tx);
+        let is_own =
+            self.own.get(&(op.header().shard.clone(), op.header().author)).is_some_and(|own| own.stream == tx.stream);
+        if is_own {
+            // The next change under that actor would take the number of one that is not in the document.
+            self.begin_session();
         }
+        if let Some(awaited) = &note.awaited {
+            let free = self.waits.put(tx, op, awaited.clone());
+            self.settle_wants(&free);
+        }
+        let state = note.state;
+        self.note(op, tx, note);
         for (index, hash) in named_changes(op, tx) {
             // Of several transactions that bring one change, the one that has it in a document has the place.
             if self.place_of(&hash).is_none() {
@@ -97,25 +110,13 @@ impl Replica {
         if state.is_refusal() || state == TxState::Forked {
             self.wake_behind(tx);
         }
-        let is_own =
-            self.own.get(&(op.header().shard.clone(), op.header().author)).is_some_and(|own| own.stream == tx.stream);
-        if is_own {
-            // The next change under that actor would take the number of one that is not in the document.
-            self.begin_session();
-        }
     }
 
     /// Notes the transactions of an op that lies on a branch which is not followed here.
     pub(super) fn note_branch_op(&mut self, op: &Arc<Op>, fork: u64) {
-        for index in 0..op.header().transactions().len() {
-            let tx = TxRef {
-                stream: op.stream(),
-                seq: op.header().seq,
-                op: op.id(),
-                tx: u16::try_from(index).unwrap_or(u16::MAX),
-            };
+        for tx in TxRef::all_of(op) {
             let reason = format!("the stream {} forks at {fork}", tx.stream);
-            self.note(op, tx, Note { state: TxState::Forked, reason, missing: Vec::new(), waits: false });
+            self.note(op, tx, Note { state: TxState::Forked, reason, awaited: None });
         }
     }
 
@@ -124,9 +125,7 @@ impl Replica {
     pub(super) fn keep_change(&mut self, key: &DocKey, hash: ChangeHash, (tx, index): (TxRef, usize), bytes: &[u8]) {
         self.stage_change(key, hash, bytes);
         self.index_change(hash, tx, index);
-        for tx in self.waiting_for.remove(&hash).unwrap_or_default() {
-            self.make_ready(tx);
-        }
+        self.ready.extend(self.waits.for_change(&hash));
         self.settle_want(&hash);
     }
 
@@ -159,10 +158,12 @@ impl Replica {
         }
     }
 
+    fn settle_wants(&mut self, hashes: &[ChangeHash]) {
+        hashes.iter().for_each(|hash| self.settle_want(hash));
+    }
+
     fn wake_behind(&mut self, tx: TxRef) {
-        for behind in self.waiting_behind.remove(&tx).unwrap_or_default() {
-            self.make_ready(behind);
-        }
+        self.ready.extend(self.waits.behind(&tx));
     }
 
     pub(super) fn make_ready(&mut self, tx: TxRef) {
@@ -180,24 +181,24 @@ impl Replica {
     }
 
     fn note(&mut self, op: &Arc<Op>, tx: TxRef, note: Note) {
-        let Note { state, reason, missing, waits } = note;
-        self.deferred.remove(&tx);
-        let before = self.tx_state(&tx);
-        if let Some(before) = before {
-            self.count_state(before, false);
+        let Note { state, reason, awaited } = note;
+        let before = self.forget_state(&tx);
+        if awaited.is_none() {
+            self.leave_waits(tx);
         }
         self.count_state(state, true);
         let shard = &op.header().shard;
+        let waits = awaited.is_some();
+        let missing = awaited.map(Awaited::into_changes).unwrap_or_default();
         for hash in &missing {
-            self.waiting_for.entry(*hash).or_default().insert(tx);
             // What is here and outside of the documents is not to be had from others either.
             if !self.wanted.contains_key(hash) && self.place_of(hash).is_none() {
                 self.wanted.insert(*hash, shard.clone());
                 self.asked.push((shard.clone(), *hash));
             }
         }
-        if state == TxState::Deferred {
-            self.deferred.insert(tx);
+        if before != Some(state) {
+            self.accuse_author(op, state);
         }
         let record = TxRecord { tx, state, reason, shard: shard.clone(), missing, hlc: op.header().hlc, waits };
         let key = QuarantineKey { op: tx.op, transaction: tx.tx }.encode();
@@ -211,12 +212,24 @@ impl Replica {
 
     /// Notes that a transaction is accepted; returns whether something else was noted.
     fn clear_state(&mut self, tx: TxRef) -> bool {
-        self.claims.release(tx);
-        self.deferred.remove(&tx);
-        let Some(before) = self.tx_state(&tx) else { return false };
+        self.leave_waits(tx);
+        let was_noted = self.forget_state(&tx).is_some();
+        if was_noted {
+            self.delete(Keyspace::Quarantine, QuarantineKey { op: tx.op, transaction: tx.tx }.encode());
+        }
+        was_noted
+    }
+
+    /// Counts a transaction no longer among those of its state; returns that.
+    fn forget_state(&mut self, tx: &TxRef) -> Option<TxState> {
+        let before = self.tx_state(tx)?;
         self.count_state(before, false);
-        self.delete(Keyspace::Quarantine, QuarantineKey { op: tx.op, transaction: tx.tx }.encode());
-        true
+        Some(before)
+    }
+
+    fn leave_waits(&mut self, tx: TxRef) {
+        let free = self.waits.release(tx);
+        self.settle_wants(&free);
     }
 
     /// When a transaction of a request is out of question, another one of the same request may count.

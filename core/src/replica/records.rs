@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::hlc::Hlc;
 use crate::id::{ChangeHash, DocId, OpId, RequestId, ShardId, StreamId};
 use crate::op::codec::{self, CodecError};
-use crate::op::{SessionEnd, StreamKey};
+use crate::op::{Op, SessionEnd, StreamKey};
 use crate::replication::Tip;
 
 /// Upper bound of a record that is decoded: a view holds a whole document.
@@ -49,6 +49,18 @@ pub struct HeadRecord {
     pub fork: Option<u64>,
     /// What the first op names as the ends of earlier sessions.
     pub earlier: Vec<SessionEnd>,
+}
+
+impl TxRef {
+    /// Before every other one.
+    pub const FIRST: Self = Self { stream: StreamId::ZERO, seq: 0, op: OpId::ZERO, tx: 0 };
+
+    /// Returns the transactions of an op.
+    pub fn all_of(op: &Op) -> impl Iterator<Item = Self> + use<> {
+        let (stream, seq, id) = (op.stream(), op.header().seq, op.id());
+        let count = u16::try_from(op.header().transactions().len()).unwrap_or(u16::MAX);
+        (0..count).map(move |tx| Self { stream, seq, op: id, tx })
+    }
 }
 
 impl HeadRecord {

@@ -18,6 +18,8 @@ use crate::store::{Keyspace, Order, envelope};
 
 /// Ops judged again in one slice.
 const SLICE_OPS_MAX: usize = 256;
+/// About how many bytes of ops are looked at in one slice.
+const SLICE_BYTES_MAX: usize = 8 << 20;
 
 impl Replica {
     /// Carries out what a change of the control log, or a fork, means for what is here already.
@@ -29,9 +31,7 @@ impl Replica {
         // What waited for an act or a pinned chain may be judged now.
         if std::mem::take(&mut self.policy_changed) {
             self.branches_due = true;
-            for tx in self.deferred.clone() {
-                self.make_ready(tx);
-            }
+            self.ready.extend(self.waits.deferred());
             self.tell_closed(now, effects);
         }
         self.tell_wants(now, effects);
@@ -45,44 +45,58 @@ impl Replica {
         }
         let next = self.rejudging.iter().find(|(stream, _)| !self.swapping.contains(*stream));
         let Some((stream, from)) = next.map(|(stream, from)| (*stream, *from)) else { return };
+        let Some((ops, next)) = self.ops_from(stream, from, SLICE_OPS_MAX) else { return };
+        for op in &ops {
+            self.rejudge_op(op);
+        }
+        match next {
+            Some(next) => drop(self.rejudging.insert(stream, next)),
+            None => drop(self.rejudging.remove(&stream)),
+        }
+    }
+
+    /// Returns the ops of a stream's main chain from a number on, at least one if there is any and at most about `count` and
+    /// [`SLICE_BYTES_MAX`], and the number behind them; none if there is no more. Nothing if the store cannot be read.
+    pub(super) fn ops_from(
+        &mut self,
+        stream: StreamId,
+        from: u64,
+        count: usize,
+    ) -> Option<(Vec<Arc<Op>>, Option<u64>)> {
         let span = OpKey::stream(stream).starting_at(&OpKey::new(stream, from).encode());
-        let mut reached = from;
+        let mut ops: Vec<Arc<Op>> = Vec::new();
+        let (mut reached, mut bytes) = (from, 0);
         let store = self.store.clone();
-        let mut is_end = true;
         for (looked_at, entry) in store.scan(Keyspace::Ops, &span, Order::Ascending).enumerate() {
             let (key, value) = match entry {
                 Ok(entry) => entry,
-                Err(error) => return self.halt(format!("read the store: {error}")),
+                Err(error) => {
+                    self.halt(format!("read the store: {error}"));
+                    return None;
+                }
             };
             let Ok(OpKey { branch: None, seq, .. }) = OpKey::decode(&key) else { continue };
-            if looked_at >= SLICE_OPS_MAX {
-                is_end = false;
-                break;
+            if !ops.is_empty() && (looked_at >= count || bytes >= SLICE_BYTES_MAX) {
+                return Some((ops, Some(reached)));
             }
+            bytes += value.len();
             let Some(op) = envelope::open(value).ok().and_then(|bytes| Op::decode(&bytes, self.identity.cluster).ok())
             else {
-                return self.halt(format!("a stored op of the stream {stream} is damaged"));
+                self.halt(format!("a stored op of the stream {stream} is damaged"));
+                return None;
             };
             reached = seq + 1;
-            self.rejudge_op(&Arc::new(op));
+            ops.push(Arc::new(op));
         }
-        if is_end {
-            let rest: Vec<Arc<Op>> = self.undurable.from(stream, reached).cloned().collect();
-            for op in rest {
-                self.rejudge_op(&op);
-            }
-            self.rejudging.remove(&stream);
-        } else {
-            self.rejudging.insert(stream, reached);
-        }
+        ops.extend(self.undurable.from(stream, reached).cloned());
+        Some((ops, None))
     }
 
     fn rejudge_op(&mut self, op: &Arc<Op>) {
         self.note_op(op);
         let at = Position { stream: op.stream(), seq: op.header().seq, op: op.id() };
-        for index in 0..op.header().transactions().len() {
-            let tx = TxRef { stream: at.stream, seq: at.seq, op: at.op, tx: u16::try_from(index).unwrap_or(u16::MAX) };
-            let verdict = self.verdict(&at, op.header(), index);
+        for tx in TxRef::all_of(op) {
+            let verdict = self.verdict(&at, op.header(), usize::from(tx.tx));
             let as_before = match self.tx_state(&tx) {
                 None => verdict.is_allowed(),
                 Some(state) => state.agrees_with(&verdict),

@@ -207,7 +207,7 @@ impl Lab {
                     self.nodes[node].acts.insert(ticket, result);
                 }
                 Effect::Alarm { kind, detail } => self.nodes[node].alarms.push(format!("{kind}: {detail}")),
-                Effect::Misbehaved { what, .. } => panic!("{what}"),
+                Effect::Misbehaved { what, .. } => assert!(!what.is_proof(), "{what}"),
                 Effect::Disconnect { peer, .. } => {
                     let to = self.nodes.iter().position(|n| n.replica.identity().node.author() == peer).unwrap();
                     self.links.remove(&(node.min(to), node.max(to)));

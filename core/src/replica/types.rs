@@ -7,7 +7,7 @@ use crate::document::edit::{Edit, EditError};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, StreamId};
 use crate::op::{Act, BuiltInRole};
-use crate::replication::{self, Lane};
+use crate::replication::{self, DisconnectReason, Lane, Misbehaviour};
 use crate::store::Batch;
 
 /// Names a batch on its way to the disk; they are committed in this order.
@@ -285,15 +285,15 @@ pub enum Effect {
     Disconnect {
         /// To whom.
         peer: AuthorKey,
-        /// Why.
-        reason: String,
+        /// Why; a ban is to be carried out beyond the connection.
+        reason: DisconnectReason,
     },
     /// A peer broke the protocol.
     Misbehaved {
         /// Who.
         peer: AuthorKey,
         /// How.
-        what: String,
+        what: Misbehaviour,
     },
     /// The answer to a write.
     WriteDone {

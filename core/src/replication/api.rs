@@ -1,6 +1,7 @@
 //! What goes into the engine and what comes out.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bulk::{BulkProgress, Part};
 use super::digest::Tip;
 pub use super::frame::BulkDocument;
+use super::misdeed::Misbehaviour;
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, ShardId, StoreEpoch, StreamId};
 use crate::op::Op;
@@ -132,6 +134,8 @@ pub struct Config {
     pub seed: u64,
     /// Time at the start.
     pub now: Timestamp,
+    /// About how many bytes of ops are in the store.
+    pub held_bytes: u64,
 }
 
 /// A stream's durable head, as loaded from the store.
@@ -345,6 +349,27 @@ pub enum Input {
         /// Streams whose [`Policy::closed_at`] may answer differently now.
         streams: Vec<(ShardId, StreamId)>,
     },
+    /// Somebody did what the engine does not see by itself: a transaction of `peer`'s own, or what came before its frames. Nothing is
+    /// made of who is no member.
+    Accused {
+        /// Who.
+        peer: Peer,
+        /// What.
+        what: Misbehaviour,
+    },
+    /// Transactions of `author` wait here for something, of so many names; told when [`super::limits::WAITING_MAX`] is passed, either
+    /// way.
+    Waiting {
+        /// Who wrote them.
+        author: Peer,
+        /// How many names are kept of them.
+        names: usize,
+    },
+    /// A person lets a peer's misdeeds be forgotten.
+    Pardoned {
+        /// Whose.
+        peer: Peer,
+    },
     /// Time passed; due when [`super::Engine::next_wakeup`] is reached.
     Tick,
 }
@@ -509,7 +534,8 @@ pub enum Effect {
         /// What.
         what: Misbehaviour,
     },
-    /// Close the connection. The engine has forgotten the peer.
+    /// Close the connection, if there is one. The engine has forgotten the peer, but for its conduct. A banned one need not be let in
+    /// before its time is over: it is turned away again.
     Disconnect {
         /// Who.
         peer: Peer,
@@ -536,62 +562,28 @@ pub enum Taken {
     Refused,
 }
 
-/// What no correct peer does.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Misbehaviour {
-    /// A frame or op that does not decode, or breaks a bound.
-    Malformed,
-    /// A frame of a later version that may not be ignored.
-    UnknownFrame,
-    /// A frame on a lane that is not its own.
-    WrongLane,
-    /// More bytes than were granted.
-    CreditOverrun,
-    /// Another cluster.
-    ForeignCluster,
-    /// Another protocol version.
-    ForeignVersion,
-    /// A hello that names another node than the connection proves, or a second hello.
-    FalseHello,
-    /// A run that is no chain.
-    BrokenChain,
-    /// A signature that does not hold.
-    BadSignature,
-    /// A key that the certificate was not given to.
-    WrongCertificate,
-    /// An answer that does not fit its question.
-    WrongAnswer,
-    /// Documents that are none, or that the ops do not make.
-    FalseDocuments,
-}
-
-impl Misbehaviour {
-    /// Returns how grave it is; at [`super::limits::MISBEHAVIOUR_MAX`] in sum the peer is disconnected.
-    #[must_use]
-    pub const fn score(self) -> u32 {
-        match self {
-            Self::UnknownFrame
-            | Self::CreditOverrun
-            | Self::ForeignCluster
-            | Self::ForeignVersion
-            | Self::FalseHello
-            | Self::WrongLane => 100,
-            Self::Malformed => 50,
-            Self::BrokenChain | Self::BadSignature | Self::WrongCertificate | Self::FalseDocuments => 34,
-            Self::WrongAnswer => 10,
-        }
-    }
-}
-
 /// Why a connection is to be closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DisconnectReason {
-    /// The sum of its misbehaviour, this being the last.
-    Misbehaved(Misbehaviour),
+    /// It is banned for its misdeeds, this being the last, for so long from now.
+    Banned(Misbehaviour, Duration),
+    /// It speaks another version of the protocol, which is nobody's fault.
+    ForeignVersion,
     /// It is no member (any more).
     NotMember,
     /// As many peers as the engine serves are connected.
     TooManyPeers,
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Banned(what, time) => write!(f, "it is banned for {} s, last for {what}", time.as_secs()),
+            Self::ForeignVersion => f.write_str("it speaks another version of the protocol"),
+            Self::NotMember => f.write_str("it is no member"),
+            Self::TooManyPeers => f.write_str("too many peers are connected"),
+        }
+    }
 }
 
 /// Whether a key may sign under a certificate.

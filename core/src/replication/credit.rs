@@ -52,9 +52,13 @@ impl LaneCredit {
         true
     }
 
-    /// Notes a grant.
-    pub(super) fn granted(&mut self, limit: u64) {
-        self.send_limit = self.send_limit.max(limit.min(self.sent.saturating_add(self.window)));
+    /// Notes a grant; returns whether a correct receiver makes it: for no more than what was sent and a window, and for
+    /// a quarter of a window more than the one before.
+    pub(super) fn granted(&mut self, limit: u64) -> bool {
+        let most = self.sent.saturating_add(self.window);
+        let is_sound = limit <= most && limit >= self.send_limit.saturating_add(self.window / 4);
+        self.send_limit = self.send_limit.max(limit.min(most));
+        is_sound
     }
 
     /// Notes a received frame; returns whether it lay within the credit.
@@ -94,11 +98,12 @@ mod tests {
         }
         assert!(!sender.take(1));
         let limit = receiver.release(half).unwrap();
-        sender.granted(limit);
+        assert!(sender.granted(limit));
+        assert!(!sender.granted(limit), "nothing new");
         assert!(sender.take(half) && receiver.receive(half));
         assert!(!sender.take(1));
         assert!(!receiver.receive(1), "an overrun is seen");
-        sender.granted(u64::MAX);
+        assert!(!sender.granted(u64::MAX));
         assert!(sender.available() <= bounds::LIVE_WINDOW, "a lying grant gives one window at most");
     }
 }

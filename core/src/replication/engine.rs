@@ -7,16 +7,18 @@ use bytes::Bytes;
 use super::Subscription;
 use super::acks::Acks;
 use super::api::{
-    AbsorbedCursor, Committed, Config, DisconnectReason, Effect, Input, Lane, Misbehaviour, Peer, Policy, StoredHead,
-    Ticket, Timestamp,
+    AbsorbedCursor, Committed, Config, DisconnectReason, Effect, Input, Lane, Peer, Policy, StoredHead, Ticket,
+    Timestamp,
 };
 use super::bulk::Bulk;
+use super::conduct::Conduct;
 use super::fork::{BranchFetch, Search};
 use super::frame::{Credit, Frame, FrameError, Hello};
 use super::heads::{Heads, StreamAt, TimedTip};
 use super::held::Held;
 use super::limits as bounds;
 use super::live::{Expected, InFlight};
+use super::misdeed::Misbehaviour;
 use super::need::{NeededChange, NeededOp};
 use super::peer::{Introduction, Link, PeerState};
 use super::pull::{PullState, Want};
@@ -32,6 +34,21 @@ pub(super) struct Cx<'a> {
     pub(super) now: Timestamp,
     pub(super) policy: &'a dyn Policy,
     pub(super) effects: &'a mut Vec<Effect>,
+}
+
+/// What a frame brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Worth {
+    /// It was asked for, or asks for what is given.
+    Useful,
+    /// Nothing, or nothing that shows at once; it counts so many bytes, or as many as it has.
+    Idle(usize),
+}
+
+impl Worth {
+    const fn if_asked(is_asked: bool) -> Self {
+        if is_asked { Self::Useful } else { Self::Idle(bounds::IDLE_DIGEST) }
+    }
 }
 
 /// The replication engine of one node. See the module's documentation.
@@ -64,12 +81,17 @@ pub struct Engine {
     pub(super) bulks: BTreeMap<ShardId, Bulk>,
     /// Streams of these whose next range is pulled with its changes, since those were not here as named.
     pub(super) whole: BTreeSet<StreamAt>,
+    pub(super) conduct: Conduct,
+    /// Authors with very many transactions that wait.
+    pub(super) burdens: BTreeSet<Peer>,
     pub(super) counters: Counters,
     /// The time of the last call.
     pub(super) now: Timestamp,
     next_ticket: u64,
     next_request: u32,
     pub(super) flush_at: Option<Timestamp>,
+    /// Whether changes are to be asked for by name with the next flush.
+    pub(super) changes_due: bool,
     sweep_at: Timestamp,
 }
 
@@ -121,10 +143,13 @@ impl Engine {
             questions: BTreeMap::new(),
             bulks: BTreeMap::new(),
             whole: BTreeSet::new(),
+            conduct: Conduct::default(),
+            burdens: BTreeSet::new(),
             counters: Counters::default(),
             next_ticket: 0,
             next_request: 0,
             flush_at: None,
+            changes_due: false,
         }
     }
 
@@ -162,6 +187,15 @@ impl Engine {
                 self.branch_changed(cx, &StreamAt::new(&shard, stream), TimedTip { tip, hlc }, arrival);
             }
             Input::PolicyChanged { streams } => self.policy_changed(cx, &streams),
+            Input::Accused { peer, what } => self.misbehaved(cx, peer, what),
+            Input::Waiting { author, names } => {
+                if names > bounds::WAITING_MAX {
+                    self.burdens.insert(author);
+                } else {
+                    self.burdens.remove(&author);
+                }
+            }
+            Input::Pardoned { peer } => self.conduct.pardon(&peer),
             Input::Tick => {}
         }
         self.after_step(cx);
@@ -213,6 +247,7 @@ impl Engine {
         self.sweep_forks(cx);
         self.sweep_needs(cx);
         self.retry_held(cx);
+        self.sweep_conduct(cx);
         let strangers: Vec<Peer> = self.peers.keys().copied().filter(|peer| !cx.policy.is_member(peer)).collect();
         for peer in strangers {
             self.disconnect(cx, peer, DisconnectReason::NotMember);
@@ -225,6 +260,12 @@ impl Engine {
         self.forget_peer(&peer);
         if !cx.policy.is_member(&peer) {
             cx.effects.push(Effect::Disconnect { peer, reason: DisconnectReason::NotMember });
+            return;
+        }
+        if let Some(time) = self.conduct.banned_for(&peer, cx.now) {
+            let what = self.conduct.last(&peer).unwrap_or(Misbehaviour::Malformed);
+            let reason = DisconnectReason::Banned(what, time);
+            cx.effects.push(Effect::Disconnect { peer, reason });
             return;
         }
         if self.peers.len() >= bounds::PEERS_MAX {
@@ -253,7 +294,7 @@ impl Engine {
             return self.misbehaved(cx, peer, Misbehaviour::ForeignCluster);
         }
         if hello.version != bounds::PROTOCOL_VERSION {
-            return self.misbehaved(cx, peer, Misbehaviour::ForeignVersion);
+            return self.disconnect(cx, peer, DisconnectReason::ForeignVersion);
         }
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if hello.node != peer || state.introduction.is_some() {
@@ -263,6 +304,7 @@ impl Engine {
             None => Subscription::All,
             Some(names) => Subscription::Collections(names.into_iter().collect()),
         };
+        state.told_at = cx.now;
         state.introduction = Some(Introduction { epoch: hello.epoch, subscription });
         state.digest_at = cx.now;
         self.meet_needs(peer);
@@ -290,20 +332,9 @@ impl Engine {
         }
     }
 
-    fn disconnect(&mut self, cx: &mut Cx<'_>, peer: Peer, reason: DisconnectReason) {
+    pub(super) fn disconnect(&mut self, cx: &mut Cx<'_>, peer: Peer, reason: DisconnectReason) {
         self.forget_peer(&peer);
         cx.effects.push(Effect::Disconnect { peer, reason });
-    }
-
-    pub(super) fn misbehaved(&mut self, cx: &mut Cx<'_>, peer: Peer, what: Misbehaviour) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.score = state.score.saturating_add(what.score());
-        let gone = state.score >= bounds::MISBEHAVIOUR_MAX;
-        self.counters.misbehaviours += 1;
-        cx.effects.push(Effect::Misbehaved { peer, what });
-        if gone {
-            self.disconnect(cx, peer, DisconnectReason::Misbehaved(what));
-        }
     }
 
     pub(super) fn eager_count(&self) -> usize {
@@ -324,6 +355,7 @@ impl Engine {
     fn frame(&mut self, cx: &mut Cx<'_>, peer: Peer, lane: Lane, bytes: &Bytes) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         self.counters.frames_received += 1;
+        state.heard(cx.now);
         let frame = Frame::decode(bytes);
         // Grants cost no credit: without them nothing could flow again.
         let is_free = matches!(frame, Ok(Some(Frame::Credit(_))));
@@ -332,7 +364,7 @@ impl Engine {
         }
         let frame = match frame {
             Ok(Some(frame)) => frame,
-            Ok(None) => return self.release(cx, peer, lane, bytes.len()),
+            Ok(None) => return self.idle(cx, peer, lane, bytes.len(), 0),
             Err(error) => {
                 self.release(cx, peer, lane, bytes.len());
                 let what = match error {
@@ -345,22 +377,48 @@ impl Engine {
         if frame.lane() != lane {
             return self.misbehaved(cx, peer, Misbehaviour::WrongLane);
         }
+        if frame.is_answer() {
+            state.asked_since = None;
+        }
         let is_introduced = state.introduction.is_some();
-        match frame {
+        let worth = match frame {
             Frame::Credit(Credit { lane, bytes }) => {
-                state.lane_mut(lane).granted(bytes);
+                if !state.lane_mut(lane).granted(bytes) {
+                    self.misbehaved(cx, peer, Misbehaviour::FalseGrant);
+                }
                 return self.pump(cx, peer);
             }
-            Frame::Hello(hello) => self.hello(cx, peer, hello),
+            Frame::Hello(hello) => {
+                self.hello(cx, peer, hello);
+                Worth::Useful
+            }
             // The lanes are ordered each for itself, so that a push may overtake the hello: digests bring it again.
-            _ if !is_introduced => {}
+            _ if !is_introduced => Worth::Idle(0),
             Frame::Push(run) => return self.pushed(cx, peer, bytes.len(), &run.ops),
-            Frame::Announce(positions) => self.announced(cx, peer, positions),
-            Frame::Graft(()) => self.grafted(&peer),
-            Frame::Prune(()) => self.pruned(&peer),
-            Frame::Digest(roll_up) => self.rolled_up(cx, peer, &roll_up),
-            Frame::ShardDigests(digests) => self.shard_digests(cx, peer, digests),
-            Frame::Heads(heads) => self.heads_page(cx, peer, &heads),
+            Frame::Announce(positions) => {
+                self.announced(cx, peer, positions);
+                Worth::Idle(0)
+            }
+            Frame::Graft(()) => {
+                self.grafted(&peer);
+                Worth::Idle(0)
+            }
+            Frame::Prune(()) => {
+                self.pruned(&peer);
+                Worth::Idle(0)
+            }
+            Frame::Digest(roll_up) => {
+                state.told_at = cx.now;
+                self.rolled_up(cx, peer, &roll_up);
+                Worth::Idle(bounds::IDLE_DIGEST)
+            }
+            Frame::ShardDigests(digests) => {
+                let is_due = state.lists_due > 0;
+                state.lists_due = state.lists_due.saturating_sub(1);
+                self.shard_digests(cx, peer, digests);
+                Worth::if_asked(is_due)
+            }
+            Frame::Heads(heads) => Worth::if_asked(self.heads_page(cx, peer, &heads)),
             Frame::Range(answer) => return self.range(cx, peer, bytes.len(), &answer),
             Frame::BareRange(answer) => {
                 let ops = answer.ops.into_iter().map(|op| Bytes::from(op.into_vec())).collect();
@@ -369,27 +427,46 @@ impl Engine {
             Frame::Documents(page) => return self.documents(cx, peer, bytes.len(), page),
             Frame::DocumentsAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Documents(ask)),
             Frame::BarePull(pull) => self.serve(cx, peer, pull.request, super::peer::Serve::BarePull(pull)),
-            Frame::Ack(positions) => self.acknowledged(peer, positions),
-            Frame::Found(found) => self.found(cx, peer, found),
-            Frame::Earlier(told) => self.earlier_told(cx, peer, told),
+            Frame::Ack(positions) => {
+                self.acknowledged(peer, positions);
+                Worth::Idle(0)
+            }
+            Frame::Found(found) => {
+                self.found(cx, peer, found);
+                Worth::Idle(0)
+            }
+            Frame::Earlier(told) => {
+                self.earlier_told(cx, peer, told);
+                Worth::Idle(0)
+            }
             Frame::EarlierAsk(ask) => self.serve(cx, peer, 0, super::peer::Serve::Earlier(ask)),
-            Frame::Chain(chain) => self.chain(cx, peer, &chain),
-            Frame::Branch(answer) => self.branch(cx, peer, &answer),
-            Frame::Busy(request) => self.busy(&peer, request),
-            Frame::Ranges(answer) => self.ranges(cx, peer, &answer),
+            Frame::Chain(chain) => Worth::if_asked(self.chain(cx, peer, &chain)),
+            Frame::Branch(answer) => Worth::if_asked(self.branch(cx, peer, &answer)),
+            Frame::Busy(request) => {
+                self.busy(&peer, request);
+                Worth::Idle(0)
+            }
+            Frame::Ranges(answer) => Worth::if_asked(self.ranges(cx, peer, &answer)),
             Frame::RangesAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Ranges(ask)),
             Frame::HeadsAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Heads(ask)),
             Frame::Pull(pull) => self.serve(cx, peer, pull.request, super::peer::Serve::Pull(pull)),
             Frame::Want(want) => self.serve(cx, peer, 0, super::peer::Serve::Want(want)),
             Frame::ChainAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Chain(ask)),
             Frame::BranchAsk(ask) => self.serve(cx, peer, ask.request, super::peer::Serve::Branches(ask)),
+        };
+        match worth {
+            Worth::Useful => self.release(cx, peer, lane, bytes.len()),
+            Worth::Idle(cost) => self.idle(cx, peer, lane, bytes.len(), cost),
         }
-        self.release(cx, peer, lane, bytes.len());
     }
 
     /// Sends a frame if there is credit; returns whether it went.
     pub(super) fn send(&mut self, cx: &mut Cx<'_>, peer: Peer, frame: &Frame) -> bool {
-        self.send_encoded(cx, peer, frame.lane(), frame.encode())
+        let is_sent = self.send_encoded(cx, peer, frame.lane(), frame.encode());
+        if let Some(state) = self.peers.get_mut(&peer).filter(|_| is_sent && frame.is_question()) {
+            state.asked_since.get_or_insert(cx.now);
+        }
+        is_sent
     }
 
     /// Sends an encoded frame if there is credit; returns whether it went.
@@ -397,6 +474,10 @@ impl Engine {
         let Some(state) = self.peers.get_mut(&peer) else { return false };
         if !state.lane_mut(lane).take(bytes.len()) {
             return false;
+        }
+        if matches!(lane, Lane::Repair | Lane::Snapshot) {
+            // All that goes there is an answer.
+            self.conduct.served(peer, bytes.len(), cx.now);
         }
         cx.effects.push(Effect::Send { peer, lane, bytes });
         true

@@ -33,6 +33,8 @@ impl Engine {
             Figure::new("cursors", self.memory.len(), bounds::CURSORS_MAX),
             Figure::new("keys", self.keys.len(), 2 * bounds::KEY_CACHE_MAX),
             Figure::new("held_bytes", self.held.bytes(), bounds::HELD_BYTES_MAX),
+            Figure::new("held_bytes_of_one_peer", self.held.bytes_of_one_peer(), bounds::HELD_BYTES_PER_PEER_MAX),
+            Figure::new("conducts", self.conduct.len(), bounds::CONDUCT_MAX),
             Figure::new("ingesting_bytes", self.ingesting_bytes, 2 * bounds::INGESTING_BYTES_MAX),
             Figure::new("blocked_streams", self.blocked.len(), bounds::BLOCKED_MAX),
             Figure::new("wanted_streams", self.wants.len(), bounds::WANTS_MAX),

@@ -11,6 +11,7 @@ use super::engine::{Cx, Engine};
 use super::frame::{Answer, BranchAsk, Chain, ChainAsk, Frame, Reach};
 use super::heads::{StreamAt, TimedTip};
 use super::limits as bounds;
+use super::misdeed::Misbehaviour;
 use super::need::NeededPiece;
 use super::run::{Run, RunError};
 use super::serve::Question;
@@ -87,13 +88,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn chain(&mut self, cx: &mut Cx<'_>, peer: Peer, chain: &Chain) {
-        let found = self.searches.iter_mut().find(|(_, s)| s.request == chain.request && s.peer == peer);
-        let Some((at, search)) = found else { return };
+    /// Takes op ids; returns whether they were asked for.
+    pub(super) fn chain(&mut self, cx: &mut Cx<'_>, peer: Peer, chain: &Chain) -> bool {
+        let is_asked = |search: &Search| search.request == chain.request && chain.request != 0 && search.peer == peer;
+        let found = self.searches.iter_mut().find(|(_, search)| is_asked(search));
+        let Some((at, search)) = found else { return false };
         let at = at.clone();
         if chain.ids.len() != search.seqs.len() {
             self.searches.remove(&at);
-            return self.wrong_answer(cx, peer);
+            self.wrong_answer(cx, peer);
+            return true;
         }
         search.theirs = chain.ids.clone();
         search.request = 0;
@@ -101,6 +105,7 @@ impl Engine {
         let ticket = self.ticket();
         self.questions.insert(ticket, Question::Search { at: at.clone() });
         cx.effects.push(Effect::ReadIds { ticket, shard: at.shard().clone(), stream: at.stream, seqs });
+        true
     }
 
     pub(super) fn search_compared(&mut self, cx: &mut Cx<'_>, at: &StreamAt, own: &[Option<OpId>]) {
@@ -189,8 +194,17 @@ impl Engine {
         true
     }
 
-    pub(super) fn branch(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Answer) {
-        let Some(fetch) = self.branches.get_mut(&answer.request).filter(|fetch| fetch.peer == peer) else { return };
+    /// Takes a branch; returns whether it was asked for.
+    pub(super) fn branch(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Answer) -> bool {
+        if self.branches.get(&answer.request).is_none_or(|fetch| fetch.peer != peer) {
+            return false;
+        }
+        self.take_branch(cx, peer, answer);
+        true
+    }
+
+    fn take_branch(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Answer) {
+        let Some(fetch) = self.branches.get_mut(&answer.request) else { return };
         if answer.ops.is_empty() {
             self.branches.remove(&answer.request);
             return;
@@ -248,6 +262,13 @@ impl Engine {
                     });
                     if is_certified || at.shard().is_control() {
                         self.counters.forks_found += 1;
+                        // Both branches are signed by the author: it gave itself away, whoever handed them over.
+                        let is_news = self.heads.get(at).is_some_and(|stream| stream.fork.is_none());
+                        if let Some(header) = run.ops.first().map(|op| op.header()).filter(|_| is_news)
+                            && self.conduct.is_new_fork(header.author, header.session)
+                        {
+                            self.misbehaved(cx, header.author, Misbehaviour::Forked);
+                        }
                         cx.effects.push(Effect::ForkFound {
                             from: peer,
                             shard: run.shard,

@@ -601,6 +601,27 @@ impl Frame {
         }
     }
 
+    /// Returns whether every correct peer answers it.
+    #[must_use]
+    pub const fn is_question(&self) -> bool {
+        matches!(
+            self,
+            Self::HeadsAsk(_)
+                | Self::RangesAsk(_)
+                | Self::DocumentsAsk(_)
+                | Self::BarePull(_)
+                | Self::Pull(_)
+                | Self::ChainAsk(_)
+                | Self::BranchAsk(_)
+        )
+    }
+
+    /// Returns whether it answers a question.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        matches!(self.lane(), Lane::Repair | Lane::Snapshot) || matches!(self, Self::Busy(_))
+    }
+
     /// Returns the lane that frames of this kind take.
     #[must_use]
     pub const fn lane(&self) -> Lane {

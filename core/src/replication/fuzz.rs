@@ -95,6 +95,7 @@ fn drive(data: &[u8], policy: &dyn Policy) {
         bulk_gap_ops: super::limits::BULK_GAP_OPS,
         seed: 7,
         now,
+        held_bytes: 0,
     };
     let mut engine = Engine::new(config, [], [], policy);
     let hello = Hello {

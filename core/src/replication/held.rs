@@ -2,6 +2,7 @@
 //! Bounded per stream and in all; what does not fit is dropped, and found again by the digests.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::api::Peer;
 use super::heads::StreamAt;
@@ -28,12 +29,15 @@ struct HeldStream {
 pub(super) struct Held {
     streams: BTreeMap<StreamAt, HeldStream>,
     bytes: usize,
+    by_peer: BTreeMap<Peer, usize>,
+    /// Up to where streams were looked at last.
+    looked_at: Option<StreamAt>,
 }
 
 impl Held {
     /// Keeps a run; returns whether there was room. Of two that begin at one place the longer stays.
     pub(super) fn keep(&mut self, at: &StreamAt, from: Peer, run: Run) -> bool {
-        let bytes = run.size();
+        let bytes = run.size().max(bounds::HELD_RUN_BYTES_MIN);
         let ops = run.ops.len();
         if self.streams.get(at).and_then(|held| held.runs.get(&run.first)).is_some_and(|old| old.run.ops.len() >= ops) {
             return true;
@@ -43,6 +47,7 @@ impl Held {
         if stream_ops + ops > bounds::HELD_OPS_PER_STREAM_MAX
             || stream_bytes + bytes > bounds::HELD_BYTES_PER_STREAM_MAX
             || self.bytes + bytes > bounds::HELD_BYTES_MAX
+            || self.by_peer.get(&from).copied().unwrap_or(0) + bytes > bounds::HELD_BYTES_PER_PEER_MAX
         {
             return false;
         }
@@ -50,6 +55,7 @@ impl Held {
         held.ops += ops;
         held.bytes += bytes;
         self.bytes += bytes;
+        *self.by_peer.entry(from).or_default() += bytes;
         held.runs.insert(run.first, HeldRun { from, run, bytes });
         true
     }
@@ -63,7 +69,17 @@ impl Held {
         if held.runs.is_empty() {
             self.streams.remove(at);
         }
+        self.forget(removed.from, removed.bytes);
         Some(removed)
+    }
+
+    fn forget(&mut self, from: Peer, bytes: usize) {
+        if let Some(of_peer) = self.by_peer.get_mut(&from) {
+            *of_peer = of_peer.saturating_sub(bytes);
+            if *of_peer == 0 {
+                self.by_peer.remove(&from);
+            }
+        }
     }
 
     /// Takes the first run that begins at or before `seq`.
@@ -77,18 +93,46 @@ impl Held {
         self.streams.get(at)?.runs.first_key_value().map(|(first, _)| *first)
     }
 
-    pub(super) fn streams(&self) -> impl Iterator<Item = &StreamAt> {
-        self.streams.keys()
+    /// Returns the next streams to be looked at, at most `count`, each in turn.
+    pub(super) fn next_streams(&mut self, count: usize) -> Vec<StreamAt> {
+        let from = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let next: Vec<StreamAt> =
+            self.streams.range((from, Bound::Unbounded)).take(count).map(|(at, _)| at.clone()).collect();
+        // At the end it begins again.
+        self.looked_at = next.last().cloned().filter(|_| next.len() == count);
+        next
+    }
+
+    /// Forgets what came from a peer.
+    pub(super) fn forget_peer(&mut self, peer: &Peer) {
+        let of_peer = |held: &HeldStream| {
+            held.runs.iter().filter(|(_, run)| run.from == *peer).map(|(first, _)| *first).collect()
+        };
+        let runs: Vec<(StreamAt, Vec<u64>)> =
+            self.streams.iter().map(|(at, held)| (at.clone(), of_peer(held))).collect();
+        for (at, first) in
+            runs.into_iter().flat_map(|(at, firsts)| firsts.into_iter().map(move |first| (at.clone(), first)))
+        {
+            self.remove(&at, first);
+        }
     }
 
     /// Forgets what is held of a stream.
     pub(super) fn clear(&mut self, at: &StreamAt) {
         if let Some(held) = self.streams.remove(at) {
             self.bytes -= held.bytes;
+            for run in held.runs.into_values() {
+                self.forget(run.from, run.bytes);
+            }
         }
     }
 
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Returns the most that came from one peer.
+    pub(super) fn bytes_of_one_peer(&self) -> usize {
+        self.by_peer.values().copied().max().unwrap_or(0)
     }
 }

@@ -141,6 +141,12 @@ pub const HELD_OPS_PER_STREAM_MAX: usize = 1_000;
 pub const HELD_BYTES_PER_STREAM_MAX: usize = 1 << 20;
 /// Held bytes of all streams.
 pub const HELD_BYTES_MAX: usize = 32 << 20;
+/// What a held run counts at least.
+pub const HELD_RUN_BYTES_MIN: usize = 1 << 10;
+/// Streams with held runs that are tried again at a time.
+pub const HELD_RETRIES: usize = 256;
+/// Held bytes that came from one peer: no liar takes all the room.
+pub const HELD_BYTES_PER_PEER_MAX: usize = 8 << 20;
 /// How long a stream that could not be taken (unknown certificate, refused by the store) is left alone.
 pub const BLOCKED_FOR: Duration = Duration::from_secs(10);
 /// Streams left alone at once.
@@ -165,6 +171,8 @@ pub const GRAFT_DELAY: Duration = Duration::from_millis(200);
 pub const EXPECTED_MAX: usize = 4_096;
 /// Changes and ops that are searched for.
 pub const NEEDS_MAX: usize = 4_096;
+/// Of so many that are searched for one is given up for a new one.
+pub const NEEDS_COMPARED: usize = 16;
 /// Time before a search is repeated; doubles up to [`NEED_RETRY_MAX`].
 pub const NEED_RETRY: Duration = Duration::from_secs(2);
 /// Longest time before a search is repeated.
@@ -175,7 +183,55 @@ pub const FORK_WORK_MAX: usize = 16;
 pub const FORK_NEWS_MAX: usize = 1_024;
 /// Public keys kept ready, in each of two generations.
 pub const KEY_CACHE_MAX: usize = 512;
-/// Score at which a peer is disconnected; see [`super::Misbehaviour::score`].
-pub const MISBEHAVIOUR_MAX: u32 = 100;
+/// Score at which a peer is banned; see [`super::Misbehaviour::weight`].
+pub const SCORE_MAX: u32 = 100;
+/// What is forgotten of a score in a minute: a peer may be at fault now and then for ever, and not all the time.
+pub const SCORE_FORGOTTEN_PER_MINUTE: u32 = 10;
+/// The first ban. Doubles with each that is not forgotten, up to [`BAN_MAX`].
+pub const BAN_FIRST: Duration = Duration::from_mins(1);
+/// The longest ban: a day gives people time to look, and a node that was mended its place back.
+pub const BAN_MAX: Duration = Duration::from_hours(24);
+/// How long a peer must go without a ban until one is forgotten.
+pub const BAN_FORGOTTEN: Duration = Duration::from_hours(6);
+/// Peers whose conduct is remembered, connected or not: about 300 bytes each.
+pub const CONDUCT_MAX: usize = 1_024;
+/// Bytes that a peer may send at once without bringing anything: several windows of the live lane, which it may fill before it
+/// knows what is here.
+pub const IDLE_BYTES_MAX: u64 = 2 << 20;
+/// Bytes that a peer may send in a second, for ever, without bringing anything; to which comes as much as is new here. About
+/// a hundredth of a core.
+pub const IDLE_BYTES_PER_SECOND: u64 = 256 << 10;
+/// Bytes of what was new that a peer may bring again later.
+pub const IDLE_SAVED_MAX: u64 = 32 << 20;
+/// What a frame counts at least: its way through the program costs as much as this many bytes of ops.
+pub const IDLE_FRAME_MIN: u64 = 512;
+/// What a digest counts, or a list of them: each makes this node compare. A peer tells at most ten a second.
+pub const IDLE_DIGEST: usize = 8 << 10;
+/// How long a peer may speak of other things while it owes an answer, or its digest, which it tells every second.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// After so long without a word a peer is taken to have been cut off meanwhile.
+pub const SILENCE: Duration = Duration::from_secs(3);
+/// Names that the waiting transactions of one author may have before what it sends counts as if it brought nothing. It is not
+/// charged for that: whoever catches up gets some authors' ops before those that they build on.
+pub const WAITING_MAX: usize = 5_000;
+/// How long a digest may differ from what a peer shows before it is called false: longer than a comparison that hangs keeps a
+/// correct peer from asking.
+pub const FALSE_DIGEST_AFTER: Duration = Duration::from_mins(1);
+/// Lists of digests that a digest entitles a peer to, beside those for the shards that are known here; and how many such
+/// entitlements it may gather.
+pub const LISTS_MIN: usize = 16;
+/// What a frame counts whose signature was checked for nothing.
+pub const IDLE_SIGNATURE: usize = 4 << 10;
+/// How often over a peer may have what is here read for it: once to fetch it, and again for what got lost or is asked of
+/// several.
+pub const SERVED_TIMES: u64 = 4;
+/// What a peer may have read for it in any case.
+pub const SERVED_BYTES_MIN: u64 = 256 << 20;
+/// What a peer may have read for it in a second, for ever; to which comes twice what is new here. About a fiftieth of a core.
+pub const SERVED_BYTES_PER_SECOND: u64 = 1 << 20;
+/// What a page of documents counts beside its bytes: each of them is loaded.
+pub const SERVED_DOCUMENTS: usize = 128 << 10;
+/// What a question counts at least.
+pub const SERVED_MIN: u64 = 4 << 10;
 /// Cursors remembered of peers' shards, connected or not.
 pub const CURSORS_MAX: usize = 65_536;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::api::{CertificateState, Committed, Effect, Lane, Misbehaviour, Peer, Timestamp};
+use super::api::{CertificateState, Committed, Effect, Lane, Peer, Timestamp};
 use super::digest::Tip;
 use super::engine::{Cx, Engine};
 use super::frame::{Frame, Position, Reach, Run as RunFrame};
 use super::heads::{Place, Stream, StreamAt, TimedTip};
 use super::limits as bounds;
+use super::misdeed::Misbehaviour;
 use super::mutant::{Mutant, planted};
 use super::peer::{Link, Pace};
 use super::run::{Run, RunError};
@@ -63,7 +64,13 @@ pub(super) enum Placed {
 impl Engine {
     pub(super) fn pushed(&mut self, cx: &mut Cx<'_>, peer: Peer, bytes: usize, ops: &[ByteBuf]) {
         let charge = Charge { peer, lane: Lane::Live, bytes };
-        if self.take_run(cx, peer, ops, Reach::Pin(()), charge) == Some(Placed::Duplicate) {
+        let checks = self.keys.checks;
+        let placed = self.take_run(cx, peer, ops, Reach::Pin(()), charge);
+        if placed != Some(Placed::Ingested) {
+            let cost = if self.keys.checks > checks { bounds::IDLE_SIGNATURE } else { 0 };
+            self.idle(cx, peer, Lane::Live, bytes, cost);
+        }
+        if placed == Some(Placed::Duplicate) {
             self.counters.duplicate_pushes += 1;
             if self.eager_count() > bounds::EAGER_MAX
                 && self.peers.get(&peer).is_some_and(|state| state.link == Link::Eager)
@@ -75,8 +82,8 @@ impl Engine {
         }
     }
 
-    /// Decodes, verifies and places a run; gives the credit back unless the run is under way to the store. `None` if the
-    /// sender was at fault or nothing vouches for the run.
+    /// Decodes, verifies and places a run. Unless that is under way to the store, its credit is left to the caller to give back.
+    /// `None` if the sender was at fault or nothing vouches for the run.
     pub(super) fn take_run(
         &mut self,
         cx: &mut Cx<'_>,
@@ -85,7 +92,7 @@ impl Engine {
         reach: Reach,
         charge: Charge,
     ) -> Option<Placed> {
-        let placed = match self.open_run(cx, ops) {
+        match self.open_run(cx, ops) {
             Ok(Some(run)) => Some(self.place(cx, peer, run, reach, Some(charge))),
             Ok(None) => Some(Placed::Duplicate),
             Err(RunError::Fault(what)) => {
@@ -93,11 +100,7 @@ impl Engine {
                 None
             }
             Err(RunError::Unvouched | RunError::LaterFormat) => None,
-        };
-        if placed != Some(Placed::Ingested) {
-            self.release(cx, charge.peer, charge.lane, charge.bytes);
         }
-        placed
     }
 
     /// Decodes and verifies a run; `None` if it brings nothing that is not here or under way.
@@ -256,6 +259,9 @@ impl Engine {
             return Placed::Dropped;
         }
         self.ingesting_bytes += bytes;
+        if !self.burdens.contains(&header.author) {
+            self.conduct.progressed(bytes);
+        }
         let pin = cx.policy.closed_at(&at.stream);
         self.heads.change(at.shard(), at.stream, pin, |stream| stream.ingested = tip);
         let last = tip.tip.seq;
@@ -270,9 +276,11 @@ impl Engine {
 
     /// Tries again what was held for the clock or for a certificate.
     pub(super) fn retry_held(&mut self, cx: &mut Cx<'_>) {
-        let due: Vec<StreamAt> = self.held.streams().filter(|at| !self.blocked.contains_key(at)).cloned().collect();
-        for at in due {
-            self.place_held(cx, &at);
+        // What a gap held back is placed when that is filled. Here it is certificates and clocks, which may take their time.
+        for at in self.held.next_streams(bounds::HELD_RETRIES) {
+            if !self.blocked.contains_key(&at) {
+                self.place_held(cx, &at);
+            }
         }
     }
 
@@ -290,8 +298,12 @@ impl Engine {
     fn landed(&mut self, cx: &mut Cx<'_>, flights: Vec<InFlight>) {
         for InFlight { bytes, charge, .. } in flights {
             self.ingesting_bytes -= bytes;
-            if let Some(charge) = charge {
-                self.release(cx, charge.peer, charge.lane, charge.bytes);
+            match charge {
+                Some(Charge { peer, lane, bytes }) if self.burdens.contains(&peer) => {
+                    self.idle(cx, peer, lane, bytes, 0)
+                }
+                Some(Charge { peer, lane, bytes }) => self.release(cx, peer, lane, bytes),
+                None => {}
             }
         }
     }
@@ -324,6 +336,10 @@ impl Engine {
             self.first_came(cx, &at, first, from);
         }
         self.counters.ops_committed += fresh.len() as u64;
+        let is_burden = fresh.first().is_some_and(|op| self.burdens.contains(&op.header().author));
+        if !is_burden {
+            self.conduct.progressed(fresh.iter().map(|op| op.size()).sum());
+        }
         let mut holders: Vec<Peer> = from.into_iter().collect();
         if let Some(mut flights) = self.in_flight.remove(&at) {
             let done: Vec<InFlight> = flights.extract_if(.., |flight| flight.last <= tip.tip.seq).collect();
@@ -462,6 +478,9 @@ impl Engine {
     /// Sends what was gathered.
     pub(super) fn flush(&mut self, cx: &mut Cx<'_>) {
         self.flush_at = None;
+        if std::mem::take(&mut self.changes_due) {
+            self.ask_for_changes(cx);
+        }
         let peers: Vec<Peer> = self.peers.keys().copied().collect();
         for peer in peers {
             let Some(state) = self.peers.get_mut(&peer) else { continue };

@@ -10,6 +10,7 @@
 //! - *Needs*: what is known by name only (a change, a pinned op) is searched for.
 //! - *Sessions*: a stream that ends where a later one of the same author says is told by that one.
 //! - *Forks*: where two chains of one stream part is found, and the other branch handed over as proof.
+//! - *Conduct*: misdeeds and idle traffic are counted, and who goes too far is banned for a while.
 //!
 //! Invariants: only durable ops are counted in digests, served, passed on or acknowledged. Every run handed to the caller
 //! continues its stream and ends in an op that a signature or a pin vouches for. Of one stream at most one range is under way.
@@ -18,8 +19,10 @@
 mod acks;
 mod api;
 mod bulk;
+mod conduct;
 mod credit;
 mod digest;
+mod discipline;
 mod earlier;
 mod engine;
 mod figures;
@@ -33,6 +36,7 @@ mod heads;
 mod held;
 pub mod limits;
 mod live;
+mod misdeed;
 mod mutant;
 mod need;
 mod peer;
@@ -45,15 +49,24 @@ mod status;
 mod sync;
 
 pub use api::{
-    AbsorbedCursor, BulkDocument, CertificateState, Committed, Config, DisconnectReason, Effect, Input, Lane,
-    Misbehaviour, OpForm, Peer, Policy, StoredHead, StoredOp, Subscription, Taken, Ticket, Timestamp,
+    AbsorbedCursor, BulkDocument, CertificateState, Committed, Config, DisconnectReason, Effect, Input, Lane, OpForm,
+    Peer, Policy, StoredHead, StoredOp, Subscription, Taken, Ticket, Timestamp,
 };
 pub use bulk::{BulkProgress, BulkStage, BulkStatus, Part};
+pub use conduct::{Ban, ConductStatus};
 pub use digest::{HeadState, ShardDigest, Tip};
 pub use earlier::earlier_ends;
 pub use engine::Engine;
 #[cfg(any(test, feature = "testing"))]
 pub use forge::{forge_documents, forge_run};
+pub use misdeed::Misbehaviour;
+/// Frames, for members in tests that speak the protocol without an engine.
+#[cfg(feature = "testing")]
+pub mod frames {
+    pub use serde_bytes::ByteBuf;
+
+    pub use super::frame::*;
+}
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, plant};
 pub use status::{Counters, PeerStatus};

@@ -61,10 +61,29 @@ pub(super) struct NeededPiece {
 
 impl Engine {
     pub(super) fn need_change(&mut self, cx: &mut Cx<'_>, shard: ShardId, change: ChangeHash, hint: Option<Peer>) {
-        if self.needed_changes.len() < bounds::NEEDS_MAX {
-            let needed = NeededChange { hint, retry: Retry::now(cx.now) };
-            self.needed_changes.entry((shard, change)).or_insert(needed);
-            self.ask_for_changes(cx);
+        let key = (shard, change);
+        if self.needed_changes.contains_key(&key) {
+            return;
+        }
+        if self.needed_changes.len() >= bounds::NEEDS_MAX {
+            self.give_up_a_change(&key.0);
+        }
+        self.needed_changes.insert(key, NeededChange { hint, retry: Retry::now(cx.now) });
+        // All that come in a moment are asked for together.
+        self.changes_due = true;
+        self.flush_at.get_or_insert(cx.now.after(bounds::FLUSH_DELAY));
+    }
+
+    /// Makes room: of a few that are searched for the one that is so longest in vain. Names of what does not exist keep
+    /// nothing else away, and to know the oldest of all is not worth a look at each.
+    fn give_up_a_change(&mut self, shard: &ShardId) {
+        let mut pivot = [0; 32];
+        pivot[..8].copy_from_slice(&self.random.next().to_be_bytes());
+        let pivot = (shard.clone(), ChangeHash::new(pivot));
+        let some = self.needed_changes.range(&pivot..).chain(self.needed_changes.range(..&pivot));
+        let oldest = some.take(bounds::NEEDS_COMPARED).max_by_key(|(_, needed)| needed.retry.delay);
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+            self.needed_changes.remove(&key);
         }
     }
 
@@ -92,7 +111,7 @@ impl Engine {
         self.ask_for_ops(cx);
     }
 
-    fn ask_for_changes(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn ask_for_changes(&mut self, cx: &mut Cx<'_>) {
         let peers = self.introduced();
         let mut due: Vec<(ShardId, ChangeHash, Option<Peer>)> = Vec::new();
         for ((shard, change), needed) in &mut self.needed_changes {

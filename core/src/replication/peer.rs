@@ -54,9 +54,21 @@ pub(super) struct PeerState {
     repair: LaneCredit,
     snapshot: LaneCredit,
     pub(super) introduction: Option<Introduction>,
-    pub(super) score: u32,
     pub(super) link: Link,
     pub(super) pace: Pace,
+    /// Credit that is not given back until the peer's allowance for idle traffic has grown again.
+    pub(super) withheld: BTreeMap<Lane, usize>,
+    /// Lists of digests that it may send because digests were sent to it.
+    pub(super) lists_due: usize,
+    /// Questions that it asked.
+    pub(super) questions: u64,
+    /// When it last said anything, and since when without a long silence.
+    pub(super) heard_at: Timestamp,
+    pub(super) speaks_since: Timestamp,
+    /// When it last told its digest.
+    pub(super) told_at: Timestamp,
+    /// Since when it was asked and has answered nothing.
+    pub(super) asked_since: Option<Timestamp>,
     /// Gathered until the next flush.
     pub(super) announce: BTreeMap<StreamAt, u64>,
     pub(super) acks: BTreeMap<StreamAt, u64>,
@@ -66,6 +78,9 @@ pub(super) struct PeerState {
     pub(super) digest_resume: Option<ShardId>,
     /// Whether the last roll-up that came was equal to ours.
     pub(super) is_equal: bool,
+    /// How often they were equal, and when last.
+    pub(super) equals: u64,
+    pub(super) equal_at: Timestamp,
     /// When a shard was last compared although digests are equal, and which.
     pub(super) checked_at: Timestamp,
     pub(super) checked: Option<ShardId>,
@@ -98,15 +113,23 @@ impl PeerState {
             repair: LaneCredit::new(Lane::Repair),
             snapshot: LaneCredit::new(Lane::Snapshot),
             introduction: None,
-            score: 0,
             link,
             pace: Pace::KeepsUp,
+            withheld: BTreeMap::new(),
+            lists_due: 0,
+            questions: 0,
+            heard_at: digest_at,
+            speaks_since: digest_at,
+            told_at: digest_at,
+            asked_since: None,
             announce: BTreeMap::new(),
             acks: BTreeMap::new(),
             digest_at,
             digest_sent: Timestamp::default(),
             digest_resume: None,
             is_equal: false,
+            equals: 0,
+            equal_at: Timestamp::default(),
             checked_at: digest_at,
             checked: None,
             pulls: 0,
@@ -149,6 +172,31 @@ impl PeerState {
             Lane::Repair => &self.repair,
             Lane::Snapshot => &self.snapshot,
         }
+    }
+
+    /// Notes that it said something.
+    pub(super) fn heard(&mut self, now: Timestamp) {
+        if self.heard_at.after(bounds::SILENCE) <= now {
+            self.speaks_since = now;
+        }
+        self.heard_at = now;
+    }
+
+    /// Returns whether it owes an answer or a digest, spoke of other things all the time, and had the credit for it. Then it is
+    /// reckoned to owe it from now on.
+    pub(super) fn breaks_promise(&mut self, now: Timestamp) -> bool {
+        let is_over = |since: Timestamp| since.after(bounds::ANSWER_WITHIN) <= now;
+        let is_late = self.asked_since.is_some_and(is_over) || is_over(self.told_at);
+        let speaks = is_over(self.speaks_since) && self.heard_at.after(bounds::SILENCE) > now;
+        let has_credit = [Lane::Control, Lane::Repair, Lane::Snapshot]
+            .into_iter()
+            .all(|lane| self.lane(lane).unreleased() < super::credit::window(lane) / 8);
+        let breaks = self.introduction.is_some() && is_late && speaks && has_credit;
+        if breaks {
+            self.told_at = now;
+            self.asked_since = self.asked_since.map(|_| now);
+        }
+        breaks
     }
 
     pub(super) const fn lane_mut(&mut self, lane: Lane) -> &mut LaneCredit {

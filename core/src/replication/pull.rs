@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use super::api::{Lane, Misbehaviour, Peer, Timestamp};
+use super::api::{Lane, Peer, Timestamp};
 use super::engine::{Cx, Engine};
 use super::frame::{Answer, Frame, Pull, Reach};
 use super::heads::StreamAt;
 use super::limits as bounds;
 use super::live::{Charge, Placed};
+use super::misdeed::Misbehaviour;
 
 /// A stream that is behind.
 #[derive(Debug)]
@@ -236,16 +237,16 @@ impl Engine {
         let asked = self.pulls.get(&answer.request).filter(|pull| pull.peer == peer).map(|pull| pull.at.clone());
         let Some(at) = asked else {
             // Late: the range was asked of another peer meanwhile. What still fits is taken.
-            self.take_run(cx, peer, &answer.ops, Reach::Pin(()), charge);
+            if self.take_run(cx, peer, &answer.ops, Reach::Pin(()), charge) != Some(Placed::Ingested) {
+                self.idle(cx, peer, charge.lane, charge.bytes, 0);
+            }
             return;
         };
         let reach = self.wants.get(&at).map_or(Reach::Pin(()), |want| want.reach);
-        let placed = if answer.ops.is_empty() {
-            self.release(cx, peer, charge.lane, charge.bytes);
-            None
-        } else {
-            self.take_run(cx, peer, &answer.ops, reach, charge)
-        };
+        let placed = if answer.ops.is_empty() { None } else { self.take_run(cx, peer, &answer.ops, reach, charge) };
+        if placed != Some(Placed::Ingested) {
+            self.idle(cx, peer, charge.lane, charge.bytes, 0);
+        }
         match placed {
             Some(Placed::Ingested | Placed::Duplicate) => {}
             // It has nothing that helps now; the next digest asks again.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::api::Misbehaviour;
 use super::digest::Tip;
 use super::limits as bounds;
+use super::misdeed::Misbehaviour;
 use super::mutant::{Mutant, planted};
 use crate::authority::{ChainError, check_against_previous};
 use crate::id::{AuthorKey, ClusterId, OpId, ShardId, StreamId};

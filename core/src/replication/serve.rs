@@ -5,7 +5,7 @@ use serde_bytes::ByteBuf;
 
 use super::api::{Effect, Lane, OpForm, Peer, StoredOp, Ticket};
 use super::digest::Tip;
-use super::engine::{Cx, Engine};
+use super::engine::{Cx, Engine, Worth};
 use super::frame::{
     Answer, Chain, Documents, DocumentsAsk, Found, Frame, HeadLine, Heads, HeadsAsk, Pull, Ranges, RangesAsk, Reach,
 };
@@ -82,17 +82,23 @@ impl Question {
 }
 
 impl Engine {
-    pub(super) fn serve(&mut self, cx: &mut Cx<'_>, peer: Peer, request: u32, serve: Serve) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
+    /// Takes a question, if the peer has not too many open and has not had too much read for it.
+    pub(super) fn serve(&mut self, cx: &mut Cx<'_>, peer: Peer, request: u32, serve: Serve) -> Worth {
+        let held = self.config.held_bytes.saturating_add(self.conduct.progress());
+        let may_ask = self.conduct.may_be_served(&peer, held, cx.now);
+        let Some(state) = self.peers.get_mut(&peer) else { return Worth::Useful };
+        state.questions += 1;
         let compares = |serve: &Serve| matches!(serve, Serve::Ranges(_));
         let is_much = compares(&serve)
             && state.serving.iter().filter(|serve| compares(serve)).count() >= bounds::SYNCS_PER_PEER_MAX;
-        if is_much || state.serving.len() >= bounds::SERVE_QUEUE_MAX {
+        if is_much || state.serving.len() >= bounds::SERVE_QUEUE_MAX || !may_ask {
+            self.counters.service_refused += u64::from(!may_ask);
             self.send(cx, peer, &Frame::Busy(request));
-            return;
+            return Worth::Idle(0);
         }
         state.serving.push_back(serve);
         self.pump(cx, peer);
+        Worth::Useful
     }
 
     /// Serves what waits, as far as credit goes.
@@ -136,6 +142,7 @@ impl Engine {
                     self.send(cx, peer, &Frame::Busy(ask.request));
                     return;
                 }
+                self.conduct.served(peer, bounds::SERVED_DOCUMENTS, cx.now);
                 let DocumentsAsk { shard, after, part, since, .. } = ask;
                 let effect = Effect::ReadDocuments { ticket, shard, after, part, since };
                 (Question::Documents { asker: peer, request: ask.request }, effect)

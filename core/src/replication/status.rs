@@ -1,6 +1,7 @@
 //! What can be seen from outside: digests, lag, acknowledgements, counters.
 
-use super::api::Peer;
+use super::api::{Peer, Timestamp};
+use super::conduct::{Ban, ConductStatus};
 use super::digest::{HeadState, ShardDigest, Tip};
 use super::engine::Engine;
 use super::heads::StreamAt;
@@ -52,6 +53,10 @@ pub struct Counters {
     pub forks_found: u64,
     /// What peers did that no correct peer does.
     pub misbehaviours: u64,
+    /// Peers banned for it.
+    pub bans: u64,
+    /// Questions not answered because the peer had too much read for it.
+    pub service_refused: u64,
     /// Signatures checked.
     pub signatures_checked: u64,
 }
@@ -67,6 +72,8 @@ pub struct PeerStatus {
     pub is_eager: bool,
     /// Whether it gets digests only because it did not keep up.
     pub is_lagging: bool,
+    /// When digests were last equal; zero if they never were.
+    pub equal_at: Timestamp,
     /// Whether the last digests were equal.
     pub is_equal: bool,
     /// Ops that it has and this node lacks, as far as known.
@@ -77,8 +84,6 @@ pub struct PeerStatus {
     pub bytes_unreleased: u64,
     /// Its requests that wait.
     pub requests_waiting: usize,
-    /// Score of its misbehaviour.
-    pub score: u32,
 }
 
 impl Engine {
@@ -141,13 +146,25 @@ impl Engine {
                 is_eager: state.link == Link::Eager,
                 is_lagging: state.pace == Pace::Lagging,
                 is_equal: state.is_equal,
+                equal_at: state.equal_at,
                 ops_behind: self.ops_behind(peer),
                 ops_ahead: self.ops_ahead(peer),
                 bytes_unreleased: super::api::Lane::ALL.iter().map(|lane| state.lane(*lane).unreleased()).sum(),
                 requests_waiting: state.serving.len(),
-                score: state.score,
             })
             .collect()
+    }
+
+    /// Returns what is known of the conduct of peers, connected or not.
+    #[must_use]
+    pub fn conduct(&self, now: Timestamp) -> Vec<ConductStatus> {
+        self.conduct.status(now)
+    }
+
+    /// Returns who is or was banned: what [`Engine::restore_bans`] wants after a restart.
+    #[must_use]
+    pub fn bans(&self, now: Timestamp) -> Vec<Ban> {
+        self.conduct.bans(now).collect()
     }
 
     fn ops_behind(&self, peer: &Peer) -> u64 {

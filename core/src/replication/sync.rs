@@ -11,6 +11,7 @@ use super::engine::{Cx, Engine};
 use super::frame::{Frame, HeadLine, Heads, HeadsAsk, Ranges, RangesAsk, Reach, RollUp, ShardSummary};
 use super::heads::{Place, Shard, StreamAt};
 use super::limits as bounds;
+use super::misdeed::Misbehaviour;
 use super::mutant::{Mutant, planted};
 use super::peer::Pace;
 use super::ranges::Session;
@@ -24,6 +25,9 @@ pub(super) struct Memory {
     fruitless: u8,
     /// When ranges may be compared again.
     ranges_after: Timestamp,
+    /// What there was when ranges were last compared in vain: our digest, how many questions the peer had asked, how often it
+    /// had been equal, and since when this is so.
+    in_vain: Option<(ShardDigest, u64, u64, Timestamp)>,
 }
 
 impl Memory {
@@ -46,11 +50,22 @@ pub(super) struct Sync {
     /// Whether everything listed is here or waited for.
     is_whole: bool,
     is_useful: bool,
+    /// Why it was begun.
+    cause: Cause,
     deadline: Timestamp,
 }
 
+/// Why a comparison is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cause {
+    /// Digests differ.
+    Difference,
+    /// It was time to look behind them.
+    Check,
+}
+
 impl Sync {
-    fn new(now: Timestamp, course: Course, epoch: StoreEpoch) -> Self {
+    fn new(now: Timestamp, cause: Cause, course: Course, epoch: StoreEpoch) -> Self {
         Self {
             request: 0,
             course,
@@ -60,6 +75,7 @@ impl Sync {
             waiting: BTreeMap::new(),
             is_whole: true,
             is_useful: false,
+            cause,
             deadline: now.after(bounds::SYNC_TIMEOUT),
         }
     }
@@ -136,7 +152,12 @@ impl Engine {
                 }
             }
             let digest = self.roll_up(cx, &peer);
-            self.send(cx, peer, &Frame::Digest(RollUp { digest }));
+            if self.send(cx, peer, &Frame::Digest(RollUp { digest })) {
+                let lists = self.heads.shards().count() / bounds::SHARD_DIGESTS_MAX + bounds::LISTS_MIN;
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    state.lists_due = (state.lists_due + lists).min(lists * bounds::LISTS_MIN);
+                }
+            }
         }
     }
 
@@ -154,6 +175,8 @@ impl Engine {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.is_equal = is_equal;
         if is_equal {
+            state.equals += 1;
+            state.equal_at = cx.now;
             state.pace = Pace::KeepsUp;
             self.note_equal(cx, peer);
             self.bulks_equal(cx, peer);
@@ -266,7 +289,7 @@ impl Engine {
                 Some(_) | None => continue,
             };
             let Some(state) = self.peers.get_mut(&peer) else { return };
-            state.syncs.insert(place.clone(), Sync::new(cx.now, course, epoch));
+            state.syncs.insert(place.clone(), Sync::new(cx.now, Cause::Difference, course, epoch));
             self.counters.syncs += 1;
             self.next_question(cx, peer, &place);
             self.finish_sync(cx, peer, &place);
@@ -291,7 +314,7 @@ impl Engine {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.checked_at = cx.now;
             state.checked = Some(shard);
-            state.syncs.insert(place.clone(), Sync::new(cx.now, course, epoch));
+            state.syncs.insert(place.clone(), Sync::new(cx.now, Cause::Check, course, epoch));
         }
         self.next_question(cx, peer, &place);
     }
@@ -364,7 +387,14 @@ impl Engine {
         }
     }
 
-    pub(super) fn heads_page(&mut self, cx: &mut Cx<'_>, peer: Peer, page: &Heads) {
+    /// Takes a page of heads; returns whether it was asked for.
+    pub(super) fn heads_page(&mut self, cx: &mut Cx<'_>, peer: Peer, page: &Heads) -> bool {
+        let is_asked = self.asked(&peer, page.request).is_some();
+        self.take_page(cx, peer, page);
+        is_asked
+    }
+
+    fn take_page(&mut self, cx: &mut Cx<'_>, peer: Peer, page: &Heads) {
         let Some((place, sync)) = self.asked(&peer, page.request) else { return };
         let Course::Cursor(after) = sync.course else { return self.sync_deceived(cx, peer, &place) };
         let Some(next) = page.next else {
@@ -387,7 +417,14 @@ impl Engine {
         self.take_lines(cx, peer, &place, &page.heads);
     }
 
-    pub(super) fn ranges(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Ranges) {
+    /// Takes an answer about ranges; returns whether it was asked for.
+    pub(super) fn ranges(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Ranges) -> bool {
+        let is_asked = self.asked(&peer, answer.request).is_some();
+        self.take_ranges(cx, peer, answer);
+        is_asked
+    }
+
+    fn take_ranges(&mut self, cx: &mut Cx<'_>, peer: Peer, answer: &Ranges) {
         let Some((place, _)) = self.asked(&peer, answer.request) else { return };
         let Some(sync) = self.peers.get_mut(&peer).and_then(|state| state.syncs.get_mut(&place)) else { return };
         let empty = Shard::default();
@@ -494,6 +531,9 @@ impl Engine {
             return;
         }
         let Some(sync) = state.syncs.remove(place) else { return };
+        let (questions, equals) = (state.questions, state.equals);
+        let ours = self.heads.shard(&place.shard).map_or_else(ShardDigest::default, |shard| shard.digest);
+        let mut is_false = false;
         if let Some(memory) = self.memory.get_mut(&(peer, place.shard.clone())) {
             if sync.is_whole
                 && let Some(arrival) = sync.arrival
@@ -503,6 +543,12 @@ impl Engine {
             memory.fruitless = if sync.is_useful { 0 } else { memory.fruitless.saturating_add(1) };
             if matches!(sync.course, Course::Ranges(_)) && !sync.is_useful {
                 memory.ranges_after = cx.now.after(bounds::RANGES_INTERVAL);
+                // Who lacks something asks for it, and who has something shows it. If neither happens for long while nothing
+                // changes here, its digest is none.
+                let since = memory.in_vain.filter(|(digest, q, e, _)| (*digest, *q, *e) == (ours, questions, equals));
+                let since = since.map_or(cx.now, |(.., since)| since);
+                is_false = sync.cause == Cause::Difference && since.after(bounds::FALSE_DIGEST_AFTER) <= cx.now;
+                memory.in_vain = Some((ours, questions, equals, if is_false { cx.now } else { since }));
             }
         }
         if sync.is_useful {
@@ -511,6 +557,9 @@ impl Engine {
         }
         if sync.is_whole {
             self.bulk_synced(cx, peer, &place.shard);
+        }
+        if is_false {
+            self.misbehaved(cx, peer, Misbehaviour::FalseDigest);
         }
         self.advance_syncs(cx, peer);
     }

@@ -152,8 +152,8 @@ async fn a_blocked_link_stays_cut_until_it_is_unblocked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disconnected_peer_comes_back_and_a_banned_one_after_its_time() {
     let (mut a, mut b) = pair().await;
-    a.net.disconnect(b.key, DisconnectReason::Misbehaved).unwrap();
-    assert_eq!(a.down(b.key).await, DownReason::Disconnected(DisconnectReason::Misbehaved));
+    a.net.disconnect(b.key, DisconnectReason::Requested).unwrap();
+    assert_eq!(a.down(b.key).await, DownReason::Disconnected(DisconnectReason::Requested));
     a.up(b.key).await;
     b.down(a.key).await;
     b.up(a.key).await;

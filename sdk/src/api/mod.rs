@@ -29,8 +29,8 @@ pub use document::{Conflict, ConflictValue, Document, ListPage, ListQuery, ReadO
 pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
 pub use heads::Heads;
 pub use state::{
-    Damage, Invite, InviteOptions, LinkRule, PeerInfo, PeerState, QuarantinePage, QuarantineQuery, Quarantined,
-    Readiness, ShardDigest, Status, StoreState, VerifyReport,
+    Conduct, Damage, Invite, InviteOptions, LinkRule, PeerInfo, PeerState, QuarantinePage, QuarantineQuery,
+    Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
 };
 pub use time::Timestamp;
 pub use write::{

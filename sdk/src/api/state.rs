@@ -63,6 +63,9 @@ pub struct Status {
     pub members: u32,
     /// Members connected now.
     pub peers_connected: u32,
+    /// Members that this node has banned for what they did.
+    #[serde(default)]
+    pub peers_banned: u32,
     /// Addresses at which other nodes reach this one.
     pub p2p: Vec<String>,
     /// Shards that are being taken in bulk: this node has just joined, or was away for long.
@@ -95,6 +98,8 @@ pub enum PeerState {
     Disconnected,
     /// Its link is blocked here.
     Blocked,
+    /// It is banned for a while, for what it did.
+    Banned,
     /// Its membership was revoked.
     Removed,
 }
@@ -107,6 +112,7 @@ impl PeerState {
             Self::Connected => "connected",
             Self::Disconnected => "disconnected",
             Self::Blocked => "blocked",
+            Self::Banned => "banned",
             Self::Removed => "removed",
         }
     }
@@ -146,6 +152,30 @@ pub struct PeerInfo {
     /// Round trip in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rtt_ms: Option<f64>,
+    /// What is known against it.
+    #[serde(default)]
+    pub conduct: Conduct,
+}
+
+/// What a node knows against another member.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Conduct {
+    /// Weights of its misdeeds, as far as they are not forgotten; at 100 it is banned.
+    pub score: u32,
+    /// How often it did what since this node started (snake_case, stable): `bad_signature`, `flood`, …
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty", default)]
+    pub misdeeds: std::collections::BTreeMap<String, u64>,
+    /// The last of them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last: Option<String>,
+    /// How often it was banned, as far as that is not forgotten; each ban lasts twice as long as the one before.
+    #[serde(default)]
+    pub bans: u32,
+    /// Until when it is banned; none if it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub banned_until: Option<Timestamp>,
 }
 
 /// Whether traffic with a peer is let through.
@@ -155,7 +185,7 @@ pub struct PeerInfo {
 pub enum LinkRule {
     /// No traffic either way.
     Blocked,
-    /// As usual.
+    /// As usual. A ban ends, and what led to it is forgotten.
     Open,
 }
 

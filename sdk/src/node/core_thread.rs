@@ -13,7 +13,7 @@ use folkmoot_core::replica::{
     ActError, ActRequest, Admitted, BatchId, Effect, Input, Now, Replica, RequestTicket, Signer, WriteError,
     WriteOutcome, WriteRequest,
 };
-use folkmoot_core::replication::{Input as NetInput, Lane};
+use folkmoot_core::replication::{DisconnectReason as ReplicaReason, Input as NetInput, Lane};
 use folkmoot_core::store::watermark::{Mark, WatermarkFile};
 use folkmoot_core::store::{Committer, CommitterFigures, Completion, Outcome, Store, Submission};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -54,7 +54,16 @@ pub(super) enum Notice {
     /// The members may have changed.
     Members(std::collections::BTreeSet<AuthorKey>),
     /// Cut the connection.
-    Disconnect(AuthorKey, String),
+    Disconnect(AuthorKey, Cut),
+}
+
+/// Why a connection is cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cut {
+    /// The replica says so.
+    Replica(ReplicaReason),
+    /// The peer does not take what is sent to it.
+    QueueFull,
 }
 
 /// A handle to the thread.
@@ -335,10 +344,10 @@ impl Core {
                     self.submit(Submission { id, batch, marks });
                 }
                 Effect::Send { peer, lane, bytes } => self.send(peer, lane, bytes),
-                Effect::Disconnect { peer, reason } => self.notice(Notice::Disconnect(peer, reason)),
+                Effect::Disconnect { peer, reason } => self.notice(Notice::Disconnect(peer, Cut::Replica(reason))),
                 Effect::Misbehaved { peer, what } => {
-                    tracing::warn!(%peer, what, "a peer broke the protocol");
-                    metrics::counter!("folkmoot_replication_misbehaviours_total").increment(1);
+                    tracing::warn!(%peer, %what, "a member did what no correct node does");
+                    metrics::counter!("folkmoot_replication_misbehaviours_total", "what" => what.name()).increment(1);
                 }
                 Effect::WriteDone { ticket, result } => match self.askers.remove(&ticket) {
                     Some(Asker::Write(reply)) => drop(reply.send(result)),
@@ -371,7 +380,7 @@ impl Core {
 
     fn send(&mut self, peer: AuthorKey, lane: Lane, bytes: bytes::Bytes) {
         if !self.outbox.send(peer, lane, bytes) {
-            self.notice(Notice::Disconnect(peer, "its send queue is full".to_owned()));
+            self.notice(Notice::Disconnect(peer, Cut::QueueFull));
         }
     }
 

@@ -244,7 +244,7 @@ impl Database for Node {
     }
 
     async fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
-        self.inner.set_link(peer, rule)
+        self.inner.set_link(peer, rule).await
     }
 
     async fn digests(&self) -> Result<Vec<ShardDigest>> {

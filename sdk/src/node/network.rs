@@ -8,14 +8,14 @@ use bytes::Bytes;
 use folkmoot_core::id::AuthorKey;
 use folkmoot_core::keys::{PublicKey, Signature};
 use folkmoot_core::op::codec;
-use folkmoot_core::replication::Input as NetInput;
+use folkmoot_core::replication::{DisconnectReason as ReplicaReason, Input as NetInput, Misbehaviour};
 use folkmoot_net::limits::BEACON_BYTES_MAX;
-use folkmoot_net::{DisconnectReason, JoinDoor, Multiaddr, NetEvent, NetEvents, NetHandle};
+use folkmoot_net::{DisconnectReason, DownReason, JoinDoor, Multiaddr, NetEvent, NetEvents, NetHandle};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::Inner;
-use super::core_thread::{Command, Notice, wall_ms};
+use super::core_thread::{Command, Cut, Notice, wall_ms};
 use super::directory::KnownPeer;
 
 /// How often a node tells where it is.
@@ -26,8 +26,6 @@ const BEACON_AGE_MAX_MS: u64 = 300_000;
 const BEACON_ADDRESSES_MAX: usize = 8;
 /// What precedes the signed content of a beacon.
 const BEACON_CONTEXT: &[u8] = b"folkmoot/1/beacon";
-/// How long a peer that broke the protocol stays out.
-const BAN: Duration = Duration::from_secs(600);
 
 /// Where a node is, signed by it.
 #[derive(Serialize, Deserialize)]
@@ -58,6 +56,12 @@ impl Inner {
                 NetEvent::PeerDown { peer, reason } => {
                     tracing::info!(%peer, ?reason, "disconnected");
                     self.outbox.forget(peer);
+                    if reason == DownReason::ProtocolViolation {
+                        let accused = NetInput::Accused { peer, what: Misbehaviour::BrokenLane };
+                        if self.core.send(Command::Net(accused)).await.is_err() {
+                            return;
+                        }
+                    }
                     NetInput::PeerDown { peer }
                 }
                 NetEvent::Frame { peer, lane, bytes } => NetInput::Frame { peer, lane, bytes },
@@ -112,12 +116,20 @@ impl Inner {
                         }
                     }
                     Some(Notice::Disconnect(peer, reason)) => {
-                        tracing::warn!(%peer, reason, "disconnecting");
-                        if reason.contains("Misbehaved") {
-                            net.ban(peer, BAN);
-                        }
+                        let reason = match reason {
+                            Cut::Replica(ReplicaReason::Banned(what, time)) => {
+                                tracing::warn!(%peer, %what, seconds = time.as_secs(), "banned a member");
+                                net.ban(peer, time);
+                                continue;
+                            }
+                            Cut::Replica(ReplicaReason::NotMember) => DisconnectReason::NotMember,
+                            Cut::Replica(ReplicaReason::TooManyPeers) => DisconnectReason::TooManyPeers,
+                            Cut::Replica(ReplicaReason::ForeignVersion) => DisconnectReason::OtherVersion,
+                            Cut::QueueFull => DisconnectReason::QueueFull,
+                        };
+                        tracing::warn!(%peer, ?reason, "disconnecting");
                         // A network that is busy or gone cuts the session anyway.
-                        let _ = net.disconnect(peer, DisconnectReason::Requested);
+                        let _ = net.disconnect(peer, reason);
                     }
                 },
                 _ = beacon.tick() => self.tell_where(&net),

@@ -7,19 +7,19 @@ use std::time::Duration;
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName};
 use folkmoot_core::replica::{ShardInfo, TxState};
-use folkmoot_core::replication::{BulkProgress, BulkStage, BulkStatus};
+use folkmoot_core::replication::{BulkProgress, BulkStage, BulkStatus, ConductStatus, Input as NetInput};
 use folkmoot_core::store::{CommitterFigures, Store as _};
 
 use super::bootstraps::{bootstrap, last_bootstrap, tell_bootstraps};
 use super::convert::{act_error, collection_act, read_error, settings};
-use super::core_thread::wall_ms;
+use super::core_thread::{Command, wall_ms};
 use super::invites::{InviteError, InviteRecord, secret_hash};
 use super::join::role_of;
 use super::{Inner, lock, random};
 use crate::api::{
-    CollectionInfo, CollectionSettings, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule, PeerInfo,
-    PeerState, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, ShardDigest, Status, StoreState,
-    Timestamp, VerifyReport,
+    CollectionInfo, CollectionSettings, Conduct, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule,
+    PeerInfo, PeerState, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, ShardDigest, Status,
+    StoreState, Timestamp, VerifyReport,
 };
 use folkmoot_core::replica::{ActRequest, Signer};
 
@@ -156,11 +156,13 @@ impl Inner {
                 let members = replica.authority().members(now).len();
                 let bulks = replica.engine().bulks().into_iter();
                 let bulks: Vec<_> = bulks.map(|bulk| (replica.bulk_began_ms(&bulk.shard), bulk)).collect();
-                (members, replica.unapplied(), replica.tx_states().clone(), bulks, replica.last_bulk().cloned())
+                let banned = replica.conduct().iter().filter(|conduct| conduct.banned_for.is_some()).count();
+                let states = replica.tx_states().clone();
+                (members, replica.unapplied(), states, bulks, replica.last_bulk().cloned(), banned)
             })
             .await
             .map_err(|_| gone())?;
-        let (members, ops_unapplied, states, bulks, last_bulk) = looked;
+        let (members, ops_unapplied, states, bulks, last_bulk, banned) = looked;
         let count = |wanted: &[TxState]| wanted.iter().filter_map(|state| states.get(state)).sum();
         let usage = self.store.usage().map(|usage| usage.disk_bytes).unwrap_or_default();
         let net = self.net.get();
@@ -192,6 +194,7 @@ impl Inner {
             ]),
             members: u32::try_from(members).unwrap_or(u32::MAX),
             peers_connected: net.map_or(0, |net| u32::try_from(net.peers().len()).unwrap_or(u32::MAX)),
+            peers_banned: u32::try_from(banned).unwrap_or(u32::MAX),
             p2p: self.p2p_addresses(),
             bootstraps: bulks.into_iter().map(|(began_ms, bulk)| bootstrap(began_ms, bulk)).collect(),
             last_bootstrap: last_bulk.map(last_bootstrap),
@@ -199,9 +202,12 @@ impl Inner {
     }
 
     pub(super) async fn peers(&self) -> Result<Vec<PeerInfo>> {
-        let (members, engine) = self
+        let (members, engine, conducts) = self
             .core
-            .look(|replica, _| (replica.authority().members(Hlc::new(wall_ms(), 0)), replica.engine().peers()))
+            .look(|replica, _| {
+                let members = replica.authority().members(Hlc::new(wall_ms(), 0));
+                (members, replica.engine().peers(), replica.conduct())
+            })
             .await
             .map_err(|_| gone())?;
         let connected = self.net.get().map(folkmoot_net::NetHandle::peers).unwrap_or_default();
@@ -211,8 +217,11 @@ impl Inner {
         let infos = members.into_iter().filter(|member| member.key != own).map(|member| {
             let link = connected.iter().find(|peer| peer.peer == member.key);
             let sync = engine.iter().find(|peer| peer.peer == member.key);
+            let conduct = conducts.iter().find(|conduct| conduct.peer == member.key);
+            let conduct = conduct.map_or_else(Conduct::default, |known| told_conduct(known, now));
             let state = match link {
                 _ if blocked.contains(&member.key) => PeerState::Blocked,
+                _ if conduct.banned_until.is_some() => PeerState::Banned,
                 Some(_) => PeerState::Connected,
                 None => PeerState::Disconnected,
             };
@@ -231,14 +240,21 @@ impl Inner {
                 in_sync: sync.filter(|sync| sync.is_equal).map(|_| now),
                 last_seen: link.map(|_| now),
                 rtt_ms: link.map(|link| link.rtt.as_secs_f64() * 1_000.0),
+                conduct,
             }
         });
         Ok(infos.collect())
     }
 
-    pub(super) fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
+    pub(super) async fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
         if !self.members().contains(peer) || *peer == self.node_key.author() {
             return Err(Error::new(ErrorCode::PeerNotFound, format!("{peer} is not another member of the cluster")));
+        }
+        if rule == LinkRule::Open {
+            self.core.send(Command::Net(NetInput::Pardoned { peer: *peer })).await.map_err(|_| gone())?;
+            if let Some(net) = self.net.get() {
+                net.pardon(peer);
+            }
         }
         let mut blocked = lock(&self.blocked);
         match rule {
@@ -425,11 +441,14 @@ impl Inner {
                         replica.figures(),
                         replica.loose_ops(),
                         (replica.engine().bulks(), replica.last_bulk().map(|last| last.ended_ms)),
+                        replica.conduct(),
+                        replica.waiting_names() as u64,
                     )
                 })
                 .await;
             let Ok(looked) = looked else { return };
-            let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks) = looked;
+            let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks, conducts, waiting) =
+                looked;
             let stalled = self.stalled(&figures);
             if let Some(detail) = stalled.as_ref().filter(|_| !told_of_disk) {
                 alarm("disk_stalled", detail);
@@ -464,6 +483,15 @@ impl Inner {
                 let count = states.get(&state).copied().unwrap_or_default();
                 metrics::gauge!("folkmoot_transactions_pending", "state" => state.name()).set(to_f64(count));
             }
+            let banned = conducts.iter().filter(|conduct| conduct.banned_for.is_some()).count();
+            gauge("folkmoot_transactions_waiting_names", waiting);
+            gauge("folkmoot_peers_banned", banned as u64);
+            gauge(
+                "folkmoot_peers_score_max",
+                conducts.iter().map(|conduct| u64::from(conduct.score)).max().unwrap_or(0),
+            );
+            metrics::counter!("folkmoot_replication_bans_total").absolute(engine.bans);
+            metrics::counter!("folkmoot_replication_service_refused_total").absolute(engine.service_refused);
             gauge("folkmoot_peers_connected", peers.len() as u64);
             gauge("folkmoot_peers_equal", peers.iter().filter(|peer| peer.is_equal).count() as u64);
             gauge("folkmoot_replication_ops_behind", peers.iter().map(|peer| peer.ops_behind).max().unwrap_or(0));
@@ -479,6 +507,17 @@ impl Inner {
             let ready = self.readiness().await.is_ok_and(|readiness| readiness.ready);
             gauge("folkmoot_ready", u64::from(ready));
         }
+    }
+}
+
+fn told_conduct(known: &ConductStatus, now: Timestamp) -> Conduct {
+    let until = |left: Duration| now.millis().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    Conduct {
+        score: known.score,
+        misdeeds: known.counts.iter().map(|(what, count)| (what.name().to_owned(), *count)).collect(),
+        last: known.last.map(|what| what.name().to_owned()),
+        bans: known.bans,
+        banned_until: known.banned_for.map(|left| Timestamp::from_millis(until(left))),
     }
 }
 

@@ -161,7 +161,7 @@ pub(super) async fn status(client: &Client, output: &Output) -> Result<ExitCode,
             ("ops to apply", status.ops_unapplied.to_string()),
             ("ops that wait", status.ops_deferred.to_string()),
             ("quarantined", status.quarantined.to_string()),
-            ("peers", format!("{} connected, {} members with this node", status.peers_connected, status.members)),
+            ("peers", peers_text(&status)),
         ];
         rows.extend(status.p2p.iter().map(|address| ("p2p", address.clone())));
         rows.extend(status.bootstraps.iter().map(|bootstrap| ("bootstrap", bootstrap_text(bootstrap))));
@@ -208,6 +208,21 @@ fn members(keys: &[AuthorKey]) -> String {
     }
 }
 
+fn peers_text(status: &folkmoot::api::Status) -> String {
+    let banned = if status.peers_banned > 0 { format!(", {} banned", status.peers_banned) } else { String::new() };
+    format!("{} connected, {} members with this node{banned}", status.peers_connected, status.members)
+}
+
+/// What is known against a peer: why it is banned and until when, or its score.
+fn conduct_text(conduct: &folkmoot::api::Conduct) -> String {
+    match (&conduct.last, &conduct.banned_until) {
+        (Some(last), Some(until)) => format!("banned until {until}: {last}"),
+        (Some(last), None) if conduct.score > 0 => format!("{} of 100: {last}", conduct.score),
+        (Some(last), None) if conduct.bans > 0 => format!("was banned: {last}"),
+        (Some(_) | None, _) => String::new(),
+    }
+}
+
 pub(super) async fn peers(
     client: &Client,
     command: Option<PeersCommand>,
@@ -228,9 +243,10 @@ pub(super) async fn peers(
                         number(peer.ops_ahead),
                         peer.in_sync.map(|time| time.to_string()).unwrap_or_default(),
                         peer.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
+                        conduct_text(&peer.conduct),
                     ]
                 });
-                table(["node", "state", "behind", "ahead", "in sync", "rtt"], rows)
+                table(["node", "state", "behind", "ahead", "in sync", "rtt", "conduct"], rows)
             })?;
             return Ok(ExitCode::Done);
         }

@@ -285,6 +285,7 @@ impl Database for Shared {
             quarantined: 0,
             members: 1,
             peers_connected: 0,
+            peers_banned: 0,
             p2p: Vec::new(),
             bootstraps: Vec::new(),
             last_bootstrap: None,

@@ -5,16 +5,21 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use folkmoot_tests::hostility::Outcome;
 use folkmoot_tests::scale::{self, Figures};
-use folkmoot_tests::simulator::{Options, Trace, run, with_stack};
+use folkmoot_tests::simulator::{Options, Trace, Trouble, run, with_stack};
+use folkmoot_tests::villain::Attack;
 
-const USAGE: &str = "usage: folkmoot-sim [--seed N] [--count N] [--minutes N] [--trace]
+const USAGE: &str = "usage: folkmoot-sim [--seed N] [--count N] [--minutes N] [--trace] [--attack NAME]
+       folkmoot-sim hostility [--attack NAME] [--seed N] [--count N] [--minutes N]
        folkmoot-sim scale --peers N[,N…] [--degree N] [--writers N] [--rate N] [--split SECONDS] [--seed N] [--svg FILE]
 
   --seed N     the first seed; from the clock if it is not given (scale: 1)
   --count N    how many seeds in a row (1)
   --minutes N  simulated minutes with faults (5)
   --trace      print what happens
+  --attack A   one more member means harm, such as flood; a wrong name lists all (hostility: every one, each beside a run
+               without; 3 seeds, 2 minutes)
 
   --peers N    how many peers; several numbers give a table
   --degree N   connections of a peer, on average (8)
@@ -26,16 +31,21 @@ const USAGE: &str = "usage: folkmoot-sim [--seed N] [--count N] [--minutes N] [-
 
 fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
-    let scale = args.first().is_some_and(|arg| arg == "scale");
-    if scale {
+    let command = args.first().filter(|arg| !arg.starts_with("--")).cloned();
+    if command.is_some() {
         args.remove(0);
     }
-    let known: &[&str] = if scale {
-        &["--peers", "--degree", "--writers", "--rate", "--split", "--seed", "--svg", "--json"]
-    } else {
-        &["--seed", "--count", "--minutes", "--trace"]
+    let result = match command.as_deref() {
+        None => options(args, &["--seed", "--count", "--minutes", "--trace", "--attack"]).and_then(|o| run_seeds(&o)),
+        Some("hostility") => {
+            options(args, &["--seed", "--count", "--minutes", "--attack"]).and_then(|o| run_hostility(&o))
+        }
+        Some("scale") => {
+            let known = ["--peers", "--degree", "--writers", "--rate", "--split", "--seed", "--svg", "--json"];
+            options(args, &known).and_then(|o| run_scale(&o))
+        }
+        Some(other) => Err(format!("{other} is not known here")),
     };
-    let result = options(args, known).and_then(|options| if scale { run_scale(&options) } else { run_seeds(&options) });
     match result {
         Ok(code) => code,
         Err(what) => {
@@ -70,11 +80,12 @@ fn run_seeds(values: &Values) -> Result<ExitCode, String> {
     let count = number(values, "--count", 1)?;
     let minutes = number(values, "--minutes", 5)?;
     let trace = if values.contains_key("--trace") { Trace::Printed } else { Trace::Silent };
+    let trouble = attack(values)?.map_or(Trouble::Faults, Trouble::Attack);
     let mut failed = 0;
     let begun = Instant::now();
     for seed in (seed..).take(usize::try_from(count).unwrap_or(usize::MAX)) {
         let begun = Instant::now();
-        match with_stack(|| run(Options { seed, minutes, trace })) {
+        match with_stack(|| run(Options { seed, minutes, trace, trouble, write_every_ms: None })) {
             Ok(report) => println!("seed {seed}: {:.2} s, {report:?}", begun.elapsed().as_secs_f64()),
             Err(failure) => {
                 failed += 1;
@@ -86,6 +97,37 @@ fn run_seeds(values: &Values) -> Result<ExitCode, String> {
         println!("{failed} of {count} seeds failed; {:.1} s in all", begun.elapsed().as_secs_f64());
     }
     Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn attack(values: &Values) -> Result<Option<Attack>, String> {
+    let attack = values.get("--attack").map(|name| {
+        let found = Attack::ALL.into_iter().find(|attack| attack.name() == *name);
+        found.ok_or_else(|| format!("no attack {name}; there are {}", Attack::ALL.map(Attack::name).join(", ")))
+    });
+    attack.transpose()
+}
+
+fn run_hostility(values: &Values) -> Result<ExitCode, String> {
+    let seed = number(values, "--seed", 1)?;
+    let minutes = number(values, "--minutes", 2)?;
+    let seeds = seed..seed.saturating_add(number(values, "--count", 3)?);
+    let attacks = attack(values)?.map_or_else(|| Attack::ALL.to_vec(), |attack| vec![attack]);
+    let run =
+        |attack| with_stack(|| Outcome::of(attack, seeds.clone(), minutes)).map_err(|failure| failure.to_string());
+    let calm = run(None)?;
+    println!("{}\n{calm}", Outcome::HEADING);
+    let mut harmed = Vec::new();
+    for attack in attacks {
+        match run(Some(attack)) {
+            Ok(outcome) => {
+                println!("{outcome}");
+                harmed.extend(outcome.harm(&calm).map(|harm| format!("{}: {harm}", attack.name())));
+            }
+            Err(failure) => harmed.push(failure),
+        }
+    }
+    harmed.iter().for_each(|harm| println!("{harm}"));
+    Ok(if harmed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run_scale(values: &Values) -> Result<ExitCode, String> {

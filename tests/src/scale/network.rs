@@ -383,6 +383,7 @@ fn peer(index: usize, random: &mut Random) -> Peer {
         bulk_gap_ops: folkmoot_core::replication::limits::BULK_GAP_OPS,
         seed: random.bits(),
         now: Timestamp::from_micros(START),
+        held_bytes: 0,
     };
     Peer {
         engine: Engine::new(config, [], [], &Members),

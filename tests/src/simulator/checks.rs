@@ -19,7 +19,8 @@ impl World {
     fn members(&self) -> Vec<usize> {
         // Of a node that ran twice the first goes on, and the second is gone.
         let twin = self.plan.cloned.map(|(_, twin)| twin);
-        (0..self.nodes.len()).filter(|node| Some(*node) != self.plan.removed && Some(*node) != twin).collect()
+        let gone = [self.plan.removed, twin, self.plan.villain];
+        (0..self.nodes.len()).filter(|node| !gone.contains(&Some(*node))).collect()
     }
 
     /// Says in what the members do not agree yet.
@@ -257,8 +258,12 @@ impl World {
         for ((op, tx), (state, reason)) in states(&self.ops, node)? {
             let Some(verdict) = verdicts.data.get(&(op, tx)) else { continue };
             let agrees = match verdict {
-                // Nobody here writes what breaks a rule or Automerge.
-                Verdict::Allowed => matches!(state, None | Some(TxState::Waiting | TxState::Duplicate)),
+                // Nobody here writes what breaks a rule or Automerge, except who means to.
+                Verdict::Allowed => {
+                    let is_meant =
+                        self.plan.villain.is_some() && matches!(state, Some(TxState::BadChange | TxState::Held));
+                    is_meant || matches!(state, None | Some(TxState::Waiting | TxState::Duplicate))
+                }
                 Verdict::Deferred(_) => state == Some(TxState::Deferred),
                 Verdict::Refused | Verdict::NotAllowed => state == Some(TxState::NotAllowed),
                 Verdict::AfterRevocation { .. } => state == Some(TxState::AfterRevocation),

@@ -61,6 +61,8 @@ pub(super) struct Plan {
     pub(super) rolled_back: Option<usize>,
     /// The node that is started for the first time when the others have written for a while.
     pub(super) joiner: Option<usize>,
+    /// The one that is none, and means harm.
+    pub(super) villain: Option<usize>,
     equivocator: Option<usize>,
     will_be_removed: Option<usize>,
 }
@@ -361,9 +363,12 @@ impl World {
             self.nodes[node].clock.skew_ms = 0;
             self.nodes[node].fail_next_commit = false;
             let is_twin = self.plan.cloned.is_some_and(|(_, twin)| twin == node);
-            if self.nodes[node].replica.is_none() && !is_twin {
+            if self.nodes[node].replica.is_none() && !is_twin && self.nodes[node].villain.is_none() {
                 self.start(node, None);
             }
+        }
+        if self.plan.villain.is_none() {
+            self.pardon_all();
         }
     }
 }

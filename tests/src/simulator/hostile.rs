@@ -1,21 +1,126 @@
-//! A member that lies: what it passes on is altered on the way.
+//! A member that lies: what it passes on is altered on the way. And one that is no replica at all: a [`Villain`].
 
 use bytes::Bytes;
+use folkmoot_core::id::{ClusterId, ShardId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{Body, Op};
-use folkmoot_core::replication::{BulkDocument, forge_documents, forge_run};
+use folkmoot_core::replica::{Input, Replica};
+use folkmoot_core::replication::{
+    BulkDocument, DisconnectReason, Input as NetInput, Lane, Misbehaviour, forge_documents, forge_run,
+};
 
-use super::world::World;
+use super::clock::EPOCH_MS;
+use super::node::{Node, Ops};
+use super::world::{Event, World};
+use super::{COLLECTION, Trouble};
+use crate::villain::{Attack, Material, Villain};
 
 /// Accusations that a lying member has deserved.
-const DESERVED: [&str; 3] = ["BrokenChain", "BadSignature", "FalseDocuments"];
+const DESERVED: [Misbehaviour; 3] =
+    [Misbehaviour::BrokenChain, Misbehaviour::BadSignature, Misbehaviour::FalseDocuments];
+/// When a villain begins: its peers know each other by then.
+pub(super) const BEGIN_MS: u64 = 5_000;
+/// How often it strikes.
+const STRIKE_MS: u64 = 50;
+/// How long it may take until every node has banned it. What tells of itself only by being repeated takes longest.
+const BANNED_MS_MAX: u64 = 180_000;
 /// Of a hundred runs and pages of documents that it passes on, so many are altered.
 const PERCENT_FORGED: u64 = 50;
 
+/// Makes a villain of a node of the cluster.
+pub(super) fn villain(attack: Attack, node: &Node, cluster: ClusterId) -> Villain {
+    let control: Vec<Op> = Ops::new(cluster).all(&*node.store).into_iter().map(|(_, op)| Op::clone(&op)).collect();
+    let collection = COLLECTION.parse().expect("a good name");
+    let shard = ShardId { collection, index: 0, of: 1 };
+    Villain::new(attack, Material::new(&node.identity, &control, shard))
+}
+
 impl World {
+    /// The villain gets a frame.
+    pub(super) fn villain_hears(&mut self, to: usize, from: usize, lane: Lane, bytes: &[u8]) {
+        let peer = self.nodes[from].author();
+        let Some(villain) = self.nodes[to].villain.as_mut() else { return };
+        let frames = villain.received(peer, lane, bytes);
+        self.send_all(to, from, frames);
+    }
+
+    /// The villain does harm to everybody it reaches.
+    pub(super) fn strike(&mut self) {
+        let Some(index) = self.plan.villain.filter(|_| !self.plan.healed) else { return };
+        self.at(STRIKE_MS, Event::Strike);
+        let peers: Vec<usize> = self.nodes[index].peers.keys().copied().collect();
+        for to in peers {
+            let (peer, now_ms) = (self.nodes[to].author(), EPOCH_MS + self.elapsed);
+            let Some(villain) = self.nodes[index].villain.as_mut() else { return };
+            let frames = villain.strike(peer, now_ms);
+            self.send_all(index, to, frames);
+        }
+    }
+
+    fn send_all(&mut self, from: usize, to: usize, frames: Vec<(Lane, Bytes)>) {
+        let Some(session) = self.nodes[from].peers.get(&to).copied() else { return };
+        for (lane, bytes) in frames {
+            self.send(from, to, session, lane, bytes);
+        }
+    }
+
+    /// Whether an op is the villain's, which lies on no disk before it is sent.
+    pub(super) fn is_villains(&self, op: &Op) -> bool {
+        self.plan.villain.is_some_and(|villain| op.header().author == self.nodes[villain].author())
+    }
+
+    /// Remembers who banned whom.
+    pub(super) fn note_ban(&mut self, node: usize, banned: usize, reason: DisconnectReason) {
+        if let DisconnectReason::Banned(..) = reason {
+            self.report.bans += 1;
+            // A node whose directory was copied, or came back from a backup, is honest all the same.
+            if ![self.plan.hostile, self.plan.villain].contains(&Some(banned)) {
+                let (name, banned) = (&self.nodes[node].name, &self.nodes[banned].name);
+                self.fail(format!("{name} has banned {banned}, which is honest: {reason}"));
+            }
+            let elapsed = self.elapsed;
+            self.banned.entry((node, banned)).or_insert(elapsed);
+        }
+    }
+
+    /// Everybody has banned the villain soon, and nobody else.
+    pub(super) fn check_banned(&mut self) -> Result<(), String> {
+        let Some(villain) = self.plan.villain else { return Ok(()) };
+        for node in (0..self.nodes.len()).filter(|node| *node != villain) {
+            let Some(at) = self.banned.get(&(node, villain)) else {
+                let known = self.nodes[node].replica.as_ref().map(Replica::conduct);
+                return Err(format!("{} has not banned the attacker: {known:?}", self.nodes[node].name));
+            };
+            let after = at - BEGIN_MS.min(*at);
+            self.report.banned_after_ms = self.report.banned_after_ms.max(after);
+            if after > BANNED_MS_MAX {
+                return Err(format!("{} took {after} ms to ban the attacker", self.nodes[node].name));
+            }
+        }
+        if let Some(((node, banned), _)) = self.banned.iter().find(|((_, banned), _)| *banned != villain) {
+            return Err(format!("{} has banned {}", self.nodes[*node].name, self.nodes[*banned].name));
+        }
+        Ok(())
+    }
+
     /// Returns whether the accusation is one that the node has earned.
-    pub(super) fn is_deserved(&self, accused: Option<usize>, what: &str) -> bool {
-        accused.is_some() && accused == self.plan.hostile && DESERVED.contains(&what)
+    pub(super) fn is_deserved(&self, accused: Option<usize>, what: Misbehaviour) -> bool {
+        let Some(accused) = accused else { return false };
+        if self.plan.villain == Some(accused) {
+            return matches!(self.options.trouble, Trouble::Attack(attack) if attack.misdeeds().contains(&what));
+        }
+        (self.plan.hostile == Some(accused) && DESERVED.contains(&what))
+            || (self.plan.is_equivocator(accused) && what == Misbehaviour::Forked)
+    }
+
+    /// Somebody has mended who was at fault, and lets all nodes forget it.
+    pub(super) fn pardon_all(&mut self) {
+        let peers: Vec<_> = self.nodes.iter().map(Node::author).collect();
+        for node in 0..self.nodes.len() {
+            for peer in &peers {
+                self.step(node, Input::Net(NetInput::Pardoned { peer: *peer }));
+            }
+        }
     }
 
     /// A node says of another that documents which it gave are not what the ops make.
@@ -93,7 +198,7 @@ fn alter(mut documents: Vec<BulkDocument>, draw: u64) -> Option<Vec<BulkDocument
 }
 
 /// Flips a bit of an op's signature.
-fn spoil_signature(op: &mut [u8], cluster: folkmoot_core::id::ClusterId) -> Option<()> {
+fn spoil_signature(op: &mut [u8], cluster: ClusterId) -> Option<()> {
     let signature = *Op::decode(op, cluster).ok()?.signature()?.as_bytes();
     let at = op.windows(signature.len()).position(|window| window == signature)?;
     op[at] ^= 1;

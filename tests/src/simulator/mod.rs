@@ -15,6 +15,7 @@ mod checks;
 mod clock;
 mod faults;
 mod hostile;
+mod meter;
 mod node;
 mod random;
 mod workload;
@@ -22,8 +23,10 @@ mod world;
 
 use std::fmt;
 
+pub use meter::Costs;
 pub use random::Random;
 
+use crate::villain::Attack;
 use world::World;
 
 /// The collection with the hot documents, of one shard.
@@ -44,6 +47,21 @@ pub struct Options {
     pub minutes: u64,
     /// Whether to print what happens, and when.
     pub trace: Trace,
+    /// What goes wrong.
+    pub trouble: Trouble,
+    /// Milliseconds between two writes of clients, on average; none: as few as leave time for many seeds.
+    pub write_every_ms: Option<u64>,
+}
+
+/// What goes wrong in a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// Disks, clocks, links and processes fail, directories are copied and restored, one member may lie.
+    Faults,
+    /// One more member means harm, and nothing else happens.
+    Attack(Attack),
+    /// Nothing.
+    Nothing,
 }
 
 /// Whether to print what happens.
@@ -84,6 +102,12 @@ pub struct Report {
     pub heads: u64,
     /// Events handled.
     pub events: u64,
+    /// Misdeeds noted.
+    pub misdeeds: u64,
+    /// Bans pronounced.
+    pub bans: u64,
+    /// Simulated milliseconds until every node had banned the attacker.
+    pub banned_after_ms: u64,
     /// Simulated milliseconds from the end of the faults until the replicas agreed.
     pub converged_after_ms: u64,
     /// Hash over all events: two runs of one seed have the same.
@@ -108,13 +132,22 @@ pub struct Failure {
     pub at_ms: u64,
     /// What.
     pub what: String,
+    /// What was to go wrong.
+    pub trouble: Trouble,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, minutes, at_ms, what } = self;
+        let Self { seed, minutes, at_ms, what, .. } = self;
         writeln!(f, "seed {seed} after {}.{:03} s: {what}", at_ms / 1_000, at_ms % 1_000)?;
-        write!(f, "replay: cargo run -p folkmoot-tests --bin folkmoot-sim -- --seed {seed} --minutes {minutes} --trace")
+        write!(
+            f,
+            "replay: cargo run -p folkmoot-tests --bin folkmoot-sim -- --seed {seed} --minutes {minutes} --trace"
+        )?;
+        match self.trouble {
+            Trouble::Attack(attack) => write!(f, " --attack {}", attack.name()),
+            Trouble::Faults | Trouble::Nothing => Ok(()),
+        }
     }
 }
 
@@ -123,13 +156,27 @@ impl fmt::Display for Failure {
 /// # Errors
 /// [`Failure`]: an invariant was broken.
 pub fn run(options: Options) -> Result<Report, Failure> {
-    folkmoot_core::keys::remember_signatures();
+    if options.trouble == Trouble::Faults {
+        folkmoot_core::keys::remember_signatures();
+    }
+    attempt(&mut World::new(options))
+}
+
+/// Runs one simulation, as [`run`] does, and measures what it costs up to when troubles end.
+///
+/// # Errors
+/// [`Failure`]: an invariant was broken.
+pub fn run_measured(options: Options) -> Result<(Report, Costs), Failure> {
     let mut world = World::new(options);
-    world.run().map_err(|what| Failure {
-        seed: options.seed,
-        minutes: options.minutes,
-        at_ms: world.elapsed_ms(),
-        what,
+    world.meter = Some(meter::Meter::default());
+    let report = attempt(&mut world)?;
+    Ok((report, world.costs))
+}
+
+fn attempt(world: &mut World) -> Result<Report, Failure> {
+    world.run().map_err(|what| {
+        let Options { seed, minutes, trouble, .. } = world.options;
+        Failure { seed, minutes, at_ms: world.elapsed_ms(), what, trouble }
     })
 }
 

@@ -17,6 +17,7 @@ use folkmoot_core::store::{Batch, Durability, Keyspace, MemoryStore, Order, Read
 use super::clock::{Clock, EPOCH_MS};
 use super::random::Random;
 use super::{COLLECTION, DOCUMENT_CACHE_LARGE, SHARDED_COLLECTION};
+use crate::villain::Villain;
 
 /// How documents are given in bulk in earnest.
 const BULK: (usize, u64) = (limits::DOCUMENTS_PAGE_MAX, limits::BULK_GAP_OPS);
@@ -28,6 +29,8 @@ pub struct Node {
     pub(super) store: Arc<MemoryStore>,
     /// None while the process is down.
     pub(super) replica: Option<Replica>,
+    /// Instead of a replica: one that speaks the protocol and means harm.
+    pub(super) villain: Option<Villain>,
     /// Counts starts; what was scheduled for an earlier life is void.
     pub(super) life: u64,
     /// Batches given to the disk and not yet there, oldest first.
@@ -60,6 +63,7 @@ impl Node {
             identity,
             store,
             replica: None,
+            villain: None,
             life: 0,
             disk: VecDeque::new(),
             clock,

@@ -30,15 +30,25 @@ pub(super) struct Workload {
     pub(super) acknowledged: Vec<(usize, TxRef)>,
 }
 
+impl Workload {
+    pub(super) const fn asked(&self) -> u64 {
+        self.ticket
+    }
+}
+
 impl World {
     /// One client does one thing.
     pub(super) fn client(&mut self) {
         if self.plan.healed {
             return;
         }
-        let delay = if self.random.chance(10) { 0 } else { self.random.within(50, 900) };
+        let delay = match self.options.write_every_ms {
+            _ if self.random.chance(10) => 0,
+            Some(mean) => self.random.within(0, 2 * mean),
+            None => self.random.within(50, 900),
+        };
         self.at(delay, Event::Write);
-        let node = self.random.index(self.nodes.len());
+        let node = self.random.index(self.plan.villain.unwrap_or(self.nodes.len()));
         if self.nodes[node].replica.is_none() {
             return;
         }

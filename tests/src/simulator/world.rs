@@ -11,12 +11,16 @@ use folkmoot_core::store::keys::{Key as _, OpKey};
 use folkmoot_core::store::{Batch, Durability, Keyspace, Store as _};
 
 use super::faults::{Fault, Plan};
+use super::hostile;
+use super::meter::{Costs, Meter};
 use super::node::{self, Node, Ops};
 use super::random::Random;
 use super::workload::Workload;
-use super::{DOCUMENT_CACHE_SMALL, Options, Report, Trace};
+use super::{DOCUMENT_CACHE_SMALL, Options, Report, Trace, Trouble};
 use crate::agenda::Agenda;
 
+/// Honest nodes where there are no faults.
+const HONEST: usize = 3;
 /// How often broken connections are tried again.
 const RECONNECT_MS: u64 = 700;
 /// How long the healed world may take to agree: searches are repeated after at most a minute.
@@ -46,6 +50,8 @@ pub(super) enum Event {
     Reconnect,
     /// A client writes.
     Write,
+    /// Who means harm does some.
+    Strike,
     /// Something breaks or is mended.
     Fault(Fault),
 }
@@ -78,9 +84,14 @@ pub(super) struct World {
     pub(super) ops: Ops,
     /// Places of every op that was ever on a disk.
     pub(super) durable: BTreeSet<(StreamId, u64, OpId)>,
+    /// When each node first banned whom.
+    pub(super) banned: BTreeMap<(usize, usize), u64>,
     /// What each author signed at each place.
     pub(super) signed: BTreeMap<(StreamId, u64), OpId>,
     pub(super) failure: Option<String>,
+    /// Measures, if that is wanted, and then has measured.
+    pub(super) meter: Option<Meter>,
+    pub(super) costs: Costs,
 }
 
 pub(super) const fn pair(a: usize, b: usize) -> (usize, usize) {
@@ -90,7 +101,8 @@ pub(super) const fn pair(a: usize, b: usize) -> (usize, usize) {
 impl World {
     pub(super) fn new(options: Options) -> Self {
         let mut random = Random::new(options.seed);
-        let count = 3 + random.index(3);
+        let honest = if options.trouble == Trouble::Faults { 3 + random.index(3) } else { HONEST };
+        let count = honest + usize::from(matches!(options.trouble, Trouble::Attack(_)));
         let mut nodes = node::found(count, &mut random);
         if random.chance(20) {
             nodes.iter_mut().for_each(|node| node.cache_bytes = DOCUMENT_CACHE_SMALL);
@@ -110,7 +122,14 @@ impl World {
                 links.insert((a, b), Link { delay_ms: random.within(1, 60), ..Link::default() });
             }
         }
-        let plan = Plan::new(count, options.minutes, &mut random);
+        let mut plan = match options.trouble {
+            Trouble::Faults => Plan::new(count, options.minutes, &mut random),
+            Trouble::Attack(_) | Trouble::Nothing => Plan::default(),
+        };
+        if let Trouble::Attack(attack) = options.trouble {
+            plan.villain = Some(honest);
+            nodes[honest].villain = Some(hostile::villain(attack, &nodes[honest], cluster));
+        }
         Self {
             options,
             random,
@@ -124,8 +143,11 @@ impl World {
             report: Report { replicas: count as u64, ..Report::default() },
             ops,
             durable,
+            banned: BTreeMap::new(),
             signed: BTreeMap::new(),
             failure: None,
+            meter: None,
+            costs: Costs::default(),
         }
     }
 
@@ -134,16 +156,22 @@ impl World {
     }
 
     pub(super) fn run(&mut self) -> Result<Report, String> {
-        for node in (0..self.nodes.len()).filter(|node| self.plan.joiner != Some(*node)).collect::<Vec<_>>() {
+        let runs = |node: &usize| self.plan.joiner != Some(*node) && self.nodes[*node].villain.is_none();
+        for node in (0..self.nodes.len()).filter(runs).collect::<Vec<_>>() {
             self.start(node, None);
         }
         self.at(0, Event::Reconnect);
+        if self.plan.villain.is_some() {
+            self.at(hostile::BEGIN_MS, Event::Strike);
+        }
         self.at(100, Event::Write);
         for (at, fault) in std::mem::take(&mut self.plan.faults) {
             self.at(at, Event::Fault(fault));
         }
         let end = self.options.minutes * 60_000;
         self.run_until(end)?;
+        self.check_banned()?;
+        self.end_metering();
         self.heal();
         let healed = self.elapsed;
         let mut looks = 0;
@@ -205,9 +233,15 @@ impl World {
     fn handle(&mut self, event: Event) {
         self.mix(self.elapsed);
         let alive = |world: &Self, node: usize, life: u64| {
-            world.nodes[node].replica.is_some() && world.nodes[node].life == life
+            let runs = world.nodes[node].replica.is_some() || world.nodes[node].villain.is_some();
+            runs && world.nodes[node].life == life
         };
         match event {
+            Event::Frame { to, from, session, lane, bytes } if self.plan.villain == Some(to) => {
+                if self.nodes[to].peers.get(&from) == Some(&session) {
+                    self.villain_hears(to, from, lane, &bytes);
+                }
+            }
             Event::Frame { to, from, session, lane, bytes } => {
                 if self.nodes[to].replica.is_some() && self.nodes[to].peers.get(&from) == Some(&session) {
                     self.report.frames += 1;
@@ -245,11 +279,24 @@ impl World {
             }
             Event::Reconnect => self.reconnect(),
             Event::Write => self.client(),
+            Event::Strike => self.strike(),
             Event::Fault(fault) => {
                 self.report.faults += 1;
                 self.do_fault(fault);
             }
         }
+    }
+
+    fn end_metering(&mut self) {
+        let Some(mut meter) = self.meter.take() else { return };
+        let honest = || self.nodes.iter().filter(|node| node.villain.is_none());
+        let usage = honest().filter_map(|node| node.store.usage().ok());
+        meter.costs.disk_bytes_max = usage.map(|usage| usage.disk_bytes).max().unwrap_or(0);
+        meter.costs.simulated = std::time::Duration::from_millis(self.elapsed);
+        meter.costs.replicas = u32::try_from(honest().count()).unwrap_or(u32::MAX);
+        meter.costs.acknowledged = self.report.acknowledged;
+        meter.costs.asked = self.workload.asked();
+        self.costs = meter.costs;
     }
 
     // ---- nodes ----
@@ -258,7 +305,7 @@ impl World {
         let now = self.nodes[node].now(self.elapsed);
         let mut effects = Vec::new();
         let Some(replica) = self.nodes[node].replica.as_mut() else { return };
-        replica.step(now, input, &mut effects);
+        Meter::timed(&mut self.meter, || replica.step(now, input, &mut effects));
         if self.report.events.is_multiple_of(FIGURES_EVERY) {
             self.check_figures(node);
         }
@@ -269,6 +316,9 @@ impl World {
     /// Nothing that a node keeps has outgrown its bound.
     fn check_figures(&mut self, node: usize) {
         let figures = self.nodes[node].replica.as_ref().map(Replica::figures).unwrap_or_default();
+        if let (Some(meter), Some(replica)) = (&mut self.meter, &self.nodes[node].replica) {
+            meter.look_at(replica, &figures);
+        }
         if let Some(figure) = figures.iter().find(|figure| !figure.is_within()) {
             self.fail(format!("{} keeps more than it may: {figure:?}", self.nodes[node].name));
         }
@@ -281,8 +331,10 @@ impl World {
         let slice = 1 + self.random.index(64);
         let mut effects = Vec::new();
         let Some(replica) = self.nodes[node].replica.as_mut() else { return };
-        replica.work(now, slice, &mut effects);
-        replica.flush(now, &mut effects);
+        Meter::timed(&mut self.meter, || {
+            replica.work(now, slice, &mut effects);
+            replica.flush(now, &mut effects);
+        });
         self.carry_out(node, effects);
         self.schedule(node);
     }
@@ -321,13 +373,15 @@ impl World {
                 Effect::Disconnect { peer, reason } => {
                     if let Some((to, _)) = self.peer_index(node, peer) {
                         self.note(|| format!("{} cuts {}: {reason}", self.nodes[node].name, self.nodes[to].name));
+                        self.note_ban(node, to, reason);
                         self.nodes[node].peers.remove(&to);
                         self.break_link(node, to);
                     }
                 }
                 Effect::Misbehaved { peer, what } => {
                     let accused = self.nodes.iter().position(|other| other.author() == peer);
-                    if self.is_deserved(accused, &what) {
+                    self.report.misdeeds += 1;
+                    if self.is_deserved(accused, what) || !what.is_proof() {
                         self.note(|| format!("{} sees a lie: {what}", self.nodes[node].name));
                     } else {
                         let name = accused.map(|accused| &self.nodes[accused].name);
@@ -388,7 +442,7 @@ impl World {
                 if known != op.id() {
                     wrong.get_or_insert_with(|| format!("has two ops of its own at {}#{}", at.0, at.1));
                 }
-            } else if !own && !self.durable.contains(&(at.0, at.1, op.id())) {
+            } else if !own && !self.durable.contains(&(at.0, at.1, op.id())) && !self.is_villains(&op) {
                 wrong.get_or_insert_with(|| format!("was sent {}#{}, which is on no disk", place.stream, place.seq));
             }
         }
@@ -436,6 +490,10 @@ impl World {
                 && let Some(op) = value.and_then(|value| self.ops.decode(value))
             {
                 self.durable.insert((op.stream(), op.header().seq, op.id()));
+                let is_honest = !self.is_villains(&op);
+                if let Some(meter) = self.meter.as_mut().filter(|_| is_honest) {
+                    meter.on_disk(op.id(), self.elapsed, HONEST);
+                }
             }
         }
     }
@@ -447,7 +505,7 @@ impl World {
         peers.find(|(index, _)| self.nodes[**index].author() == peer).map(|(index, session)| (*index, *session))
     }
 
-    fn send(&mut self, from: usize, to: usize, session: u64, lane: Lane, bytes: Bytes) {
+    pub(super) fn send(&mut self, from: usize, to: usize, session: u64, lane: Lane, bytes: Bytes) {
         let elapsed = self.elapsed;
         let jitter = if self.random.chance(2) { self.random.within(0, 800) } else { self.random.within(0, 10) };
         let Some(link) = self.links.get_mut(&pair(from, to)) else { return };
@@ -464,6 +522,9 @@ impl World {
     fn peer_down(&mut self, node: usize, peer: usize) {
         self.nodes[node].peers.remove(&peer);
         let peer = self.nodes[peer].author();
+        if let Some(villain) = self.nodes[node].villain.as_mut() {
+            return villain.disconnected(&peer);
+        }
         self.step(node, Input::Net(NetInput::PeerDown { peer }));
     }
 
@@ -494,7 +555,8 @@ impl World {
     }
 
     fn connect(&mut self, a: usize, b: usize) {
-        if self.nodes[a].replica.is_none() || self.nodes[b].replica.is_none() || !self.plan.may_connect(a, b) {
+        let runs = |node: &Node| node.replica.is_some() || node.villain.is_some();
+        if !runs(&self.nodes[a]) || !runs(&self.nodes[b]) || !self.plan.may_connect(a, b) {
             return;
         }
         // Usually both have noticed the end of the last session. If not, the new one takes its place.
@@ -512,6 +574,10 @@ impl World {
         }
         for (node, peer) in [(a, b), (b, a)] {
             let peer = self.nodes[peer].author();
+            if let Some(villain) = self.nodes[node].villain.as_mut() {
+                villain.connected(peer);
+                continue;
+            }
             self.step(node, Input::Net(NetInput::PeerUp { peer }));
         }
     }

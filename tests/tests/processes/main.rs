@@ -6,6 +6,7 @@ mod crash;
 mod disk_full;
 mod faults;
 mod first_steps;
+mod hostile;
 mod joining;
 mod lan;
 mod one_node;

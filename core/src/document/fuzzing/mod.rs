@@ -1,6 +1,7 @@
 //! Entry points of the fuzz targets: any bytes, offered to the gate as a change; and a campaign of very many.
 
 mod campaign;
+mod crafted;
 mod dice;
 mod library;
 mod mutate;
@@ -14,6 +15,7 @@ use automerge::{AutomergeError, ObjType, ROOT, ReadDoc, ScalarValue};
 use sha2::{Digest, Sha256};
 
 pub use campaign::{Answer, Campaign, INPUTS_PER_ROUND, Round};
+pub use crafted::{first_change, hostile_changes, under_actor};
 
 use super::direct::Tree;
 use super::gate::prescan;

@@ -172,16 +172,17 @@ fn signed(out: &mut Vec<u8>, value: i64) {
 }
 
 /// The fields of an encoded change.
-struct Parts {
+#[derive(Default)]
+pub(super) struct Parts {
     deps: Vec<u8>,
-    actor: Vec<u8>,
+    pub(super) actor: Vec<u8>,
     seq: u64,
-    start_op: u64,
+    pub(super) start_op: u64,
     time: u64,
     message: Vec<u8>,
     others: Vec<Vec<u8>>,
-    columns: Vec<(u64, Vec<u8>)>,
-    extra: Vec<u8>,
+    pub(super) columns: Vec<(u64, Vec<u8>)>,
+    pub(super) extra: Vec<u8>,
 }
 
 fn take<'a>(rest: &mut &'a [u8], len: u64) -> Option<&'a [u8]> {
@@ -191,7 +192,17 @@ fn take<'a>(rest: &mut &'a [u8], len: u64) -> Option<&'a [u8]> {
 }
 
 impl Parts {
-    fn read(mut rest: &[u8]) -> Option<Self> {
+    /// Makes the first column a run of the value that it begins with.
+    pub(super) fn run_of(&mut self, count: i64) {
+        if let Some((_, data)) = self.columns.first_mut() {
+            let mut run = Vec::new();
+            signed(&mut run, count);
+            run.extend(data.iter().skip(1));
+            *data = run;
+        }
+    }
+
+    pub(super) fn read(mut rest: &[u8]) -> Option<Self> {
         let number = |rest: &mut &[u8]| leb128::read::unsigned(rest).ok();
         let count = number(&mut rest)?;
         let deps = take(&mut rest, count.checked_mul(32)?)?.to_vec();
@@ -217,7 +228,7 @@ impl Parts {
         Some(Self { deps, actor, seq, start_op, time, message, others, columns, extra: rest.to_vec() })
     }
 
-    fn write(&self) -> Vec<u8> {
+    pub(super) fn write(&self) -> Vec<u8> {
         let mut out = Vec::new();
         unsigned(&mut out, self.deps.len() as u64 / 32);
         out.extend(&self.deps);

@@ -69,7 +69,7 @@ impl Replica {
             span = span.after(after);
         }
         // What waits may still bring what was previewed.
-        let may_judge = self.deferred.is_empty() && self.waiting_for.is_empty() && self.waiting_behind.is_empty();
+        let may_judge = self.waits.is_nothing_awaited();
         let store = self.store.clone();
         for (count, entry) in store.scan(Keyspace::Pending, &span, Order::Ascending).enumerate() {
             if count >= SETTLED_MAX {

@@ -16,7 +16,7 @@ impl Engine {
         ops: Vec<bytes::Bytes>,
     ) {
         if self.pulls.get(&request).is_none_or(|pull| pull.peer != peer) {
-            return self.release(cx, peer, Lane::Repair, bytes);
+            return self.idle(cx, peer, Lane::Repair, bytes, 0);
         }
         let ticket = self.ticket();
         self.questions.insert(ticket, Question::Complete { peer, request, bytes });

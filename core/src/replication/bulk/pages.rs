@@ -1,9 +1,10 @@
 //! Pages of documents: who is asked for which part, and what becomes of the answers.
 
-use super::super::api::{BulkDocument, Effect, Lane, Misbehaviour, Peer, Taken, Ticket, Timestamp};
+use super::super::api::{BulkDocument, Effect, Lane, Peer, Taken, Ticket, Timestamp};
 use super::super::engine::{Cx, Engine};
 use super::super::frame::{Documents, DocumentsAsk, Frame};
 use super::super::limits as bounds;
+use super::super::misdeed::Misbehaviour;
 use super::super::serve::Question;
 use super::{Bulk, BulkStage, Page, PartState};
 use crate::id::{DocId, ShardId};
@@ -160,7 +161,7 @@ impl Engine {
         let bulk = asked.as_ref().and_then(|shard| self.bulks.get_mut(shard));
         let (Some(shard), Some(bulk)) = (asked.clone(), bulk) else {
             // Late: somebody else was asked meanwhile.
-            return self.release(cx, peer, Lane::Snapshot, bytes);
+            return self.idle(cx, peer, Lane::Snapshot, bytes, 0);
         };
         let Some(state) = bulk.part_of(page.request) else { return };
         let (part, after) = (state.part, state.after.clone());

@@ -34,6 +34,7 @@ fn engine() -> (Engine, Verdicts) {
         bulk_gap_ops: limits::BULK_GAP_OPS,
         seed: 1,
         now: NOW,
+        held_bytes: 0,
     };
     let mut engine = Engine::new(config, [], [], &verdicts);
     engine.step(NOW, Input::PeerUp { peer: node_key(1) }, &verdicts, &mut Vec::new());
@@ -64,13 +65,15 @@ fn introduced(frames: impl IntoIterator<Item = (Lane, Bytes)>) -> (Vec<Misbehavi
 fn strangers_and_liars_are_turned_away() {
     let cases = [
         (Hello { cluster: ClusterId::new([8; 32]), ..hello() }, Misbehaviour::ForeignCluster),
-        (Hello { version: 2, ..hello() }, Misbehaviour::ForeignVersion),
         (Hello { node: node_key(5), ..hello() }, Misbehaviour::FalseHello),
     ];
     for (hello, what) in cases {
         assert_eq!(complaints([(Lane::Control, Frame::Hello(hello).encode())]), (vec![what], true));
     }
     assert_eq!(introduced([(Lane::Control, Frame::Hello(hello()).encode())]), (vec![Misbehaviour::FalseHello], true));
+    // Another version is nobody's fault.
+    let later = Frame::Hello(Hello { version: 2, ..hello() }).encode();
+    assert_eq!(complaints([(Lane::Control, later)]), (vec![], true));
     let (mut engine, mut verdicts) = engine();
     verdicts.strangers.insert(node_key(1));
     let mut effects = Vec::new();
@@ -91,6 +94,106 @@ fn three_bad_signatures_end_a_connection() {
     }
     assert_eq!(introduced(frames[..2].to_vec()), (vec![Misbehaviour::BadSignature; 2], false));
     assert_eq!(introduced(frames), (vec![Misbehaviour::BadSignature; 3], true));
+}
+
+/// Why a peer is turned away that connects now.
+fn turned_away(engine: &mut Engine, verdicts: &Verdicts, now: Timestamp) -> Option<DisconnectReason> {
+    let mut effects = Vec::new();
+    engine.step(now, Input::PeerUp { peer: node_key(1) }, verdicts, &mut effects);
+    effects.iter().find_map(|effect| match effect {
+        Effect::Disconnect { reason, .. } => Some(*reason),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_banned_peer_is_turned_away_until_its_time_is_over_or_it_is_forgiven() {
+    let (mut engine, verdicts) = engine();
+    let wrong = Input::Frame { peer: node_key(1), lane: Lane::Live, bytes: Frame::Prune(()).encode() };
+    let mut effects = Vec::new();
+    engine.step(NOW, wrong.clone(), &verdicts, &mut effects);
+    let banned = |left| Some(DisconnectReason::Banned(Misbehaviour::WrongLane, left));
+    assert!(effects.iter().any(
+        |effect| matches!(effect, Effect::Disconnect { reason, .. } if Some(*reason) == banned(limits::BAN_FIRST))
+    ));
+    assert!(engine.peers().is_empty());
+    let half = limits::BAN_FIRST / 2;
+    assert_eq!(turned_away(&mut engine, &verdicts, NOW.after(half)), banned(half));
+    let later = NOW.after(limits::BAN_FIRST);
+    assert_eq!(turned_away(&mut engine, &verdicts, later), None);
+    engine.step(later, wrong, &verdicts, &mut effects);
+    assert_eq!(turned_away(&mut engine, &verdicts, later), banned(2 * limits::BAN_FIRST));
+    // What another engine is told of it holds there too.
+    let bans = engine.bans(later);
+    let (mut next, _) = self::engine();
+    next.restore_bans(bans, NOW);
+    assert_eq!(turned_away(&mut next, &verdicts, NOW), banned(2 * limits::BAN_FIRST));
+    engine.step(later, Input::Pardoned { peer: node_key(1) }, &verdicts, &mut effects);
+    assert_eq!(turned_away(&mut engine, &verdicts, later), None);
+    // Nothing is made of who is no member, and of oneself.
+    let mut effects = Vec::new();
+    for (peer, is_member) in [(node_key(0), true), (node_key(9), false)] {
+        let mut verdicts = Verdicts::default();
+        if !is_member {
+            verdicts.strangers.insert(peer);
+        }
+        engine.step(later, Input::Accused { peer, what: Misbehaviour::BadChange }, &verdicts, &mut effects);
+    }
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Misbehaved { .. })));
+}
+
+/// Returns the live credit that was given, if any was.
+fn live_credit(effects: &[Effect]) -> u64 {
+    let grants = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { bytes, .. } => match Frame::decode(bytes) {
+            Ok(Some(Frame::Credit(credit))) if credit.lane == Lane::Live => Some(credit.bytes),
+            _ => None,
+        },
+        _ => None,
+    });
+    grants.max().unwrap_or(0)
+}
+
+/// One op over and over, as fast as credit allows, which is slower and slower; and in the end a ban.
+#[test]
+fn who_replays_loses_credit_and_is_banned() {
+    let (mut engine, verdicts) = engine();
+    let op = Author::new(1).write(&"x".repeat(2_000));
+    let frame = push_frame(&[&op]);
+    let mut effects = Vec::new();
+    let (mut sent, mut limit) = (frame.len() as u64, limits::LIVE_WINDOW);
+    let give = |engine: &mut Engine, now, lane, bytes| {
+        let mut effects = Vec::new();
+        engine.step(now, Input::Frame { peer: node_key(1), lane, bytes }, &verdicts, &mut effects);
+        effects
+    };
+    give(&mut engine, NOW, Lane::Control, Frame::Hello(hello()).encode());
+    give(&mut engine, NOW, Lane::Live, frame.clone());
+    let committed = Committed { op, arrival: 1 };
+    engine.committed(NOW, &[committed], Some(node_key(1)), &verdicts, &mut effects);
+    for tick in 1..400_u32 {
+        let now = NOW.after(limits::SWEEP_INTERVAL * tick);
+        while sent + frame.len() as u64 <= limit {
+            sent += frame.len() as u64;
+            let given = give(&mut engine, now, Lane::Live, frame.clone());
+            limit = limit.max(live_credit(&given));
+        }
+        let mut effects = Vec::new();
+        engine.step(now, Input::Tick, &verdicts, &mut effects);
+        limit = limit.max(live_credit(&effects));
+        let banned = effects.iter().find_map(|effect| match effect {
+            Effect::Disconnect { reason: DisconnectReason::Banned(what, _), .. } => Some(*what),
+            _ => None,
+        });
+        if let Some(what) = banned {
+            assert_eq!(what, Misbehaviour::Flood);
+            let seconds = u64::from(tick / 4);
+            let most = limits::IDLE_BYTES_MAX + (seconds + 4) * limits::IDLE_BYTES_PER_SECOND;
+            assert!(sent <= most && seconds < 60, "{sent} bytes in {seconds} s");
+            return;
+        }
+    }
+    panic!("it goes on and on: {:?}", engine.conduct(NOW.after(limits::SWEEP_INTERVAL * 400)));
 }
 
 #[test]

@@ -355,6 +355,7 @@ impl World {
             bulk_gap_ops: self.bulk_gap_ops,
             seed: seed.wrapping_add(node as u64),
             now: Timestamp::from_micros(self.now),
+            held_bytes: 0,
         }
     }
 

@@ -1,0 +1,200 @@
+//! What the replica knows of the conduct of members beside what the replication engine sees: what they wrote. And bans, kept
+//! over a restart.
+//!
+//! An honest node judges what it writes before it signs it, by the rules by which all others judge it: a transaction that
+//! its author had no right to, or a change that the gate refuses, was meant to do harm or comes from a broken program. Each
+//! replica finds that by itself, so all of them ban the author, whoever brought them its ops.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::records::{TxRef, TxState};
+use super::{OpenError, Replica};
+use crate::id::{AuthorKey, ChangeHash, ShardId};
+use crate::op::Op;
+use crate::op::codec;
+use crate::replication::limits::WAITING_MAX;
+use crate::replication::{Ban, ConductStatus, Input as NetInput, Misbehaviour};
+use crate::store::Keyspace;
+
+/// Key of the bans in the keyspace `meta`.
+const BANS: &[u8] = b"bans";
+/// Bytes of the bans: far more than of [`crate::replication::limits::CONDUCT_MAX`].
+const BANS_BYTES_MAX: usize = 1 << 20;
+/// Accusations that wait to be told to the engine. More are of no account: the first dozen end in a ban.
+const ACCUSED_MAX: usize = 1_024;
+
+/// How often it is looked for what authors' transactions wait for.
+const LACKS_INTERVAL_MS: u64 = 10_000;
+/// How long something must be lacking before its author is blamed: longer than it takes to ask all for it by name.
+const LACKS_FOR_MS: u64 = 30_000;
+/// How many transactions that wait are looked at.
+const LACKS_LOOKED_AT_MAX: usize = 1_024;
+
+/// A ban as it is stored: who, for what, how often, until when by the wall clock.
+#[derive(Serialize, Deserialize)]
+struct BanRecord(AuthorKey, String, u32, u64);
+
+/// What an author's transactions wait for, although its digest is ours, so that it has it no more than this node.
+#[derive(Debug, Default)]
+pub(super) struct Lacks {
+    looked_at_ms: u64,
+    by_author: BTreeMap<AuthorKey, Lack>,
+    /// Authors with very many transactions that wait, as the replication engine was told.
+    heavy: BTreeSet<AuthorKey>,
+}
+
+#[derive(Clone, Debug)]
+struct Lack {
+    what: Lacking,
+    since_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Lacking {
+    Change(ChangeHash),
+    Act(TxRef),
+}
+
+impl Replica {
+    /// Notes that a transaction of an author is what no honest node writes.
+    pub(super) fn accuse_author(&mut self, op: &Arc<Op>, state: TxState) {
+        let what = match state {
+            TxState::NotAllowed => Misbehaviour::NotAllowed,
+            TxState::BadChange => Misbehaviour::BadChange,
+            TxState::Held => Misbehaviour::HeldChange,
+            TxState::Waiting | TxState::Deferred | TxState::AfterRevocation | TxState::Duplicate | TxState::Forked => {
+                return;
+            }
+        };
+        self.accuse(op.header().author, what);
+    }
+
+    fn accuse(&mut self, author: AuthorKey, what: Misbehaviour) {
+        if self.accused.len() < ACCUSED_MAX {
+            self.accused.push((author, what));
+        }
+    }
+
+    /// Looks for authors that have written what waits for something that they do not have themselves. An honest one has what it
+    /// builds on, and gives it to whoever lacks it, so with equal digests nothing of its own can wait for long.
+    fn look_for_lacks(&mut self) {
+        let now_ms = self.now.monotonic_ms;
+        if now_ms < self.lacks.looked_at_ms.saturating_add(LACKS_INTERVAL_MS) {
+            return;
+        }
+        self.lacks.looked_at_ms = now_ms;
+        let peers = self.engine.peers();
+        let equal_at_ms: BTreeMap<AuthorKey, u64> =
+            peers.iter().map(|peer| (peer.peer, peer.equal_at.millis())).collect();
+        let mut found = std::mem::take(&mut self.lacks.by_author);
+        found.retain(|author, lack| {
+            equal_at_ms.contains_key(author)
+                && match &lack.what {
+                    Lacking::Change(hash) => self.wanted.contains_key(hash),
+                    Lacking::Act(tx) => self.waits.deferred().contains(tx),
+                }
+        });
+        let changes = self.wanted.keys().take(LACKS_LOOKED_AT_MAX);
+        let waiting = changes.filter_map(|hash| Some((self.waits.for_change(hash).next()?, Lacking::Change(*hash))));
+        let deferred = self.waits.deferred().iter().take(LACKS_LOOKED_AT_MAX).map(|tx| (*tx, Lacking::Act(*tx)));
+        let lacking: Vec<(TxRef, Lacking)> = waiting.chain(deferred).collect();
+        // What lies on a branch that others have given up for lost is not to be had any more.
+        let forked: BTreeSet<(ShardId, AuthorKey)> = self
+            .heads
+            .values()
+            .filter(|head| head.fork.is_some())
+            .map(|head| (head.key.shard.clone(), head.key.author))
+            .collect();
+        for (tx, what) in lacking {
+            let Some(key) = self.heads.get(&tx.stream).map(|head| &head.key) else { continue };
+            let (author, shard) = (key.author, key.shard.clone());
+            let is_forked_by_another = forked.iter().any(|(at, forker)| *at == shard && *forker != author);
+            let is_new = equal_at_ms.contains_key(&author) && !found.contains_key(&author);
+            if is_new && !is_forked_by_another && self.names_nothing(&what) {
+                found.insert(author, Lack { what, since_ms: now_ms });
+            }
+        }
+        for (author, lack) in &mut found {
+            // It has told since that it has what is here and no more.
+            let is_told = equal_at_ms.get(author).is_some_and(|equal_at| *equal_at > lack.since_ms);
+            if is_told && now_ms >= lack.since_ms.saturating_add(LACKS_FOR_MS) {
+                lack.since_ms = now_ms.saturating_sub(LACKS_FOR_MS - LACKS_INTERVAL_MS);
+                self.accuse(*author, Misbehaviour::Deferral);
+            }
+        }
+        self.lacks.by_author = found;
+    }
+
+    /// Whether what is lacking is named by the transaction that waits for it, and by nobody else.
+    fn names_nothing(&mut self, what: &Lacking) -> bool {
+        match what {
+            Lacking::Change(_) => true,
+            Lacking::Act(tx) => self.load_op(tx).is_some_and(|op| {
+                op.header().control_heads.iter().any(|act| self.authority.control_verdict(*act).is_none())
+            }),
+        }
+    }
+
+    /// Tells the replication engine of whose transactions very much waits.
+    fn tell_waiting(&mut self, effects: &mut Vec<super::Effect>) {
+        let names = self.waits.names();
+        let heavy: BTreeSet<AuthorKey> =
+            names.iter().filter(|(_, names)| **names > WAITING_MAX).map(|(author, _)| *author).collect();
+        let changed: Vec<AuthorKey> = heavy.symmetric_difference(&self.lacks.heavy).copied().collect();
+        self.lacks.heavy = heavy;
+        for author in changed {
+            let names = self.waits.names_of(&author);
+            self.step_engine(self.now, NetInput::Waiting { author, names }, effects);
+        }
+    }
+
+    /// Tells the replication engine of what authors did.
+    pub(super) fn tell_accused(&mut self, effects: &mut Vec<super::Effect>) {
+        self.look_for_lacks();
+        self.tell_waiting(effects);
+        let now = self.now;
+        for (peer, what) in std::mem::take(&mut self.accused) {
+            self.step_engine(now, NetInput::Accused { peer, what }, effects);
+        }
+    }
+
+    /// Puts the bans into the batch, if there is a new one.
+    pub(super) fn stage_bans(&mut self) {
+        if !std::mem::take(&mut self.bans_changed) {
+            return;
+        }
+        let wall_ms = self.now.wall_ms;
+        let left = |ban: &Ban| u64::try_from(ban.left.as_millis()).unwrap_or(u64::MAX);
+        let bans = self.engine.bans(self.now.timestamp());
+        let records: Vec<BanRecord> = bans
+            .iter()
+            .map(|ban| BanRecord(ban.peer, ban.what.name().to_owned(), ban.count, wall_ms.saturating_add(left(ban))))
+            .collect();
+        self.put(Keyspace::Meta, BANS.to_vec(), &codec::encode(&records));
+    }
+
+    /// Takes up the bans that hold when the replica is opened.
+    pub(super) fn resume_bans(&mut self) -> Result<(), OpenError> {
+        let store = self.store.clone();
+        let Some(value) = super::open::read(&*store, Keyspace::Meta, BANS)? else { return Ok(()) };
+        let records: Vec<BanRecord> =
+            codec::decode(&value, BANS_BYTES_MAX).map_err(|error| super::open::damaged(Keyspace::Meta, error))?;
+        let wall_ms = self.now.wall_ms;
+        let bans = records.into_iter().filter_map(|BanRecord(peer, what, count, until_ms)| {
+            let left = Duration::from_millis(until_ms.saturating_sub(wall_ms));
+            Some(Ban { peer, what: Misbehaviour::by_name(&what)?, count, left })
+        });
+        self.engine.restore_bans(bans, self.now.timestamp());
+        Ok(())
+    }
+
+    /// Returns what is known of the conduct of other members.
+    #[must_use]
+    pub fn conduct(&self) -> Vec<ConductStatus> {
+        self.engine.conduct(self.now.timestamp())
+    }
+}
