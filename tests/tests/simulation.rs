@@ -112,6 +112,14 @@ fn documents_in_bulk_are_taken_and_lies_found_out() {
     );
 }
 
+/// Each run checks that what waits does not outgrow its bound in memory, and that all is applied in the end; here, that some do have
+/// more that waits than there is room for.
+#[test]
+fn what_finds_no_room_in_memory_waits_on_the_disk() {
+    let spilled = |seed: u64| simulate(seed).expect("a good seed").spilled_max;
+    assert!(with_stack(|| (1..20).any(|n| spilled(n * 5) > 0)), "nothing ever waited on a disk");
+}
+
 /// Every attack, against three honest nodes whose clients go on: all of them ban the attacker, and nobody else, keep what they
 /// keep within its bounds, and agree in the end on everything that was acknowledged.
 #[test]

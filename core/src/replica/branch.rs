@@ -221,10 +221,8 @@ impl Replica {
         for (stream, id) in here {
             self.needed_pins.remove(&(stream, id));
             self.branches_due = true;
-            let waiting: Vec<TxRef> = self.waits.deferred().iter().filter(|tx| tx.stream == stream).copied().collect();
-            for tx in waiting {
-                self.make_ready(tx);
-            }
+            self.ready.extend(self.waits.deferred().iter().filter(|tx| tx.stream == stream));
+            self.spilled.recall_all();
             self.step_engine(now, NetInput::OpSettled { stream, id }, effects);
         }
     }

@@ -13,10 +13,13 @@ impl Replica {
     pub fn figures(&self) -> Vec<Figure> {
         let mut figures = self.engine.figures();
         let gathering = self.staged.open.values().flatten().map(|open| open.transactions.len()).sum();
+        let names = self.waits.names().values().copied();
         figures.extend([
             Figure::new("batches_in_flight", self.in_flight.len(), BATCHES_IN_FLIGHT_MAX),
             Figure::new("gathering_transactions", gathering, GATHERING_TRANSACTIONS_MAX),
             Figure::new("awaited_by_loose_ops", self.loose.awaited(), AWAITED_MAX),
+            Figure::new("waiting_names", self.waits.names_in_all(), self.waits.in_all_max()),
+            Figure::new("waiting_names_of_one_author", names.max().unwrap_or(0), self.waits.of_author_max()),
             Figure::new("unapplied_bytes", self.queue.bytes(), QUEUE_BYTES_MAX),
         ]);
         figures

@@ -18,7 +18,7 @@ use crate::id::{AuthorKey, OpId, ShardId, StreamId};
 use crate::op::{Header, Op, Payload};
 use crate::replication::{Input as NetInput, ShardDigest};
 use crate::store::keys::{ArrivalKey, DocKey, Key as _, OpKey, SegmentKey, TailKey};
-use crate::store::{Batch, Keyspace, Span, envelope};
+use crate::store::{Batch, Keyspace, Span};
 
 /// Batches on their way at once: one being synced, one gathering behind it. More would only split the groups.
 pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 2;
@@ -79,7 +79,7 @@ impl Waiter {
 pub(super) struct Staged {
     pub(super) batch: Batch,
     /// Values of this and earlier batches that are not committed yet, for reads of our own.
-    overlay: BTreeMap<(Keyspace, Vec<u8>), (BatchId, Option<Bytes>)>,
+    pub(super) overlay: BTreeMap<(Keyspace, Vec<u8>), (BatchId, Option<Bytes>)>,
     /// Ops being filled with local transactions, by stream order.
     pub(super) open: BTreeMap<(ShardId, AuthorKey), Vec<OpenOp>>,
     /// Documents whose view must be written.
@@ -109,62 +109,6 @@ pub(super) struct InFlight {
 }
 
 impl Replica {
-    /// Stages a value.
-    pub(super) fn put(&mut self, keyspace: Keyspace, key: Vec<u8>, value: &[u8]) {
-        let value = envelope::enclose(value);
-        if Self::is_read_back(keyspace, &key) {
-            self.staged.overlay.insert((keyspace, key.clone()), (self.next_batch, Some(value.clone())));
-        }
-        self.staged.batch.put(keyspace, key, value);
-    }
-
-    /// Stages the removal of a key.
-    pub(super) fn delete(&mut self, keyspace: Keyspace, key: Vec<u8>) {
-        if Self::is_read_back(keyspace, &key) {
-            self.staged.overlay.insert((keyspace, key.clone()), (self.next_batch, None));
-        }
-        self.staged.batch.delete(keyspace, key);
-    }
-
-    /// Reads a value as it will be when all batches are committed. Only of keyspaces that [`Self::is_read_back`].
-    pub(super) fn read_back(&mut self, keyspace: Keyspace, key: &[u8]) -> Option<Bytes> {
-        debug_assert!(Self::is_read_back(keyspace, key), "{keyspace} is not in the overlay");
-        let value = match self.staged.overlay.get(&(keyspace, key.to_vec())) {
-            Some((_, value)) => value.clone()?,
-            None => match self.store.get(keyspace, key) {
-                Ok(value) => value?,
-                Err(error) => {
-                    self.halt(format!("read the store: {error}"));
-                    return None;
-                }
-            },
-        };
-        match envelope::open(value) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.halt(format!("read keyspace {keyspace}: {error}"));
-                None
-            }
-        }
-    }
-
-    fn is_read_back(keyspace: Keyspace, key: &[u8]) -> bool {
-        match keyspace {
-            Keyspace::Quarantine | Keyspace::Requests => true,
-            Keyspace::Index => key.first() != Some(&INDEX_OF_FEED),
-            Keyspace::Ops
-            | Keyspace::Arrivals
-            | Keyspace::Tail
-            | Keyspace::Snapshots
-            | Keyspace::Views
-            | Keyspace::Heads
-            | Keyspace::Pending
-            | Keyspace::Control
-            | Keyspace::Audit
-            | Keyspace::Meta => false,
-        }
-    }
-
     /// Stops taking writes for good.
     pub(super) fn halt(&mut self, reason: String) {
         self.halted.get_or_insert(reason);
@@ -512,7 +456,7 @@ impl Replica {
 }
 
 /// First byte of the feed's keys in the keyspace `index` (0 is the index of changes).
-const INDEX_OF_FEED: u8 = 1;
+pub(super) const INDEX_OF_FEED: u8 = 1;
 
 /// Returns the key of an entry of the feed.
 pub(super) fn feed_key(feed: u64) -> Vec<u8> {

@@ -105,6 +105,7 @@ impl Replica {
         self.now = now;
         self.regain();
         self.rejudge(transactions_max);
+        self.call_spilled();
         let mut list = Vec::new();
         while list.len() < transactions_max {
             let Some(tx) = self.ready.pop_first() else { break };
@@ -138,6 +139,7 @@ impl Replica {
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
             || self.loose.is_due()
+            || self.spilled.is_due(self.now.monotonic_ms)
             || self.rejudging.keys().any(|stream| !self.swapping.contains(stream))
             || self.shards.keys().any(|shard| self.is_due(shard))
     }

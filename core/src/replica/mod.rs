@@ -31,6 +31,7 @@ mod mutant;
 mod offer;
 mod open;
 mod outcome;
+mod overlay;
 mod owed;
 mod read;
 mod rebuild;
@@ -38,6 +39,7 @@ mod records;
 mod rejudge;
 mod serve;
 mod sessions;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -66,6 +68,7 @@ pub use types::{
     RequestTicket, Signer, WriteError, WriteItem, WriteOutcome, WriteRequest,
 };
 pub use verify::{Damage, VerifyReport, stored_epoch, stored_head, verify};
+pub use waits::WAITING_OF_AUTHOR_MAX;
 
 use crate::authority::Authority;
 use crate::hlc::HlcClock;
@@ -136,6 +139,7 @@ pub struct Replica {
     signed: BTreeSet<OpId>,
     /// Transactions that wait for something.
     waits: waits::Waits,
+    spilled: spill::Spilled,
     /// Changes that are waited for; those asked for and settled since the replication engine was last told.
     wanted: BTreeMap<ChangeHash, ShardId>,
     asked: Vec<(ShardId, ChangeHash)>,
@@ -279,13 +283,16 @@ impl Replica {
     #[must_use]
     pub fn unapplied(&self) -> u64 {
         let unapplied = self.shards.values().map(flush::Shard::unapplied).sum::<u64>();
-        unapplied + self.ready.len() as u64 + self.rejudging.len() as u64
+        unapplied
+            + self.ready.len() as u64
+            + self.rejudging.len() as u64
+            + u64::from(self.spilled.is_due(self.now.monotonic_ms))
     }
 
-    /// Returns how many names are kept in memory of transactions that wait: changes, acts, numbers.
+    /// Returns how many transactions wait on the disk, for want of room in memory.
     #[must_use]
-    pub fn waiting_names(&self) -> usize {
-        self.waits.names().values().sum()
+    pub const fn transactions_spilled(&self) -> u64 {
+        self.spilled.count()
     }
 
     /// Returns how far a stream reaches here; of one that is not, nothing.

@@ -49,10 +49,8 @@ impl Replica {
         }
         // One change alone, where nothing waits and nothing is void, needs no name before the gate gives it one.
         let is_void = self.cache.get(key).is_some_and(|loaded| !loaded.document.named_void().is_empty());
-        let is_named = is_void
-            || works.len() > 1
-            || !self.waits.is_nothing_claimed()
-            || works.iter().any(|(_, void)| void.is_some());
+        let is_named =
+            is_void || works.len() > 1 || !self.is_nothing_claimed() || works.iter().any(|(_, void)| void.is_some());
         let mut offers: Vec<Offer> = Vec::with_capacity(works.len());
         let mut numbers: BTreeMap<(ActorId, u64), TxRef> = BTreeMap::new();
         for (work, void) in works {
@@ -128,7 +126,7 @@ impl Replica {
     /// Returns the transaction that has a number, if it goes before `tx`: one that waits, or one that brought the very
     /// same change.
     fn taken_by_earlier(&mut self, number: &Number, hash: &ChangeHash, tx: TxRef) -> Option<TxRef> {
-        if let Some(earlier) = self.waits.earlier(number, tx) {
+        if let Some(earlier) = self.claimed_earlier(number, tx) {
             return Some(earlier);
         }
         // Where it lies is asked first: a document with a long history has to load that to tell.

@@ -10,7 +10,7 @@ use super::ingest::AuthorityPolicy;
 use super::records::{HeadRecord, OwedRecord, ShardRecord, TxRecord};
 use super::rejudge::closed_streams;
 use super::types::BatchId;
-use super::waits::Waits;
+use super::waits::{WAITING_OF_AUTHOR_MAX, Waits};
 use super::{Counters, Identity, Now, Replica, chains, materialise};
 use crate::authority::{Authority, Position, Rejudge};
 use crate::hlc::{Hlc, HlcClock};
@@ -34,6 +34,8 @@ pub struct ReplicaConfig {
     pub bulk_gap_ops: u64,
     /// Changes beyond which a document is rolled over and its history is stored in parts.
     pub long_history: usize,
+    /// Names that the waiting transactions of one author may have in memory: changes, acts and numbers. Ten times that in all.
+    pub waiting_of_author_max: usize,
 }
 
 /// Beyond this a document's history is not loaded if it can be helped: 10 ms, a megabyte of memory, and 16 ms to write it again.
@@ -47,6 +49,7 @@ impl Default for ReplicaConfig {
             bulk_page_documents: limits::DOCUMENTS_PAGE_MAX,
             bulk_gap_ops: limits::BULK_GAP_OPS,
             long_history: LONG_HISTORY,
+            waiting_of_author_max: WAITING_OF_AUTHOR_MAX,
         }
     }
 }
@@ -171,7 +174,8 @@ impl Replica {
             next_batch: BatchId(1),
             feed,
             ready: BTreeSet::new(),
-            waits: Waits::default(),
+            waits: Waits::new(config.waiting_of_author_max),
+            spilled: super::spill::Spilled::default(),
             owed: BTreeSet::new(),
             rejudging: BTreeMap::new(),
             owed_stored: OwedRecord::default(),
@@ -203,6 +207,7 @@ impl Replica {
         for Rejudge { stream, from_seq } in rejudge {
             replica.owe_stream(stream, from_seq);
         }
+        replica.resume_spilled()?;
         replica.resume_transactions()?;
         replica.resume_owed()?;
         replica.resume_bulks()?;
@@ -226,7 +231,8 @@ impl Replica {
             let value = envelope::open(value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
             let record = TxRecord::decode(&value).map_err(|error| damaged(Keyspace::Quarantine, error))?;
             self.count_state(record.state, true);
-            if record.waits {
+            // What waits on the disk is called from there.
+            if record.waits && !self.is_spilled(&record.tx) {
                 self.make_ready(record.tx);
             }
         }

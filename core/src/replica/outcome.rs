@@ -9,7 +9,7 @@ use super::offer::Gated;
 use super::records::{TxRecord, TxRef, TxState};
 use super::waits::{AWAITED_CHANGES_MAX, Awaited};
 use crate::document::gate;
-use crate::id::ChangeHash;
+use crate::id::{ChangeHash, ShardId};
 use crate::op::Op;
 use crate::store::Keyspace;
 use crate::store::keys::{ChangeKey, ChangePlace, DocKey, Key as _, QuarantineKey};
@@ -39,7 +39,7 @@ impl Replica {
                         self.note(op, tx, Note { state, reason, awaited: None });
                     }
                     // It was out of question: another one of the same request may have counted meanwhile.
-                    None if self.clear_state(tx) => self.unsettle_request(op, tx),
+                    None if self.clear_state(tx, &op.header().shard) => self.unsettle_request(op, tx),
                     None => {}
                 }
                 self.wake_behind(tx);
@@ -94,8 +94,7 @@ impl Replica {
             self.begin_session();
         }
         if let Some(awaited) = &note.awaited {
-            let free = self.waits.put(tx, op, awaited.clone());
-            self.settle_wants(&free);
+            self.keep_waiting(tx, op, awaited);
         }
         let state = note.state;
         self.note(op, tx, note);
@@ -105,7 +104,7 @@ impl Replica {
                 self.index_change(hash, tx, index);
             }
             // Who waits for it goes on waiting, but there is nobody left to be asked.
-            self.settle_want(&hash);
+            self.settle_want(&op.header().shard, &hash);
         }
         if state.is_refusal() || state == TxState::Forked {
             self.wake_behind(tx);
@@ -125,8 +124,11 @@ impl Replica {
     pub(super) fn keep_change(&mut self, key: &DocKey, hash: ChangeHash, (tx, index): (TxRef, usize), bytes: &[u8]) {
         self.stage_change(key, hash, bytes);
         self.index_change(hash, tx, index);
-        self.ready.extend(self.waits.for_change(&hash));
-        self.settle_want(&hash);
+        self.wake_for(&hash);
+        if let Some(head) = self.heads.get(&tx.stream) {
+            let shard = head.key.shard.clone();
+            self.settle_want(&shard, &hash);
+        }
     }
 
     fn index_change(&mut self, hash: ChangeHash, tx: TxRef, index: usize) {
@@ -152,18 +154,15 @@ impl Replica {
         self.placed_op(hash).map(|(tx, _)| tx)
     }
 
-    fn settle_want(&mut self, hash: &ChangeHash) {
-        if let Some(shard) = self.wanted.remove(hash) {
-            self.settled.push((shard, *hash));
+    /// Notes that a change is not to be asked for any more.
+    fn settle_want(&mut self, shard: &ShardId, hash: &ChangeHash) {
+        if self.wanted.remove(hash).is_some() || self.spilled.count() > 0 {
+            self.settled.push((shard.clone(), *hash));
         }
     }
 
-    fn settle_wants(&mut self, hashes: &[ChangeHash]) {
-        hashes.iter().for_each(|hash| self.settle_want(hash));
-    }
-
-    fn wake_behind(&mut self, tx: TxRef) {
-        self.ready.extend(self.waits.behind(&tx));
+    pub(super) fn settle_wants(&mut self, shard: &ShardId, hashes: &[ChangeHash]) {
+        hashes.iter().for_each(|hash| self.settle_want(shard, hash));
     }
 
     pub(super) fn make_ready(&mut self, tx: TxRef) {
@@ -184,25 +183,34 @@ impl Replica {
         let Note { state, reason, awaited } = note;
         let before = self.forget_state(&tx);
         if awaited.is_none() {
-            self.leave_waits(tx);
+            self.leave_waits(tx, &op.header().shard);
         }
         self.count_state(state, true);
         let shard = &op.header().shard;
         let waits = awaited.is_some();
         let missing = awaited.map(Awaited::into_changes).unwrap_or_default();
+        // What waits on the disk is asked for each time that it is looked at, and not remembered.
+        let is_kept = self.waits.is_kept(&tx);
         for hash in &missing {
             // What is here and outside of the documents is not to be had from others either.
-            if !self.wanted.contains_key(hash) && self.place_of(hash).is_none() {
-                self.wanted.insert(*hash, shard.clone());
-                self.asked.push((shard.clone(), *hash));
+            if self.wanted.contains_key(hash) || self.place_of(hash).is_some() {
+                continue;
             }
+            if is_kept {
+                self.wanted.insert(*hash, shard.clone());
+            }
+            self.asked.push((shard.clone(), *hash));
         }
         if before != Some(state) {
             self.accuse_author(op, state);
         }
-        let record = TxRecord { tx, state, reason, shard: shard.clone(), missing, hlc: op.header().hlc, waits };
+        let record =
+            TxRecord { tx, state, reason, shard: shard.clone(), missing, hlc: op.header().hlc, waits }.encode();
         let key = QuarantineKey { op: tx.op, transaction: tx.tx }.encode();
-        self.put(Keyspace::Quarantine, key, &record.encode());
+        // What is looked at again and waits on is not written again.
+        if before != Some(state) || self.read_back(Keyspace::Quarantine, &key).as_deref() != Some(&*record) {
+            self.put(Keyspace::Quarantine, key, &record);
+        }
         // A duplicate was not in question; and what is noted again changes nothing for the others, or two of them would
         // call each other for ever.
         if state != TxState::Duplicate && before != Some(state) {
@@ -211,8 +219,8 @@ impl Replica {
     }
 
     /// Notes that a transaction is accepted; returns whether something else was noted.
-    fn clear_state(&mut self, tx: TxRef) -> bool {
-        self.leave_waits(tx);
+    fn clear_state(&mut self, tx: TxRef, shard: &ShardId) -> bool {
+        self.leave_waits(tx, shard);
         let was_noted = self.forget_state(&tx).is_some();
         if was_noted {
             self.delete(Keyspace::Quarantine, QuarantineKey { op: tx.op, transaction: tx.tx }.encode());
@@ -225,11 +233,6 @@ impl Replica {
         let before = self.tx_state(tx)?;
         self.count_state(before, false);
         Some(before)
-    }
-
-    fn leave_waits(&mut self, tx: TxRef) {
-        let free = self.waits.release(tx);
-        self.settle_wants(&free);
     }
 
     /// When a transaction of a request is out of question, another one of the same request may count.

@@ -32,6 +32,7 @@ impl Replica {
         if std::mem::take(&mut self.policy_changed) {
             self.branches_due = true;
             self.ready.extend(self.waits.deferred());
+            self.spilled.recall_all();
             self.tell_closed(now, effects);
         }
         self.tell_wants(now, effects);
@@ -129,7 +130,7 @@ impl Replica {
         }
         for (shard, change) in std::mem::take(&mut self.asked) {
             // It may be durable here already and only wait for its turn.
-            if self.wanted.contains_key(&change) {
+            if self.wanted.contains_key(&change) || (self.spilled.count() > 0 && self.locate(change).is_none()) {
                 self.step_engine(now, NetInput::NeedChange { shard, change, hint: None }, effects);
             }
         }

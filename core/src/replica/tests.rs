@@ -6,6 +6,7 @@ mod long;
 mod owed;
 mod rebuild;
 mod serve;
+mod waits;
 
 use std::collections::VecDeque;
 
@@ -36,6 +37,7 @@ struct Lab {
     ticket: u64,
     /// Of nodes that are opened from now on.
     bulk_gap_ops: u64,
+    waiting_of_author_max: usize,
 }
 
 fn collection() -> CollectionName {
@@ -83,6 +85,7 @@ impl Lab {
             now,
             ticket: 0,
             bulk_gap_ops: u64::MAX,
+            waiting_of_author_max: WAITING_OF_AUTHOR_MAX,
         };
         lab.open(identity, Arc::new(MemoryStore::new()), 0, founded.ops);
         for (index, role) in roles.iter().enumerate() {
@@ -132,7 +135,11 @@ impl Lab {
         let mut bytes = [0; 32];
         bytes[0] = u8::try_from(seed).unwrap();
         bytes[1] = u8::try_from(self.ticket % 251).unwrap();
-        let config = ReplicaConfig { bulk_gap_ops: self.bulk_gap_ops, ..ReplicaConfig::default() };
+        let config = ReplicaConfig {
+            bulk_gap_ops: self.bulk_gap_ops,
+            waiting_of_author_max: self.waiting_of_author_max,
+            ..ReplicaConfig::default()
+        };
         let mut replica = Replica::open(config, identity, store.clone(), &bytes, self.now).unwrap();
         replica.seed_control(ops);
         let node =

@@ -5,7 +5,8 @@
 //! as the earlier is not refused. (On two branches of a fork at most one counts at all.) What is in a document's history
 //! holds its number there; what waits outside claims it here.
 //!
-//! Of what waits this keeps names only: the changes that it waits for and the numbers that it claims, some 300 bytes of memory each.
+//! *Bounds.* Of what waits this keeps names only: the changes that it waits for and the numbers that it claims, some 300 bytes of
+//! memory each. Of one author and in all there is room for so many; what finds none waits on the disk ([`super::spill`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,10 @@ use crate::id::{ActorId, AuthorKey, ChangeHash};
 use crate::op::{Op, WriteAction};
 use crate::store::keys::DocKey;
 
+/// Names that the waiting transactions of one author may have in memory, unless it is configured otherwise.
+pub const WAITING_OF_AUTHOR_MAX: usize = 10_000;
+/// For how many authors that is kept at once; beyond, all that waits anew does so on the disk.
+const FULL_AUTHORS_MAX: usize = 10;
 /// Changes that one transaction waits for at a time: when one of them is here, the others are looked for again.
 pub(super) const AWAITED_CHANGES_MAX: usize = 64;
 
@@ -48,7 +53,7 @@ impl Awaited {
         }
     }
 
-    fn changes(&self) -> &[ChangeHash] {
+    pub(super) fn changes(&self) -> &[ChangeHash] {
         match self {
             Self::Changes(changes) => changes,
             Self::Earlier(_) | Self::Act | Self::Other => &[],
@@ -64,24 +69,43 @@ struct Wait {
 }
 
 impl Wait {
-    /// Returns how many names are kept of it.
+    /// Returns how many names are kept of it. What only claims is part of the slice being worked on, and not counted.
     fn names(&self) -> usize {
-        1 + self.numbers.len() + self.awaited.as_ref().map_or(0, |(_, awaited)| awaited.changes().len())
+        self.awaited.as_ref().map_or(0, |(_, awaited)| names(self.numbers.len(), awaited))
     }
 }
 
+fn names(numbers: usize, awaited: &Awaited) -> usize {
+    1 + numbers + awaited.changes().len()
+}
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waits {
+    of_author_max: usize,
     transactions: BTreeMap<TxRef, Wait>,
     holders: BTreeSet<(Number, TxRef)>,
     for_changes: BTreeSet<(ChangeHash, TxRef)>,
     behind: BTreeSet<(TxRef, TxRef)>,
     deferred: BTreeSet<TxRef>,
     names: BTreeMap<AuthorKey, usize>,
+    names_in_all: usize,
 }
 
 impl Waits {
+    pub(super) const fn new(of_author_max: usize) -> Self {
+        Self {
+            of_author_max,
+            transactions: BTreeMap::new(),
+            holders: BTreeSet::new(),
+            for_changes: BTreeSet::new(),
+            behind: BTreeSet::new(),
+            deferred: BTreeSet::new(),
+            names: BTreeMap::new(),
+            names_in_all: 0,
+        }
+    }
+
     // ---- what waits ----
 
     /// Has a transaction claim its numbers while it is being looked at.
@@ -109,6 +133,7 @@ impl Waits {
             let author = op.header().author;
             wait.awaited = Some((author, awaited));
             *self.names.entry(author).or_default() += wait.names();
+            self.names_in_all += wait.names();
         }
         free
     }
@@ -130,6 +155,7 @@ impl Waits {
         let Some(wait) = self.transactions.get_mut(&tx) else { return Vec::new() };
         let names = wait.names();
         let Some((author, awaited)) = wait.awaited.take() else { return Vec::new() };
+        self.names_in_all -= names;
         if let Some(of_author) = self.names.get_mut(&author) {
             *of_author -= names;
             if *of_author == 0 {
@@ -169,6 +195,11 @@ impl Waits {
         &self.deferred
     }
 
+    /// Whether a transaction waits here.
+    pub(super) fn is_kept(&self, tx: &TxRef) -> bool {
+        self.transactions.get(tx).is_some_and(|wait| wait.awaited.is_some())
+    }
+
     fn is_awaited(&self, hash: &ChangeHash) -> bool {
         self.for_change(hash).next().is_some()
     }
@@ -205,10 +236,31 @@ impl Waits {
     pub(super) const fn names(&self) -> &BTreeMap<AuthorKey, usize> {
         &self.names
     }
+
+    pub(super) const fn names_in_all(&self) -> usize {
+        self.names_in_all
+    }
+
+    pub(super) const fn of_author_max(&self) -> usize {
+        self.of_author_max
+    }
+
+    pub(super) const fn in_all_max(&self) -> usize {
+        self.of_author_max * FULL_AUTHORS_MAX
+    }
+
+    /// Whether a transaction may wait here, in place of itself if it does.
+    pub(super) fn has_room_for(&self, tx: TxRef, op: &Op, awaited: &Awaited) -> bool {
+        let known = self.transactions.get(&tx);
+        let before = known.map_or(0, Wait::names);
+        let names = names(known.map_or_else(|| numbers(op, tx).len(), |wait| wait.numbers.len()), awaited);
+        self.names_of(&op.header().author) - before + names <= self.of_author_max
+            && self.names_in_all - before + names <= self.in_all_max()
+    }
 }
 
 /// Returns the numbers of a transaction's changes, as far as they are its author's to give.
-fn numbers(op: &Op, tx: TxRef) -> Vec<Number> {
+pub(super) fn numbers(op: &Op, tx: TxRef) -> Vec<Number> {
     let header = op.header();
     let Some((transaction, bodies)) = op.transactions().nth(usize::from(tx.tx)) else { return Vec::new() };
     let key = header.stream_key();

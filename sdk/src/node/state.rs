@@ -442,12 +442,12 @@ impl Inner {
                         replica.loose_ops(),
                         (replica.engine().bulks(), replica.last_bulk().map(|last| last.ended_ms)),
                         replica.conduct(),
-                        replica.waiting_names() as u64,
+                        replica.transactions_spilled(),
                     )
                 })
                 .await;
             let Ok(looked) = looked else { return };
-            let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks, conducts, waiting) =
+            let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks, conducts, spilled) =
                 looked;
             let stalled = self.stalled(&figures);
             if let Some(detail) = stalled.as_ref().filter(|_| !told_of_disk) {
@@ -484,7 +484,7 @@ impl Inner {
                 metrics::gauge!("folkmoot_transactions_pending", "state" => state.name()).set(to_f64(count));
             }
             let banned = conducts.iter().filter(|conduct| conduct.banned_for.is_some()).count();
-            gauge("folkmoot_transactions_waiting_names", waiting);
+            gauge("folkmoot_transactions_spilled", spilled);
             gauge("folkmoot_peers_banned", banned as u64);
             gauge(
                 "folkmoot_peers_score_max",

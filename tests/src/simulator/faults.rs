@@ -215,7 +215,7 @@ impl World {
         state.pump_due = false;
         state.tick_at = None;
         match Replica::open(
-            node::config(state.cache_bytes, state.bulk),
+            node::config(state.cache_bytes, state.bulk, state.waiting_max),
             state.identity.clone(),
             state.store.clone(),
             &seed,
@@ -324,6 +324,7 @@ impl World {
         let mut other = Node::new(name, identity, copy, self.nodes[node].clock);
         other.cache_bytes = self.nodes[node].cache_bytes;
         other.bulk = self.nodes[node].bulk;
+        other.waiting_max = self.nodes[node].waiting_max;
         for index in 0..twin {
             let delay_ms = self.random.within(1, 60);
             self.links.insert((index, twin), Link { delay_ms, ..Link::default() });

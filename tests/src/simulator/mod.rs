@@ -102,6 +102,8 @@ pub struct Report {
     pub heads: u64,
     /// Events handled.
     pub events: u64,
+    /// The most transactions that waited on the disk of one replica.
+    pub spilled_max: u64,
     /// Misdeeds noted.
     pub misdeeds: u64,
     /// Bans pronounced.

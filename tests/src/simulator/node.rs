@@ -8,7 +8,8 @@ use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{Act, BuiltInRole, Collection, Op};
 use folkmoot_core::replica::{
-    ActRequest, BatchId, Effect, Founding, Identity, Input, Now, Replica, ReplicaConfig, Signer, TxRef, found_cluster,
+    ActRequest, BatchId, Effect, Founding, Identity, Input, Now, Replica, ReplicaConfig, Signer, TxRef,
+    WAITING_OF_AUTHOR_MAX, found_cluster,
 };
 use folkmoot_core::replication::limits;
 use folkmoot_core::store::keys::{Key as _, OpKey};
@@ -41,6 +42,8 @@ pub struct Node {
     pub(super) cache_bytes: usize,
     /// Documents in a page that it gives, and ops that it may lack before it takes documents.
     pub(super) bulk: (usize, u64),
+    /// Names for which it has room in memory, of each author whose transactions wait.
+    pub(super) waiting_max: usize,
     /// Peers by index, with the session of the connection, as this node sees it.
     pub(super) peers: BTreeMap<usize, u64>,
     pub(super) pump_due: bool,
@@ -69,6 +72,7 @@ impl Node {
             clock,
             cache_bytes: DOCUMENT_CACHE_LARGE,
             bulk: BULK,
+            waiting_max: WAITING_OF_AUTHOR_MAX,
             peers: BTreeMap::new(),
             pump_due: false,
             tick_at: None,
@@ -134,13 +138,14 @@ impl Ops {
 /// Documents of the simulator do not become long; they roll over all the same.
 const LONG_HISTORY: usize = 16;
 
-pub(super) fn config(document_cache_bytes: usize, bulk: (usize, u64)) -> ReplicaConfig {
+pub(super) fn config(document_cache_bytes: usize, bulk: (usize, u64), waiting_of_author_max: usize) -> ReplicaConfig {
     let (bulk_page_documents, bulk_gap_ops) = bulk;
     ReplicaConfig {
         document_cache_bytes,
         bulk_page_documents,
         bulk_gap_ops,
         long_history: LONG_HISTORY,
+        waiting_of_author_max,
         ..ReplicaConfig::default()
     }
 }
@@ -187,9 +192,14 @@ pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
         principal: founded.principal,
     };
     let store = Arc::new(MemoryStore::new());
-    let mut first =
-        Replica::open(config(DOCUMENT_CACHE_LARGE, BULK), identity.clone(), store.clone(), &random.seed(), now)
-            .expect("an empty store");
+    let mut first = Replica::open(
+        config(DOCUMENT_CACHE_LARGE, BULK, WAITING_OF_AUTHOR_MAX),
+        identity.clone(),
+        store.clone(),
+        &random.seed(),
+        now,
+    )
+    .expect("an empty store");
     first.seed_control(founded.ops);
     settle(&mut first, &store, now, None);
     for (name, shards) in [(COLLECTION, 1), (SHARDED_COLLECTION, 4)] {
@@ -220,7 +230,7 @@ pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
     control.sort_by_key(|op| (op.header().hlc, op.header().seq));
     for node in nodes.iter_mut().skip(1) {
         let mut replica = Replica::open(
-            config(DOCUMENT_CACHE_LARGE, BULK),
+            config(DOCUMENT_CACHE_LARGE, BULK, WAITING_OF_AUTHOR_MAX),
             node.identity.clone(),
             node.store.clone(),
             &random.seed(),

@@ -21,6 +21,9 @@ use crate::agenda::Agenda;
 
 /// Honest nodes where there are no faults.
 const HONEST: usize = 3;
+/// In one of so many runs there is room for so few names of an author's transactions that wait.
+const WAITING_SMALL_EVERY: u64 = 5;
+const WAITING_SMALL: usize = 5;
 /// How often broken connections are tried again.
 const RECONNECT_MS: u64 = 700;
 /// How long the healed world may take to agree: searches are repeated after at most a minute.
@@ -110,6 +113,9 @@ impl World {
         // Pages so small that there are several, and gaps so small that there are any.
         let gap = if random.chance(50) { random.within(10, 200) } else { limits::BULK_GAP_OPS };
         nodes.iter_mut().for_each(|node| node.bulk = (1 + random.index(6), gap));
+        if options.seed.is_multiple_of(WAITING_SMALL_EVERY) {
+            nodes.iter_mut().for_each(|node| node.waiting_max = WAITING_SMALL);
+        }
         let cluster = nodes[0].identity.cluster;
         let mut durable = BTreeSet::new();
         let ops = Ops::new(cluster);
@@ -319,6 +325,8 @@ impl World {
         if let (Some(meter), Some(replica)) = (&mut self.meter, &self.nodes[node].replica) {
             meter.look_at(replica, &figures);
         }
+        let spilled = self.nodes[node].replica.as_ref().map_or(0, Replica::transactions_spilled);
+        self.report.spilled_max = self.report.spilled_max.max(spilled);
         if let Some(figure) = figures.iter().find(|figure| !figure.is_within()) {
             self.fail(format!("{} keeps more than it may: {figure:?}", self.nodes[node].name));
         }

@@ -196,7 +196,7 @@ impl Material {
         for i in 0..64 {
             let doc = self.doc(n * 64 + i);
             let heads = vec![ChangeHash::new(filled(n * 64 + i))];
-            let body = Body { salt: Salt::new([9; 16]), bytes: folkmoot_core::op::Delete { heads }.encode().into() };
+            let body = Body { salt: Salt::new([9; 16]), bytes: folkmoot_core::op::Delete { heads }.encode() };
             let change = ChangeRef {
                 doc,
                 action: WriteAction::Delete,

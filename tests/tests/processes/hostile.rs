@@ -27,9 +27,11 @@ const BANNED_WITHIN: Duration = Duration::from_secs(120);
 const RESIDENT_GROWTH_MAX: f64 = 192e6;
 /// Writes of clients before the attack.
 const CALM_WRITES: usize = 200;
-/// How much longer a write and its reading back may take during all attacks at once, in the middle, and what is no matter.
-const SLOWER_MAX: f64 = 1.2;
-const SLOWER_FREE: Duration = Duration::from_millis(5);
+/// How much of a core all attacks at once may take from a node, in the middle of them.
+const CORE_SHARE_MAX: f64 = 0.2;
+/// How long a write and its reading back may take meanwhile, in the middle. The attackers sign and send on the same machine, which
+/// others may use too, so that no more can be said of time on the wall.
+const WRITE_MAX: Duration = Duration::from_millis(250);
 
 /// Returns the value of each metric, by name and labels.
 async fn metrics(node: &Node) -> BTreeMap<String, f64> {
@@ -72,6 +74,11 @@ async fn resident(node: &Node) -> f64 {
     metrics(node).await["process_resident_memory_bytes"]
 }
 
+/// Returns the seconds of processor time that two nodes have taken.
+async fn cpu([a, b]: [&Node; 2]) -> [f64; 2] {
+    [metrics(a).await["process_cpu_seconds_total"], metrics(b).await["process_cpu_seconds_total"]]
+}
+
 /// Nothing that a node keeps has outgrown its bound.
 async fn assert_bounded(node: &Node) {
     let metrics = metrics(node).await;
@@ -92,19 +99,26 @@ async fn attackers_are_banned_and_harm_nobody() {
     a.put("notes", "first", json!({ "n": 0 })).await;
     let mut b = Node::join(folder.path(), "b", &a).await;
     let ticket = a.ticket(&["--uses", "20"]).await;
+    // All of them are at one address, which is let in only so often once they begin.
+    let mut joined = Vec::new();
+    for attack in ATTACKS {
+        let data = folder.path().join(attack.name());
+        let output = run_join(&data, &attack.name(), &ticket).await;
+        assert!(output.status.success(), "{}", printed(&output));
+        joined.push((attack, data));
+    }
     let mut calm = Vec::new();
+    let cpu_before = cpu([&a, &b]).await;
     for number in 0..CALM_WRITES {
         calm.push(write(if number % 2 == 0 { &a } else { &b }, number).await);
     }
     let mut written = CALM_WRITES;
     let before = [resident(&a).await, resident(&b).await];
+    let cpu_calm = cpu([&a, &b]).await;
     let mut villains = Vec::new();
     let begun = Instant::now();
     let mut attacked = Vec::new();
-    for attack in ATTACKS {
-        let data = folder.path().join(attack.name());
-        let joined = run_join(&data, &attack.name(), &ticket).await;
-        assert!(joined.status.success(), "{}", printed(&joined));
+    for (attack, data) in joined {
         villains.push(LiveVillain::begin(&data, "notes", attack));
     }
     let mut open: Vec<&LiveVillain> = villains.iter().collect();
@@ -127,9 +141,18 @@ async fn attackers_are_banned_and_harm_nobody() {
         assert!(begun.elapsed() < BANNED_WITHIN, "not banned: {names:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let elapsed = begun.elapsed();
+    let cpu_attacked = cpu([&a, &b]).await;
+    let writes = attacked.len() as f64 / CALM_WRITES as f64;
     let (calm, attacked) = (middle(calm), middle(attacked));
-    println!("all banned after {:?}; a write took {calm:?} before and {attacked:?} meanwhile", begun.elapsed());
-    assert!(attacked <= calm.mul_f64(SLOWER_MAX) + SLOWER_FREE, "{attacked:?} after {calm:?}");
+    println!("all banned after {elapsed:?}; a write took {calm:?} before and {attacked:?} meanwhile");
+    assert!(attacked <= WRITE_MAX, "{attacked:?} after {calm:?}");
+    for node in 0..2 {
+        let taken = cpu_attacked[node] - cpu_calm[node] - writes * (cpu_calm[node] - cpu_before[node]);
+        let share = taken / elapsed.as_secs_f64();
+        println!("the attackers took {:.1} % of a core from node {node}", share * 100.0);
+        assert!(share <= CORE_SHARE_MAX, "{share}");
+    }
     let counted = metrics(&a).await;
     for villain in &villains {
         let info = known(&a, villain).await;

@@ -69,7 +69,7 @@ impl Replica {
             span = span.after(after);
         }
         // What waits may still bring what was previewed.
-        let may_judge = self.waits.is_nothing_awaited();
+        let may_judge = self.waits.is_nothing_awaited() && self.spilled.count() == 0;
         let store = self.store.clone();
         for (count, entry) in store.scan(Keyspace::Pending, &span, Order::Ascending).enumerate() {
             if count >= SETTLED_MAX {
