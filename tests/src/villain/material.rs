@@ -7,6 +7,9 @@ use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{Body, ChangeRef, Header, Op, Payload, StreamKey, Transaction, WriteAction};
 use folkmoot_core::replica::Identity;
 
+/// Transactions of one op that wait.
+const DEFERRED: u64 = 16;
+
 /// See the module.
 pub struct Material {
     pub(super) key: SecretKey,
@@ -193,9 +196,9 @@ impl Material {
         }
         let mut bodies = Vec::new();
         let mut transactions = Vec::new();
-        for i in 0..64 {
-            let doc = self.doc(n * 64 + i);
-            let heads = vec![ChangeHash::new(filled(n * 64 + i))];
+        for i in 0..DEFERRED {
+            let doc = self.doc(n * DEFERRED + i);
+            let heads = vec![ChangeHash::new(filled(n * DEFERRED + i))];
             let body = Body { salt: Salt::new([9; 16]), bytes: folkmoot_core::op::Delete { heads }.encode() };
             let change = ChangeRef {
                 doc,

@@ -56,6 +56,9 @@ pub fn hostile_changes() -> Vec<Vec<u8>> {
         with(&|parts| parts.run_of(10_000_000_000)),
         with(&|parts| parts.extra = vec![0xff; 10_240]),
         with(&|parts| parts.start_op = u64::from(u32::MAX)),
+        // Nobody could edit the document any more: the difference to the next time overflows.
+        with(&|parts| parts.time = i64::MIN.cast_unsigned()),
+        with(&|parts| parts.time = i64::MAX.cast_unsigned()),
         with(&|parts| parts.columns.push((0x102, vec![0x7f, 9]))),
         chunk_of_type(2, &[0; 500]),
         encoded(vec![op(ObjectId::Root, at("t"), OpType::Make(ObjType::Table), Vec::new(), false)]),

@@ -178,7 +178,7 @@ pub(super) struct Parts {
     pub(super) actor: Vec<u8>,
     seq: u64,
     pub(super) start_op: u64,
-    time: u64,
+    pub(super) time: u64,
     message: Vec<u8>,
     others: Vec<Vec<u8>>,
     pub(super) columns: Vec<(u64, Vec<u8>)>,

@@ -111,7 +111,9 @@ pub fn prescan(bytes: &[u8]) -> Result<Scan, GateError> {
     if start_op == 0 || start_op > OP_COUNTER_MAX {
         return Err(GateError::Limit("operation counter"));
     }
-    rest.signed()?;
+    if rest.signed()?.unsigned_abs() > limits::CHANGE_TIME_MAX {
+        return Err(GateError::Limit("time"));
+    }
     let message = rest.unsigned()?;
     if message > limits::CHANGE_MESSAGE_BYTES_MAX as u64 {
         return Err(GateError::Limit("message"));

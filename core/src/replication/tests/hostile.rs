@@ -8,7 +8,7 @@ use super::super::frame::{Answer, Frame, Hello, Run};
 use super::super::random::Random;
 use super::super::*;
 use super::convergence::push_frame;
-use super::world::{Author, CLUSTER, START, Sealed, Verdicts, node_key};
+use super::world::{Author, CLUSTER, START, Sealed, Verdicts, node_key, shard};
 use crate::id::{ClusterId, StoreEpoch};
 
 const NOW: Timestamp = Timestamp::from_micros(START);
@@ -196,6 +196,27 @@ fn who_replays_loses_credit_and_is_banned() {
     panic!("it goes on and on: {:?}", engine.conduct(NOW.after(limits::SWEEP_INTERVAL * 400)));
 }
 
+/// Ops behind a gap that their sender never fills.
+#[test]
+fn what_is_held_of_one_peer_is_bounded_and_leaves_room_for_others() {
+    let mut held = held::Held::default();
+    let keep = |held: &mut held::Held, number: u8, from: usize| {
+        let mut author = Author::new(number);
+        author.write("the gap");
+        let op = ByteBuf::from(author.write(&"x".repeat(500_000)).encode());
+        let run = run::Run::decode(&[op], CLUSTER).unwrap().unwrap();
+        held.keep(&heads::StreamAt::new(&shard(), author.stream()), node_key(from), run)
+    };
+    let kept = (1..=40).take_while(|number| keep(&mut held, *number, 1)).count();
+    assert_eq!(kept, limits::HELD_BYTES_PER_PEER_MAX / 500_000);
+    assert!(held.bytes_of_one_peer() <= limits::HELD_BYTES_PER_PEER_MAX);
+    assert!(keep(&mut held, 41, 2), "there is room for others");
+    held.forget_peer(&node_key(1));
+    assert!((500_000..600_000).contains(&held.bytes_of_one_peer()), "{}", held.bytes());
+    assert_eq!(held.bytes(), held.bytes_of_one_peer());
+    assert!(keep(&mut held, 42, 1));
+}
+
 #[test]
 fn broken_chains_and_wrong_certificates_are_seen() {
     let mut author = Author::new(1);
@@ -293,7 +314,7 @@ fn later_frames_may_be_ignored_or_not() {
 #[test]
 fn requests_beyond_the_queue_are_refused() {
     let ask = |request| {
-        let shard = super::world::shard();
+        let shard = shard();
         let stream = Author::new(1).stream();
         Frame::ChainAsk(frame::ChainAsk { request, shard, stream, seqs: vec![1] }).encode()
     };
