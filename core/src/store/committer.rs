@@ -245,10 +245,15 @@ impl<Clock: Fn() -> Duration, OnDone: FnMut(Completion)> Worker<Clock, OnDone> {
 
     /// Waits for a submission; none when there will be no more.
     fn next(&mut self) -> Option<Submission> {
-        if let Some(due) = self.marks_due {
-            match self.waiting.recv_timeout(due.saturating_sub((self.clock)())) {
+        while let Some(due) = self.marks_due {
+            let now = (self.clock)();
+            if due <= now {
+                self.sync_marks();
+                break;
+            }
+            match self.waiting.recv_timeout(due - now) {
                 Ok(first) => return Some(first),
-                Err(RecvTimeoutError::Timeout) => self.sync_marks(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
@@ -307,7 +312,7 @@ impl<Clock: Fn() -> Duration, OnDone: FnMut(Completion)> Worker<Clock, OnDone> {
 
     fn sync_marks(&mut self) {
         if self.marks_due.take().is_some()
-            && let Some(watermark) = &self.watermark
+            && let Some(watermark) = &mut self.watermark
             && watermark.sync().is_err()
         {
             self.shared.watermark_failures.fetch_add(1, Ordering::Relaxed);

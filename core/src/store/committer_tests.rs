@@ -3,6 +3,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use super::super::{Entries, Health, Keyspace, MemoryStore, Order, Read, Span, Survivors, Usage};
 use super::*;
 use crate::id::{OpId, StoreEpoch};
+use crate::store::Durability;
 use crate::store::watermark::Recorded;
 
 /// A memory store whose commits wait for a permit each, so that a test decides what queues up meanwhile.
@@ -55,13 +56,16 @@ struct Bench {
 }
 
 fn bench(watermark: Option<WatermarkFile>) -> Bench {
+    let ticks = AtomicU64::new(0);
+    bench_with(watermark, move || Duration::from_millis(ticks.fetch_add(1, Ordering::Relaxed)))
+}
+
+fn bench_with(watermark: Option<WatermarkFile>, clock: impl Fn() -> Duration + Send + 'static) -> Bench {
     let store = MemoryStore::new();
     let (entering, entered) = channel();
     let (permits, permitted) = channel();
     let (completing, done) = channel();
     let gated = Gated { inner: store.clone(), entered: entering, permits: std::sync::Mutex::new(permitted) };
-    let ticks = AtomicU64::new(0);
-    let clock = move || Duration::from_millis(ticks.fetch_add(1, Ordering::Relaxed));
     let on_done = move |completion| completing.send(completion).unwrap();
     let committer = Committer::spawn(Arc::new(gated), watermark, clock, on_done).unwrap();
     Bench { store, committer, entered, permits, done }
@@ -117,6 +121,32 @@ fn what_queues_up_is_one_commit_and_reported_in_order() {
     assert_eq!((figures.queued, figures.queued_bytes, figures.busy_since), (0, 0, None));
     assert_eq!((figures.group_batches.count(), figures.group_batches.sum), (2, 6));
     assert_eq!((figures.commit_micros.count(), figures.commit_micros.sum), (2, 2_000));
+}
+
+#[test]
+fn marks_are_synced_a_tenth_of_a_second_after_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("watermark");
+    let (file, _) = WatermarkFile::open(&path, StoreEpoch::new([1; 8]), Durability::Buffered).unwrap();
+    let now = Arc::new(AtomicU64::new(0));
+    let clock = now.clone();
+    let bench = bench_with(Some(file), move || Duration::from_millis(clock.load(Ordering::Relaxed)));
+    let mut id = 0;
+    // One slot is written until it is synced, and then the other.
+    let mut slots_used_after_a_commit_at = |millis: u64| {
+        now.store(millis, Ordering::Relaxed);
+        id += 1;
+        bench.submit(id..=id);
+        bench.permits.send(Permit::Commit).unwrap();
+        assert_eq!(bench.completions(1), (vec![id], true));
+        let bytes = std::fs::read(&path).unwrap();
+        bytes.chunks(bytes.len() / 2).filter(|slot| slot.iter().any(|byte| *byte != 0)).count()
+    };
+    assert_eq!(slots_used_after_a_commit_at(1), 1);
+    assert_eq!(slots_used_after_a_commit_at(60), 1);
+    // Synced before this one or behind it.
+    slots_used_after_a_commit_at(101);
+    assert_eq!(slots_used_after_a_commit_at(102), 2);
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! its sequence numbers twice, that is, fork. The watermark is written with each group commit, outside fjall, so at the
 //! next start a store that ends before its mark is known to have lost something.
 //!
-//! Two slots in one pre-allocated file are written in turn, each with a counter and a checksum. A write torn by a crash
-//! damages one slot; the other still holds, one commit older. An old mark is harmless: it proves less, never something
+//! Two slots in one pre-allocated file are written in turn, each with a counter and a checksum: one is written until it is
+//! synced, then the other. A write torn by a crash damages one slot; the other still holds what was synced last. An old
+//! mark is harmless: it proves less, never something
 //! wrong. The mark of a commit is written after its sync, so it never promises more than the store had.
 //!
 //! What it cannot see: store and watermark restored together from an old copy. Peers see that. Layout: `docs/format.md`.
@@ -210,7 +211,7 @@ pub enum Standing {
 pub enum Recorded {
     /// No file: a new data directory, or somebody removed it.
     Nothing,
-    /// A watermark. With one slot damaged it may be one commit older than the store's last.
+    /// A watermark. With one slot damaged it may be as old as the sync before.
     Marks {
         /// The newer of those that could be read.
         watermark: Watermark,
@@ -226,8 +227,10 @@ pub enum Recorded {
 pub struct WatermarkFile {
     path: PathBuf,
     file: File,
-    /// Of the last slot written.
+    /// Of the last record.
     counter: u64,
+    /// The slot that holds what was synced last: it is not written until there is something newer that is.
+    synced: u64,
     watermark: Watermark,
     durability: Durability,
 }
@@ -256,12 +259,16 @@ impl WatermarkFile {
             file.sync_all().map_err(fail("sync"))?;
             sync_directory_of(path).map_err(fail("sync the directory of"))?;
         }
-        let (counter, recorded) = decode_slots(&bytes);
+        let (counter, newest, recorded) = decode_slots(&bytes);
+        if counter > 0 {
+            // A process that was killed may have written it without a sync.
+            file.sync_data().map_err(fail("sync"))?;
+        }
         let watermark = match &recorded {
             Recorded::Marks { watermark, .. } if watermark.epoch == epoch => watermark.clone(),
             Recorded::Marks { .. } | Recorded::Nothing | Recorded::Damaged => Watermark::new(epoch),
         };
-        Ok((Self { path: path.to_owned(), file, counter, watermark, durability }, recorded))
+        Ok((Self { path: path.to_owned(), file, counter, synced: newest, watermark, durability }, recorded))
     }
 
     /// Returns what is carried on.
@@ -275,7 +282,7 @@ impl WatermarkFile {
         &mut self.watermark
     }
 
-    /// Moves marks and writes the file.
+    /// Moves marks and writes the file; what was synced last stays in it until this is synced.
     ///
     /// # Errors
     /// [`WatermarkError`] if it cannot be written: the marks on disk are then older than the store, which is safe. The
@@ -286,41 +293,48 @@ impl WatermarkFile {
         }
         let next = self.counter + 1;
         let slot = self.watermark.encode(next);
-        let place = (next % SLOTS) * SLOT_BYTES as u64;
+        let place = self.open_slot() * SLOT_BYTES as u64;
         let path = &self.path;
         let fail = |doing| move |source| WatermarkError { doing, path: path.clone(), source };
         self.file.seek(SeekFrom::Start(place)).and_then(|_| self.file.write_all(&slot)).map_err(fail("write"))?;
-        match self.durability {
-            Durability::Buffered => {}
-            Durability::Synced => self.sync()?,
-        }
         self.counter = next;
-        Ok(())
+        match self.durability {
+            Durability::Buffered => Ok(()),
+            Durability::Synced => self.sync(),
+        }
+    }
+
+    /// The slot that is written until it is synced.
+    const fn open_slot(&self) -> u64 {
+        (self.synced + 1) % SLOTS
     }
 
     /// Makes the marks durable.
     ///
     /// # Errors
     /// [`WatermarkError`] if the file cannot be synced.
-    pub fn sync(&self) -> Result<(), WatermarkError> {
+    pub fn sync(&mut self) -> Result<(), WatermarkError> {
         let fail = |source| WatermarkError { doing: "sync", path: self.path.clone(), source };
-        self.file.sync_data().map_err(fail)
+        self.file.sync_data().map_err(fail)?;
+        self.synced = self.open_slot();
+        Ok(())
     }
 }
 
-fn decode_slots(bytes: &[u8]) -> (u64, Recorded) {
+/// Returns the counter of the newest slot, which that is, and what it says.
+fn decode_slots(bytes: &[u8]) -> (u64, u64, Recorded) {
     let slots = bytes.chunks(SLOT_BYTES);
     let is_blank = |slot: &[u8]| slot.iter().all(|byte| *byte == 0);
     let blank = slots.clone().filter(|slot| is_blank(slot)).count();
     let is_new = blank == slots.len();
-    let mut read: Vec<_> = slots.filter_map(Watermark::decode).collect();
-    read.sort_by_key(|(counter, _)| *counter);
+    let mut read: Vec<_> = (0..).zip(slots).filter_map(|(at, slot)| Some((at, Watermark::decode(slot)?))).collect();
+    read.sort_by_key(|(_, (counter, _))| *counter);
     // Before its second write a file has one blank slot, and nothing is wrong with it.
     let damaged = (SLOTS as usize).saturating_sub(read.len() + blank);
     match read.pop() {
-        Some((counter, watermark)) => (counter, Recorded::Marks { watermark, damaged }),
-        None if is_new => (0, Recorded::Nothing),
-        None => (0, Recorded::Damaged),
+        Some((at, (counter, watermark))) => (counter, at, Recorded::Marks { watermark, damaged }),
+        None if is_new => (0, 0, Recorded::Nothing),
+        None => (0, 0, Recorded::Damaged),
     }
 }
 
@@ -341,7 +355,7 @@ pub fn read(path: &Path) -> Result<Recorded, WatermarkError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(source) => return Err(WatermarkError { doing: "open", path: path.to_owned(), source }),
     }
-    Ok(decode_slots(&bytes).1)
+    Ok(decode_slots(&bytes).2)
 }
 
 /// Makes a new file's name as durable as its content. Only Unix lets a directory be synced.
@@ -407,6 +421,7 @@ mod tests {
         let (mut file, _) = open(&path);
         for seq in 1..=4 {
             file.record(&[(stream(1), mark(seq))]).unwrap();
+            file.sync().unwrap();
         }
         let whole = fs::read(&path).unwrap();
         // Slot 0 has the newest, counter 4. Every byte that is in use matters.
@@ -429,6 +444,37 @@ mod tests {
         assert_eq!(recorded, Recorded::Damaged);
         file.record(&[(stream(1), mark(5))]).unwrap();
         assert_eq!(recorded_seq(&path).0, Some(5), "it goes on from there");
+    }
+
+    #[test]
+    fn what_was_synced_stays_until_something_newer_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("watermark");
+        let slots = || {
+            let bytes = fs::read(&path).unwrap();
+            let seq = |slot: &[u8]| Watermark::decode(slot)?.1.marks().map(|(_, mark)| mark.seq).max();
+            let mut found: Vec<_> = bytes.chunks(SLOT_BYTES).map(seq).collect();
+            found.sort_unstable();
+            found
+        };
+        let (mut file, _) = open(&path);
+        let record = |file: &mut WatermarkFile, seq| file.record(&[(stream(1), mark(seq))]).unwrap();
+        record(&mut file, 1);
+        record(&mut file, 2);
+        assert_eq!(slots(), [None, Some(2)], "a power cut before the first sync may tear all that there is");
+        file.sync().unwrap();
+        for seq in 3..=6 {
+            record(&mut file, seq);
+            assert_eq!(slots(), [Some(2), Some(seq)]);
+        }
+        file.sync().unwrap();
+        record(&mut file, 7);
+        assert_eq!(slots(), [Some(6), Some(7)]);
+        // What a killed process left is synced when it is read, and stays.
+        drop(file);
+        let (mut file, _) = open(&path);
+        record(&mut file, 8);
+        assert_eq!(slots(), [Some(7), Some(8)]);
     }
 
     #[test]
