@@ -34,7 +34,7 @@ pub const CHANGE_KEY_BYTES_MAX: u64 = 16 << 20;
 pub const CHANGE_DEPS_MAX: usize = 1_024;
 /// The time of a change, before or after 1970, in whatever unit its author counts: what JavaScript holds exactly. Automerge keeps the
 /// differences of times, and panics at any later change if one of them overflows.
-pub const CHANGE_TIME_MAX: u64 = (1 << 53) - 1;
+pub const CHANGE_TIME_MAX: u64 = 9_007_199_254_740_991;
 /// Message inside an Automerge change.
 pub const CHANGE_MESSAGE_BYTES_MAX: usize = 256;
 /// Extra bytes at the end of an Automerge change.
