@@ -115,15 +115,11 @@ pub(super) async fn ask(
     labels: Vec<(String, String)>,
 ) -> Result<Welcome, OpenError> {
     let request = Request { secret: ticket.secret.to_vec(), name: name.to_owned(), labels };
-    let answer = folkmoot_net::join(
-        key,
-        ticket.inviter,
-        &ticket.addresses,
-        codec::encode(&request).into(),
-        JOIN_TIME_MAX,
-    )
-    .await
-    .map_err(|source| match source {
+    let answer =
+        folkmoot_net::join(key, ticket.inviter, &ticket.addresses, codec::encode(&request).into(), JOIN_TIME_MAX)
+            .await
+            .map_err(|source| {
+                match source {
         // Who is refused at the door is told no reason; these are all there are.
         JoinError::Refused => OpenError::JoinRefused(
             "it lets nobody in now: the ticket is used up, or was given out by a node that has forgotten it, or many \
@@ -131,7 +127,8 @@ pub(super) async fn ask(
                 .to_owned(),
         ),
         source => OpenError::Join { inviter: ticket.inviter, source: Box::new(source) },
-    })?;
+    }
+            })?;
     let bad = |what: String| OpenError::JoinAnswer(what);
     let answer: Answer = codec::decode(&answer, ANSWER_BYTES_MAX).map_err(|error| bad(error.to_string()))?;
     let (cluster_name, certificate, control, peers) = match answer {

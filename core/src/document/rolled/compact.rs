@@ -52,46 +52,17 @@ pub(super) fn compact(changes: &[Change], settled: &BTreeSet<ChangeHash>, top: u
         work.pin(change);
     }
     work.find_leaves();
-    for change in in_runs(changes.iter().filter(is_settled).collect()) {
-        work.write(change);
+    // What an operation refers to has a lower number.
+    let mut ops = Vec::new();
+    for change in changes.iter().filter(is_settled) {
+        let numbered = (change.start_op().get()..).zip(change.decode().operations);
+        ops.extend(numbered.map(|(counter, op)| (OpId::new(counter, change.actor_id()), op)));
+    }
+    ops.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (id, op) in ops {
+        work.write(id, op);
     }
     changes_of(work.runs, top)
-}
-
-/// Each after those that it depends on; an actor's own next one first, so that runs become long.
-fn in_runs(changes: Vec<&Change>) -> Vec<&Change> {
-    let mut waits: BTreeMap<ChangeHash, usize> = BTreeMap::new();
-    let mut dependents: BTreeMap<ChangeHash, Vec<&Change>> = BTreeMap::new();
-    let here: BTreeSet<ChangeHash> = changes.iter().map(|change| change.hash()).collect();
-    let mut ready: BTreeMap<(u64, ChangeHash), &Change> = BTreeMap::new();
-    for change in &changes {
-        let deps = change.deps().iter().filter(|dep| here.contains(dep));
-        let mut count = 0;
-        for dep in deps {
-            dependents.entry(*dep).or_default().push(change);
-            count += 1;
-        }
-        waits.insert(change.hash(), count);
-        if count == 0 {
-            ready.insert((change.start_op().get(), change.hash()), change);
-        }
-    }
-    let mut order: Vec<&Change> = Vec::with_capacity(changes.len());
-    let mut next = None;
-    while let Some(change) = next.take().or_else(|| ready.pop_first().map(|(_, change)| change)) {
-        order.push(change);
-        for dependent in dependents.remove(&change.hash()).unwrap_or_default() {
-            let Some(count) = waits.get_mut(&dependent.hash()) else { continue };
-            *count -= 1;
-            if *count > 0 {
-            } else if next.is_none() && dependent.actor_id() == change.actor_id() {
-                next = Some(dependent);
-            } else {
-                ready.insert((dependent.start_op().get(), dependent.hash()), dependent);
-            }
-        }
-    }
-    order
 }
 
 #[derive(Default)]
@@ -113,6 +84,8 @@ struct Work {
     /// Objects of which nothing is to be seen any more.
     gone: BTreeSet<OpId>,
     runs: Vec<Run>,
+    /// The last run of each actor.
+    open: BTreeMap<ActorId, usize>,
 }
 
 impl Work {
@@ -175,17 +148,17 @@ impl Work {
         self.leaves = leaves;
     }
 
-    fn write(&mut self, change: &Change) {
-        for (counter, op) in (change.start_op().get()..).zip(change.decode().operations) {
-            let id = OpId::new(counter, change.actor_id());
-            let Some(op) = self.operation(id, op) else { continue };
-            match self.runs.last_mut() {
-                Some(run) if run.actor == *change.actor_id() && run.start_op + run.ops.len() as u64 == counter => {
-                    run.ops.push(op);
-                }
-                _ => self.runs.push(Run { actor: change.actor_id().clone(), start_op: counter, ops: vec![op] }),
-            }
+    fn write(&mut self, id: OpId, op: Op) {
+        let Some(op) = self.operation(id.clone(), op) else { return };
+        let OpId(counter, actor) = id;
+        if let Some(run) = self.open.get(&actor).and_then(|at| self.runs.get_mut(*at))
+            && run.start_op + run.ops.len() as u64 == counter
+        {
+            run.ops.push(op);
+            return;
         }
+        self.open.insert(actor.clone(), self.runs.len());
+        self.runs.push(Run { actor, start_op: counter, ops: vec![op] });
     }
 
     /// Returns what is left of an operation; `None` if that is nothing.

@@ -113,7 +113,7 @@ impl Rolled {
             let count = changes.len();
             Self::roll(Material { changes, signed }, Vec::new(), BTreeMap::new(), &full.get_heads(), unsettled, count)
         })
-        .ok()?
+        .unwrap_or_else(failed)
         .filter(|rolled| rolled.since.len() <= rolled.count / 2)
     }
 
@@ -134,7 +134,7 @@ impl Rolled {
             let (ends, last) = (self.ends.clone(), self.last.clone());
             Self::roll(Material { changes, signed }, ends, last, heads, unsettled, self.count)
         })
-        .ok()?
+        .unwrap_or_else(failed)
         .filter(|rolled| rolled.since.len() < self.since.len())
     }
 
@@ -199,7 +199,9 @@ impl Rolled {
         }
         let given: Vec<Change> = compacted.changes.into_iter().chain(locals).collect();
         rolled.doc = view::from_changes(given.clone()).ok()?;
-        if !has_taken(&rolled.doc, &given) {
+        let is_sound = has_taken(&rolled.doc, &given);
+        debug_assert!(is_sound, "a document was rolled over into something else");
+        if !is_sound {
             return None;
         }
         rolled.bytes = given.iter().map(|change| change.raw_bytes().len()).sum();
@@ -511,6 +513,12 @@ impl Rolled {
 fn is_canonical(change: &Change) -> bool {
     let again = Change::from(change.decode());
     again.raw_bytes() == change.raw_bytes()
+}
+
+/// A document that cannot be rolled over stays as it is. That it cannot is a fault here.
+fn failed<T>(panic: String) -> Option<T> {
+    debug_assert!(false, "roll a document over: {panic}");
+    None
 }
 
 /// Whether a document gives back just the changes that it was given: the check that the gate makes of changes from outside.
