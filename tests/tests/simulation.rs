@@ -18,7 +18,7 @@ const SEEDS_PER_LIE: u64 = 120;
 /// How many fresh seeds run, unless the environment says otherwise: about a minute on two cores.
 const SEEDS: u64 = 300;
 /// Seeds that once showed a bug.
-const REGRESSIONS: [u64; 12] = [
+const REGRESSIONS: [u64; 13] = [
     6,                   // the time of a local write was not that of its op
     7,                   // a stream that came after the revocation of its certificate was left open
     18,                  // two duplicates of one request woke each other for ever
@@ -31,6 +31,7 @@ const REGRESSIONS: [u64; 12] = [
     500_000_348,         // after a restart nobody knew any more what a stream waited for
     700_001_031,         // a change that came again by another op was void as its first op was
     117_663_549_161_723, // a fork of an author who was cut off whole was seen by nobody
+    117_691_961_704_513, // an honest member was banned for what lay on a branch of another one's fork
 ];
 
 fn simulate(seed: u64) -> Result<Report, Failure> {

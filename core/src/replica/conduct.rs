@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::{TxRef, TxState};
 use super::{OpenError, Replica};
-use crate::id::{AuthorKey, ChangeHash, ShardId};
+use crate::id::{AuthorKey, ChangeHash};
 use crate::op::Op;
 use crate::op::codec;
 use crate::replication::limits::WAITING_MAX;
@@ -102,19 +102,15 @@ impl Replica {
         let waiting = changes.filter_map(|hash| Some((self.waits.for_change(hash).next()?, Lacking::Change(*hash))));
         let deferred = self.waits.deferred().iter().take(LACKS_LOOKED_AT_MAX).map(|tx| (*tx, Lacking::Act(*tx)));
         let lacking: Vec<(TxRef, Lacking)> = waiting.chain(deferred).collect();
-        // What lies on a branch that others have given up for lost is not to be had any more.
-        let forked: BTreeSet<(ShardId, AuthorKey)> = self
-            .heads
-            .values()
-            .filter(|head| head.fork.is_some())
-            .map(|head| (head.key.shard.clone(), head.key.author))
-            .collect();
+        // What lies on a branch that others have given up for lost is not to be had any more, in the control log neither.
+        let forkers: BTreeSet<AuthorKey> =
+            self.heads.values().filter(|head| head.fork.is_some()).map(|head| head.key.author).collect();
+        let is_forked_by_another = |author: &AuthorKey| forkers.iter().any(|forker| forker != author);
+        found.retain(|author, _| !is_forked_by_another(author));
         for (tx, what) in lacking {
-            let Some(key) = self.heads.get(&tx.stream).map(|head| &head.key) else { continue };
-            let (author, shard) = (key.author, key.shard.clone());
-            let is_forked_by_another = forked.iter().any(|(at, forker)| *at == shard && *forker != author);
+            let Some(author) = self.heads.get(&tx.stream).map(|head| head.key.author) else { continue };
             let is_new = equal_at_ms.contains_key(&author) && !found.contains_key(&author);
-            if is_new && !is_forked_by_another && self.names_nothing(&what) {
+            if is_new && !is_forked_by_another(&author) && self.names_nothing(&what) {
                 found.insert(author, Lack { what, since_ms: now_ms });
             }
         }
