@@ -30,7 +30,7 @@ const ACCUSED_MAX: usize = 1_024;
 /// How often it is looked for what authors' transactions wait for.
 const LACKS_INTERVAL_MS: u64 = 10_000;
 /// How long something must be lacking before its author is blamed: longer than it takes to ask all for it by name.
-const LACKS_FOR_MS: u64 = 30_000;
+const LACKS_FOR_MS: u64 = 90_000;
 /// How many transactions that wait are looked at.
 const LACKS_LOOKED_AT_MAX: usize = 1_024;
 
