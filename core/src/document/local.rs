@@ -1,7 +1,5 @@
 //! Changes that this replica makes.
 
-use std::num::NonZeroU64;
-
 use automerge::legacy::{ElementId, Key, ObjectId, OpId};
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{Automerge, AutomergeError, Change, ExpandedChange, ReadDoc};
@@ -12,7 +10,7 @@ use super::direct::Fresh;
 use super::edit;
 use super::gate::{self, GateError, guarded};
 use super::json::Value;
-use super::native::{change_hash, native_actor, native_hash};
+use super::native::{bare_change, change_hash, native_actor, native_hash};
 use super::view::{self, View};
 use crate::id::{ActorId, ChangeHash};
 use crate::limits;
@@ -65,8 +63,8 @@ impl Document {
         if self.heads.len() >= limits::CHANGE_DEPS_MAX {
             return Err(EditError::Heads);
         }
-        if self.rolled_for(actor).is_some() {
-            return self.edit_rolled(actor, edit);
+        if self.is_rolled_for(actor) {
+            return self.edit_rolled(edit);
         }
         self.build().map_err(EditError::Broken)?;
         let native = native_actor(actor);
@@ -199,20 +197,15 @@ impl Document {
         Ok((Some(local), result))
     }
 
-    /// The same where the history is long and not loaded.
+    /// The same where the history is long and not loaded, for an actor for whom [that can be](Self::is_rolled_for).
     fn edit_rolled<R, E>(
         &mut self,
-        actor: &ActorId,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<R, E>,
     ) -> Result<(Option<LocalChange>, R), EditError<E>> {
-        let heads: Vec<_> = self.heads.iter().map(native_hash).collect();
         let View::Rolled(rolled) = &mut self.view else {
             return Err(EditError::Broken("the document is not rolled over".to_owned()));
         };
-        let done = match rolled.editable(&native_actor(actor), &heads) {
-            Some(doc) => transact(doc, edit),
-            None => Err(EditError::Broken("the document cannot be edited without its history".to_owned())),
-        };
+        let done = transact(rolled.doc_mut(), edit);
         let (change, result) = done.inspect_err(|error| {
             if let EditError::Broken(panic) = error {
                 self.broken = Some(panic.clone());
@@ -221,6 +214,7 @@ impl Document {
         let Some(change) = change else {
             return Ok((None, result));
         };
+        let heads: Vec<_> = self.heads.iter().map(native_hash).collect();
         let signed = guarded(|| rolled.signed(&change, &heads)).map_err(EditError::Broken)?;
         if let Err(error) = check(rolled.doc(), &signed) {
             // The whole document never saw it.
@@ -262,18 +256,7 @@ impl Document {
         deps.dedup();
         let top =
             deps.iter().filter_map(|dep| self.full.get().get_change_meta_by_hash(dep)).map(|meta| meta.max_op).max();
-        ExpandedChange {
-            operations: Vec::new(),
-            actor_id: actor,
-            hash: None,
-            seq: last.map_or(0, |(seq, _)| seq) + 1,
-            start_op: NonZeroU64::MIN.saturating_add(top.unwrap_or(0)),
-            time: 0,
-            message: None,
-            deps,
-            extra_bytes: Vec::new(),
-            author: None,
-        }
+        bare_change(actor, last.map_or(0, |(seq, _)| seq) + 1, top.unwrap_or(0), Vec::new(), deps)
     }
 
     /// Carries a change that was made on the view into the signed space. Operation ids are the same there, except that

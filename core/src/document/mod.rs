@@ -12,13 +12,15 @@ mod loaded;
 mod local;
 mod native;
 mod rolled;
+mod stored;
 #[cfg(test)]
 mod tests;
 pub mod transplant;
 mod view;
 
 pub use gate::{Admission, Candidate, GateError, Hold};
-pub use loaded::{Document, Folded, History, LoadError, SnapshotError, Turns};
+pub use loaded::Document;
 pub use local::{EditError, LocalChange};
 pub use native::{change_hash, native_actor, native_hash};
+pub use stored::{Folded, History, LoadError, SnapshotError, Turns};
 pub use view::ViewError;

@@ -90,9 +90,14 @@ impl Replica {
         let peers = self.engine.peers();
         let equal_at_ms: BTreeMap<AuthorKey, u64> =
             peers.iter().map(|peer| (peer.peer, peer.equal_at.millis())).collect();
+        // What lies on a branch that others have given up for lost is not to be had any more, in the control log neither.
+        let forkers: BTreeSet<AuthorKey> =
+            self.heads.values().filter(|head| head.fork.is_some()).map(|head| head.key.author).collect();
+        let may_lack =
+            |author: &AuthorKey| equal_at_ms.contains_key(author) && !forkers.iter().any(|forker| forker != author);
         let mut found = std::mem::take(&mut self.lacks.by_author);
         found.retain(|author, lack| {
-            equal_at_ms.contains_key(author)
+            may_lack(author)
                 && match &lack.what {
                     Lacking::Change(hash) => self.wanted.contains_key(hash),
                     Lacking::Act(tx) => self.waits.deferred().contains(tx),
@@ -102,15 +107,9 @@ impl Replica {
         let waiting = changes.filter_map(|hash| Some((self.waits.for_change(hash).next()?, Lacking::Change(*hash))));
         let deferred = self.waits.deferred().iter().take(LACKS_LOOKED_AT_MAX).map(|tx| (*tx, Lacking::Act(*tx)));
         let lacking: Vec<(TxRef, Lacking)> = waiting.chain(deferred).collect();
-        // What lies on a branch that others have given up for lost is not to be had any more, in the control log neither.
-        let forkers: BTreeSet<AuthorKey> =
-            self.heads.values().filter(|head| head.fork.is_some()).map(|head| head.key.author).collect();
-        let is_forked_by_another = |author: &AuthorKey| forkers.iter().any(|forker| forker != author);
-        found.retain(|author, _| !is_forked_by_another(author));
         for (tx, what) in lacking {
             let Some(author) = self.heads.get(&tx.stream).map(|head| head.key.author) else { continue };
-            let is_new = equal_at_ms.contains_key(&author) && !found.contains_key(&author);
-            if is_new && !is_forked_by_another(&author) && self.names_nothing(&what) {
+            if may_lack(&author) && !found.contains_key(&author) && self.names_nothing(&what) {
                 found.insert(author, Lack { what, since_ms: now_ms });
             }
         }

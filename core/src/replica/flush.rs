@@ -1,6 +1,7 @@
 //! What gathers between two batches, and how it becomes one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -363,13 +364,18 @@ impl Replica {
             for change in folded.tail {
                 self.delete(Keyspace::Tail, TailKey { doc: key.clone(), change }.encode());
             }
-            for index in folded.obsolete {
-                self.delete(Keyspace::Snapshots, SegmentKey { doc: key.clone(), index }.encode());
-            }
+            self.delete_segments(key, folded.obsolete);
             if let Some((index, part)) = folded.segment {
                 self.put(Keyspace::Snapshots, SegmentKey { doc: key.clone(), index }.encode(), &part);
             }
             self.put(Keyspace::Snapshots, key.encode(), &folded.record.encode());
+        }
+    }
+
+    /// Stages the removal of parts of a document's history.
+    pub(super) fn delete_segments(&mut self, key: &DocKey, indexes: Range<u64>) {
+        for index in indexes {
+            self.delete(Keyspace::Snapshots, SegmentKey { doc: key.clone(), index }.encode());
         }
     }
 

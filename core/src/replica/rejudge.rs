@@ -13,7 +13,7 @@ use crate::document::Document;
 use crate::id::{ChangeHash, DocId, OpId, ShardId, StreamId};
 use crate::op::{Op, StreamKey, WriteAction};
 use crate::replication::{Input as NetInput, Tip};
-use crate::store::keys::{DocKey, Key as _, OpKey, SegmentKey, TailKey};
+use crate::store::keys::{DocKey, Key as _, OpKey, TailKey};
 use crate::store::{Keyspace, Order, envelope};
 
 /// Ops judged again in one slice.
@@ -198,9 +198,7 @@ impl Replica {
         self.cache.insert(key.clone(), fresh);
         self.dirty(key);
         self.delete(Keyspace::Snapshots, key.encode());
-        for index in 0..segments {
-            self.delete(Keyspace::Snapshots, SegmentKey { doc: key.clone(), index }.encode());
-        }
+        self.delete_segments(key, 0..segments);
         for hash in &out {
             self.delete(Keyspace::Tail, TailKey { doc: key.clone(), change: *hash }.encode());
             if let Some(tx) = self.place_of(hash).filter(|tx| *tx != without_tx) {

@@ -30,6 +30,11 @@ const TREE_CHANGES_MAX: usize = 4_096;
 /// every later snapshot. Long histories need no such snapshots.
 const UNLOADED_CHANGES_MAX: usize = 256;
 
+/// Estimates the memory of Automerge's document of so many changes, beside their values.
+pub(in crate::document) const fn built_bytes(changes: usize) -> usize {
+    DOCUMENT_BYTES + CHANGE_BYTES * changes
+}
+
 /// All changes of a document.
 #[derive(Clone, Default)]
 pub(in crate::document) struct Full {
@@ -263,7 +268,7 @@ impl Full {
             (None, Knowledge::Unasked | Knowledge::HasNone) => 0,
         };
         let is_built = self.is_built() || matches!(self.before, Before::Document(_));
-        let changes = if is_built { DOCUMENT_BYTES + CHANGE_BYTES * self.change_count() } else { UNBUILT_BYTES };
+        let changes = if is_built { built_bytes(self.change_count()) } else { UNBUILT_BYTES };
         changes + value_bytes + shown
     }
 

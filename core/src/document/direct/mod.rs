@@ -30,7 +30,7 @@ use bytes::Bytes;
 use content::Content;
 
 pub(super) use draft::Draft;
-pub(super) use full::Full;
+pub(super) use full::{Full, built_bytes};
 pub(super) use tree::{Held, Id, ROOT, Slot, Tree};
 
 use super::gate::{GateError, Scan, prescan};

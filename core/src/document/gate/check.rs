@@ -10,7 +10,7 @@ use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ObjId, ObjType, ReadDoc};
 
 use super::{GateError, Scan};
-use crate::document::native::{change_hash, native_hash};
+use crate::document::native::{change_hash, native_hash, referred};
 use crate::limits;
 
 /// A change that passed the static part.
@@ -75,6 +75,15 @@ impl From<GateError> for Rejection {
     }
 }
 
+/// Decodes a change, if it is what was scanned.
+pub(in crate::document) fn decode(scan: &Scan, bytes: &[u8]) -> Result<Change, GateError> {
+    let change = Change::try_from(bytes).map_err(|_| GateError::Encoding("content"))?;
+    if change.hash() != native_hash(&scan.hash) || change.len() as u64 != scan.ops {
+        return Err(GateError::Encoding("not canonical"));
+    }
+    Ok(change)
+}
+
 /// Checks the changes of one batch, each after those that it depends on.
 pub(super) struct Checker<'a> {
     base: &'a Automerge,
@@ -115,11 +124,8 @@ impl<'a> Checker<'a> {
 
     /// Checks one change; a good one becomes a member.
     pub(super) fn check(&mut self, scan: &Scan, bytes: &[u8]) -> Result<(), Rejection> {
-        let change = Change::try_from(bytes).map_err(|_| GateError::Encoding("content"))?;
-        let hash = native_hash(&scan.hash);
-        if change.hash() != hash || change.len() as u64 != scan.ops {
-            return Err(GateError::Encoding("not canonical").into());
-        }
+        let change = decode(scan, bytes)?;
+        let hash = change.hash();
         let (top, past, mut ancestors) = self.ancestry(&change)?;
         let start_op = change.start_op().get();
         // Right behind, also because Automerge takes ids that were left out for ids of operations once it has loaded them.
@@ -262,16 +268,11 @@ impl<'a> Checker<'a> {
     /// Every operation that is referred to must be an ancestor's, or an earlier one of the change itself: a replica
     /// that lacks the concurrent changes has to come to the same verdict.
     fn references(&self, subject: &Subject<'_>, op: &Op, id: u64) -> Result<(), GateError> {
-        let object = match &op.obj {
-            ObjectId::Id(object) => Some(object),
-            ObjectId::Root => None,
-        };
-        let element = match &op.key {
-            Key::Seq(ElementId::Id(element)) => Some(element),
-            Key::Seq(ElementId::Head) | Key::Map(_) => None,
-        };
-        let mut all = object.into_iter().chain(element).chain(op.pred.iter());
-        if all.all(|reference| self.covered(subject, reference, id)) { Ok(()) } else { Err(GateError::Reference) }
+        if referred(op).all(|reference| self.covered(subject, reference, id)) {
+            Ok(())
+        } else {
+            Err(GateError::Reference)
+        }
     }
 
     fn covered(&self, subject: &Subject<'_>, reference: &OpId, id: u64) -> bool {

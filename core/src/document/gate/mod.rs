@@ -24,7 +24,7 @@ mod prescan;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(super) use batch::{admit, scan};
-pub(super) use check::depth_fits;
+pub(super) use check::{decode, depth_fits};
 pub use prescan::{Contents, Scan, bound_hash, prescan};
 
 use crate::id::{ActorId, ChangeHash};

@@ -15,10 +15,11 @@
 //! never leaves the replica.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU64;
 
 use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
-use automerge::{ActorId, Change, ChangeHash, ExpandedChange};
+use automerge::{ActorId, Change, ChangeHash};
+
+use crate::document::native::{bare_change, referred};
 
 /// Whose the last change is. It is nobody's: the changes of an actor must have rising operation ids, and one of any actor may
 /// follow that has lower ones than the highest.
@@ -43,22 +44,26 @@ struct Run {
 /// Writes the `settled` ones of some changes again. `changes` come each after those that it depends on; the settled ones
 /// are closed under dependencies. `top` is the highest number of an operation among those.
 pub(super) fn compact(changes: &[Change], settled: &BTreeSet<ChangeHash>, top: u64) -> Compacted {
-    let is_settled = |change: &&Change| settled.contains(&change.hash());
     let mut work = Work::default();
-    for change in changes.iter().filter(is_settled) {
-        work.read(change);
+    let (mut ops, mut unsettled) = (Vec::<(OpId, Op)>::new(), Vec::new());
+    for change in changes {
+        let operations = change.decode().operations;
+        if settled.contains(&change.hash()) {
+            let numbered = (change.start_op().get()..).zip(operations);
+            ops.extend(numbered.map(|(counter, op)| (OpId::new(counter, change.actor_id()), op)));
+        } else {
+            unsettled.extend(operations);
+        }
     }
-    for change in changes.iter().filter(|change| !is_settled(change)) {
-        work.pin(change);
+    // What an operation refers to has a lower number.
+    ops.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (id, op) in &ops {
+        work.read(id, op);
+    }
+    for op in &unsettled {
+        work.pin(op);
     }
     work.find_leaves();
-    // What an operation refers to has a lower number.
-    let mut ops = Vec::new();
-    for change in changes.iter().filter(is_settled) {
-        let numbered = (change.start_op().get()..).zip(change.decode().operations);
-        ops.extend(numbered.map(|(counter, op)| (OpId::new(counter, change.actor_id()), op)));
-    }
-    ops.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (id, op) in ops {
         work.write(id, op);
     }
@@ -89,36 +94,29 @@ struct Work {
 }
 
 impl Work {
-    fn read(&mut self, change: &Change) {
-        for (counter, op) in (change.start_op().get()..).zip(change.decode().operations) {
-            let id = OpId::new(counter, change.actor_id());
-            if matches!(op.action, OpType::Make(_)) {
-                self.parents.insert(id.clone(), op.obj.clone());
+    fn read(&mut self, id: &OpId, op: &Op) {
+        if matches!(op.action, OpType::Make(_)) {
+            self.parents.insert(id.clone(), op.obj.clone());
+        }
+        match &op.key {
+            Key::Seq(anchor) if op.insert => drop(self.anchors.insert(id.clone(), anchor.clone())),
+            Key::Seq(ElementId::Id(element)) if !matches!(op.action, OpType::Delete | OpType::Increment(_)) => {
+                self.updates.push((id.clone(), element.clone()));
             }
-            match op.key {
-                Key::Seq(anchor) if op.insert => drop(self.anchors.insert(id, anchor)),
-                Key::Seq(ElementId::Id(element)) if !matches!(op.action, OpType::Delete | OpType::Increment(_)) => {
-                    self.updates.push((id, element));
-                }
-                Key::Seq(_) | Key::Map(_) => {}
-            }
-            if !matches!(op.action, OpType::Increment(_)) {
-                self.replaced.extend(op.pred.iter().cloned());
-            }
+            Key::Seq(_) | Key::Map(_) => {}
+        }
+        if !matches!(op.action, OpType::Increment(_)) {
+            self.replaced.extend(op.pred.iter().cloned());
         }
     }
 
-    fn pin(&mut self, change: &Change) {
-        for op in change.decode().operations {
-            let mut object = op.obj;
-            while let ObjectId::Id(id) = object {
-                object = self.parents.get(&id).cloned().unwrap_or(ObjectId::Root);
-                self.pinned.insert(id);
-            }
-            if let Key::Seq(ElementId::Id(element)) = op.key {
-                self.pinned.insert(element);
-            }
-            self.pinned.extend(op.pred.iter().cloned());
+    fn pin(&mut self, op: &Op) {
+        self.pinned.extend(referred(op).cloned());
+        // And the objects that its object lies in.
+        let mut object = &op.obj;
+        while let ObjectId::Id(id) = object {
+            self.pinned.insert(id.clone());
+            object = self.parents.get(id).unwrap_or(&ObjectId::Root);
         }
     }
 
@@ -201,35 +199,23 @@ impl Work {
     }
 }
 
-/// Makes changes of the runs, with an empty one at the end that stands for all and after which operation ids go on behind
-/// `top`.
+/// Makes changes of the runs, which are in the order of their first operations, with an empty one at the end that stands for
+/// all and after which operation ids go on behind `top`.
 fn changes_of(mut runs: Vec<Run>, top: u64) -> Compacted {
     let mut compacted = Compacted::default();
-    // The operations of a change have higher ids than what it depends on, as Automerge expects.
-    runs.sort_by(|a, b| (a.start_op, &a.actor).cmp(&(b.start_op, &b.actor)));
     runs.push(Run { actor: ActorId::from(TIP_ACTOR), start_op: top + 1, ops: Vec::new() });
     let mut open: BTreeSet<(u64, ChangeHash)> = BTreeSet::new();
-    for run in runs {
-        let seq = compacted.last.get(&run.actor).map_or(0, |(seq, _)| *seq) + 1;
-        let above = open.split_off(&(run.start_op, ChangeHash([0; 32])));
-        let mut deps: BTreeSet<ChangeHash> = open.into_iter().map(|(_, hash)| hash).collect();
+    for Run { actor, start_op, ops } in runs {
+        let own = compacted.last.get(&actor).copied();
+        // The operations of a change have higher ids than what it depends on, as Automerge expects.
+        let above = open.split_off(&(start_op, ChangeHash([0; 32])));
+        let deps: BTreeSet<ChangeHash> = open.into_iter().chain(own).map(|(_, hash)| hash).collect();
         open = above;
-        deps.extend(compacted.last.get(&run.actor).map(|(_, hash)| *hash));
-        let max_op = run.start_op + run.ops.len() as u64 - 1;
-        let change = Change::from(ExpandedChange {
-            operations: run.ops,
-            actor_id: run.actor.clone(),
-            hash: None,
-            seq,
-            start_op: NonZeroU64::MIN.saturating_add(run.start_op.saturating_sub(1)),
-            time: 0,
-            message: None,
-            deps: deps.into_iter().collect(),
-            extra_bytes: Vec::new(),
-            author: None,
-        });
+        let (seq, before) = (own.map_or(0, |(seq, _)| seq) + 1, start_op - 1);
+        let max_op = before + ops.len() as u64;
+        let change = Change::from(bare_change(actor.clone(), seq, before, ops, deps));
         open.insert((max_op, change.hash()));
-        compacted.last.insert(run.actor, (seq, change.hash()));
+        compacted.last.insert(actor, (seq, change.hash()));
         compacted.changes.push(change);
     }
     compacted

@@ -16,12 +16,13 @@ mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use automerge::legacy::{ElementId, Key, ObjectId, OpId};
-use automerge::{ActorId, Automerge, Change, ChangeHash, ExpandedChange, ObjId, ReadDoc as _};
+use automerge::legacy::OpId;
+use automerge::{ActorId, Automerge, Change, ChangeHash, ObjId, ReadDoc as _};
 
 use self::compact::compact;
+use super::direct::built_bytes;
 use super::gate::{self, Admission, Candidate, Scan, guarded};
-use super::native::native_hash;
+use super::native::{bare_change, native_hash, referred};
 use super::view;
 use crate::op::WriteAction;
 
@@ -230,18 +231,7 @@ impl Rolled {
     fn local(&self, change: &Change, mut deps: BTreeSet<ChangeHash>) -> Change {
         let own = self.own_last.get(change.actor_id());
         deps.extend(own.map(|(_, hash)| *hash));
-        Change::from(ExpandedChange {
-            operations: change.decode().operations,
-            actor_id: change.actor_id().clone(),
-            hash: None,
-            seq: own.map_or(0, |(seq, _)| *seq) + 1,
-            start_op: change.start_op(),
-            time: 0,
-            message: None,
-            deps: deps.into_iter().collect(),
-            extra_bytes: Vec::new(),
-            author: None,
-        })
+        written(change, own.map_or(0, |(seq, _)| *seq), deps)
     }
 
     fn note(&mut self, hash: ChangeHash, since: Since, local: &Change) {
@@ -318,17 +308,7 @@ impl Rolled {
             });
             made || self.doc.hash_for_opid(&ObjId::Id(id.counter(), id.actor().clone(), 0)).is_some()
         };
-        change.decode().operations.iter().all(|op| {
-            let object = match &op.obj {
-                ObjectId::Id(object) => has(object),
-                ObjectId::Root => true,
-            };
-            let element = match &op.key {
-                Key::Seq(ElementId::Id(element)) => has(element),
-                Key::Seq(ElementId::Head) | Key::Map(_) => true,
-            };
-            object && element && op.pred.iter().all(has)
-        })
+        change.decode().operations.iter().flat_map(referred).all(has)
     }
 
     /// Offers changes, each after those that it depends on, and takes all of them if they are good. None, and nothing has
@@ -343,13 +323,9 @@ impl Rolled {
         let doc = guarded(|| {
             let mut locals = Vec::with_capacity(changes.len());
             for (scan, candidate) in changes {
-                let change = Change::try_from(candidate.bytes).ok()?;
-                let hash = native_hash(&scan.hash);
-                if change.hash() != hash || change.len() as u64 != scan.ops || !is_canonical(&change) {
-                    return None;
-                }
+                let change = gate::decode(scan, candidate.bytes).ok().filter(is_canonical)?;
                 let translated = self.translate(&change)?;
-                self.note(hash, translated.since, &translated.local);
+                self.note(change.hash(), translated.since, &translated.local);
                 locals.push((translated.local, candidate.actor));
             }
             let offered: Vec<_> = locals
@@ -380,38 +356,32 @@ impl Rolled {
         None
     }
 
-    /// Returns the document, to be edited by `actor`, if a change made there can be signed: operation ids go on from the
-    /// same number as in the whole document.
-    pub(super) fn editable(&mut self, actor: &ActorId, heads: &[ChangeHash]) -> Option<&mut Automerge> {
+    /// Makes the document ready to be edited by `actor`; returns whether a change made there can be signed: it knows all that is
+    /// settled, and operation ids go on from the same number as in the whole document.
+    pub(super) fn begin_edit(&mut self, actor: &ActorId, heads: &[ChangeHash]) -> bool {
         let own = self.last_of(actor).map(|(_, place)| place.max_op);
         let tops = heads.iter().map(|head| self.place(head).map(|place| place.max_op));
-        let top = tops.collect::<Option<Vec<_>>>()?.into_iter().chain(own).max()?;
+        let Some(tops) = tops.collect::<Option<Vec<_>>>() else { return false };
+        let top = tops.into_iter().chain(own).max();
         let local_heads = self.doc.get_heads();
         let local_tops = local_heads.iter().filter_map(|head| self.doc.get_change_meta_by_hash(head));
         let knows = self.known(heads).1;
-        if local_tops.map(|meta| meta.max_op).max() != Some(top) || knows != self.knows_all() {
-            return None;
+        if top.is_none() || local_tops.map(|meta| meta.max_op).max() != top || knows != self.knows_all() {
+            return false;
         }
         self.doc.set_actor(actor.clone());
-        Some(&mut self.doc)
+        true
+    }
+
+    pub(super) const fn doc_mut(&mut self) -> &mut Automerge {
+        &mut self.doc
     }
 
     /// Turns a change that was made in the document just now into the one to sign.
     pub(super) fn signed(&self, local: &Change, heads: &[ChangeHash]) -> Change {
         let last = self.last_of(local.actor_id());
         let deps: BTreeSet<ChangeHash> = heads.iter().copied().chain(last.map(|(hash, _)| hash)).collect();
-        Change::from(ExpandedChange {
-            operations: local.decode().operations,
-            actor_id: local.actor_id().clone(),
-            hash: None,
-            seq: last.map_or(0, |(_, place)| place.seq) + 1,
-            start_op: local.start_op(),
-            time: 0,
-            message: None,
-            deps: deps.into_iter().collect(),
-            extra_bytes: Vec::new(),
-            author: None,
-        })
+        written(local, last.map_or(0, |(_, place)| place.seq), deps)
     }
 
     /// Notes a change that was made in the document as `local`.
@@ -498,15 +468,17 @@ impl Rolled {
 
     /// Estimates the memory that it takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        const DOCUMENT_BYTES: usize = 17 << 10;
-        const CHANGE_BYTES: usize = 205;
-        let changes = self.doc.stats().num_changes as usize;
-        DOCUMENT_BYTES
-            + CHANGE_BYTES * changes
+        built_bytes(self.doc.stats().num_changes as usize)
             + self.bytes
             + self.since.len() * (size_of::<Since>() + 128)
             + (self.last.len() + self.own_last.len()) * 160
     }
+}
+
+/// Writes a change again for another hash space, as its actor's next behind number `last`.
+fn written(change: &Change, last: u64, deps: BTreeSet<ChangeHash>) -> Change {
+    let (actor, top) = (change.actor_id().clone(), change.start_op().get() - 1);
+    Change::from(bare_change(actor, last + 1, top, change.decode().operations, deps))
 }
 
 /// Whether a change has the one form that Automerge writes.
