@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::records::{TxRef, TxState};
 use super::{OpenError, Replica};
-use crate::id::{AuthorKey, ChangeHash};
+use crate::hlc::Hlc;
+use crate::id::{AuthorKey, ChangeHash, StreamId};
 use crate::op::Op;
 use crate::op::codec;
 use crate::replication::limits::WAITING_MAX;
@@ -30,7 +31,9 @@ const ACCUSED_MAX: usize = 1_024;
 /// How often it is looked for what authors' transactions wait for.
 const LACKS_INTERVAL_MS: u64 = 10_000;
 /// How long something must be lacking before its author is blamed: longer than it takes to ask all for it by name.
-const LACKS_FOR_MS: u64 = 90_000;
+const LACKS_FOR_MS: u64 = 30_000;
+/// In how many sessions of one shard, but its newest, an author's transactions may wait without blame.
+const LACKING_SESSIONS_MAX: usize = 4;
 /// How many transactions that wait are looked at.
 const LACKS_LOOKED_AT_MAX: usize = 1_024;
 
@@ -49,6 +52,7 @@ pub(super) struct Lacks {
 
 #[derive(Clone, Debug)]
 struct Lack {
+    stream: StreamId,
     what: Lacking,
     since_ms: u64,
 }
@@ -79,8 +83,12 @@ impl Replica {
         }
     }
 
-    /// Looks for authors that have written what waits for something that they do not have themselves. An honest one has what it
-    /// builds on, and gives it to whoever lacks it, so with equal digests nothing of its own can wait for long.
+    /// Looks for authors that have written what waits for something that they do not have themselves. An honest one has what its
+    /// session builds on, and gives it to whoever lacks it, so with equal digests nothing of it can wait for long.
+    ///
+    /// Of earlier sessions it may have lost that: restored from a backup after it had built on what only somebody has who was
+    /// removed meanwhile, or copied and the other copy deleted. That happens a few times in the life of a node, so more
+    /// sessions than that are charged all the same.
     fn look_for_lacks(&mut self) {
         let now_ms = self.now.monotonic_ms;
         if now_ms < self.lacks.looked_at_ms.saturating_add(LACKS_INTERVAL_MS) {
@@ -95,22 +103,24 @@ impl Replica {
             self.heads.values().filter(|head| head.fork.is_some()).map(|head| head.key.author).collect();
         let may_lack =
             |author: &AuthorKey| equal_at_ms.contains_key(author) && !forkers.iter().any(|forker| forker != author);
+        let changes = self.wanted.keys().take(LACKS_LOOKED_AT_MAX);
+        let waiting = changes.filter_map(|hash| Some((self.waits.for_change(hash).next()?, Lacking::Change(*hash))));
+        let deferred = self.waits.deferred().iter().take(LACKS_LOOKED_AT_MAX).map(|tx| (*tx, Lacking::Act(*tx)));
+        let lacking: Vec<(TxRef, Lacking)> = waiting.chain(deferred).collect();
+        let blamed = self.blamed_streams(lacking.iter().map(|(tx, _)| tx.stream).collect());
         let mut found = std::mem::take(&mut self.lacks.by_author);
         found.retain(|author, lack| {
             may_lack(author)
+                && blamed.contains(&lack.stream)
                 && match &lack.what {
                     Lacking::Change(hash) => self.wanted.contains_key(hash),
                     Lacking::Act(tx) => self.waits.deferred().contains(tx),
                 }
         });
-        let changes = self.wanted.keys().take(LACKS_LOOKED_AT_MAX);
-        let waiting = changes.filter_map(|hash| Some((self.waits.for_change(hash).next()?, Lacking::Change(*hash))));
-        let deferred = self.waits.deferred().iter().take(LACKS_LOOKED_AT_MAX).map(|tx| (*tx, Lacking::Act(*tx)));
-        let lacking: Vec<(TxRef, Lacking)> = waiting.chain(deferred).collect();
-        for (tx, what) in lacking {
-            let Some(author) = self.heads.get(&tx.stream).map(|head| head.key.author) else { continue };
+        for (TxRef { stream, .. }, what) in lacking.into_iter().filter(|(tx, _)| blamed.contains(&tx.stream)) {
+            let Some(author) = self.heads.get(&stream).map(|head| head.key.author) else { continue };
             if may_lack(&author) && !found.contains_key(&author) && self.names_nothing(&what) {
-                found.insert(author, Lack { what, since_ms: now_ms });
+                found.insert(author, Lack { stream, what, since_ms: now_ms });
             }
         }
         for (author, lack) in &mut found {
@@ -122,6 +132,32 @@ impl Replica {
             }
         }
         self.lacks.by_author = found;
+    }
+
+    /// Returns, of streams in which something waits, those whose authors are to blame: the newest of their author in the shard, and
+    /// all of one with many.
+    fn blamed_streams(&self, waiting: BTreeSet<StreamId>) -> BTreeSet<StreamId> {
+        let place = |stream: &StreamId| self.heads.get(stream).map(|head| (head.key.author, head.key.shard.clone()));
+        let mut newest = BTreeMap::new();
+        for place in waiting.iter().filter_map(place) {
+            newest.insert(place, (Hlc::default(), StreamId::ZERO));
+        }
+        for (stream, head) in &self.heads {
+            if let Some(last) = newest.get_mut(&(head.key.author, head.key.shard.clone())) {
+                *last = (*last).max((head.hlc, *stream));
+            }
+        }
+        let mut sessions: BTreeMap<_, usize> = BTreeMap::new();
+        for place in waiting.iter().filter_map(place) {
+            *sessions.entry(place).or_default() += 1;
+        }
+        let is_blamed = |stream: &StreamId| {
+            place(stream).is_some_and(|place| {
+                newest.get(&place).is_some_and(|(_, last)| last == stream)
+                    || sessions.get(&place).is_some_and(|count| *count > LACKING_SESSIONS_MAX)
+            })
+        };
+        waiting.into_iter().filter(is_blamed).collect()
     }
 
     /// Whether what is lacking is named by the transaction that waits for it, and by nobody else.

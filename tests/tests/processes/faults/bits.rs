@@ -231,7 +231,7 @@ async fn with_a_peer_nothing_is_lost_by_a_flipped_bit() {
     copy(a.data(), &original);
     let mut dice = Dice(13);
     let (mut refused, mut trials) = (0, 0);
-    for trial in 0..scaled(60, 3) {
+    for trial in 0..scaled(200, 3) {
         copy(&original, a.data());
         let (journal, used) = journal(a.data());
         let (at, bit) = (dice.below(used), dice.below(8));
