@@ -235,6 +235,37 @@ impl PrincipalId {
     pub const fn introduced_by(self) -> OpId {
         OpId(self.0)
     }
+
+    /// Returns what the ids of the principal's own documents begin with: the first 16 bytes of the principal id in base32
+    /// (RFC 4648, lower case, without padding) and a dot, 27 characters.
+    ///
+    /// It follows from the id alone, so nobody else can come to have it, and whose a document is never changes. Half of the
+    /// hash is enough: to find another principal with the same 16 bytes takes about 2^128 tries.
+    #[must_use]
+    pub fn own_prefix(&self) -> String {
+        const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let mut text = String::with_capacity(27);
+        let (mut bits, mut count) = (0_u16, 0);
+        let mut push = |bits: u16| text.extend(DIGITS.get(usize::from(bits & 31)).map(|digit| char::from(*digit)));
+        for byte in self.0.iter().take(16) {
+            bits = bits << 8 | u16::from(*byte);
+            count += 8;
+            while count >= 5 {
+                count -= 5;
+                push(bits >> count);
+            }
+        }
+        // Three bits are left of 128.
+        push(bits << 2);
+        text.push('.');
+        text
+    }
+
+    /// Returns whether a document is the principal's own.
+    #[must_use]
+    pub fn owns(&self, doc: &DocId) -> bool {
+        doc.as_str().starts_with(&self.own_prefix())
+    }
 }
 
 impl From<OpId> for ClusterId {
@@ -406,6 +437,19 @@ mod tests {
         for bad in ["", "a5", &"A5".repeat(32), &"zz".repeat(32), &"a5".repeat(33)] {
             assert!(bad.parse::<OpId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn own_prefixes_are_base32_of_half_the_id() {
+        let mut bytes = [0xff; 32];
+        bytes[..10].copy_from_slice(b"foobarfoob");
+        // RFC 4648, section 10, gives "MZXW6YTB" for "fooba".
+        let prefix = PrincipalId::new(bytes).own_prefix();
+        assert_eq!(prefix, "mzxw6ytbojtg633c7777777774.");
+        assert_eq!(prefix.len(), 27);
+        assert!(prefix.parse::<DocId>().is_ok());
+        assert!(PrincipalId::new(bytes).owns(&format!("{prefix}x").parse().unwrap()));
+        assert!(!PrincipalId::new([0; 32]).owns(&format!("{prefix}x").parse().unwrap()));
     }
 
     #[test]

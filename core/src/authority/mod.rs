@@ -24,7 +24,6 @@ mod chain;
 mod engine;
 mod mutant;
 pub mod reference;
-mod rights;
 mod verdict;
 
 #[cfg(test)]
@@ -33,17 +32,17 @@ mod tests;
 pub use chain::{ChainError, check_against_previous};
 pub use engine::{
     AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, Decision, Denial, MemberInfo, Noted, Reach,
-    Rejudge, RulesState,
+    Readable, Rejudge, RulesState, StatementInfo, WrittenFor,
 };
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, Site, plant};
-pub use rights::{Action, Actions};
 pub use verdict::{Missing, Verdict};
 
 use crate::id::{OpId, StreamId};
 #[cfg(doc)]
 use crate::op::Header;
 use crate::op::Pin;
+pub use crate::op::{Action, Actions};
 
 /// Where an op lies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -43,6 +43,40 @@ pub enum Mutant {
     PinEndsAtSession,
     /// What a later session names counts even where a revocation has a pin of its own.
     EarlierPinIgnored,
+    /// Nobody needs a duty to write for others.
+    DutyIgnored,
+    /// A duty reaches everywhere.
+    DutyTargetIgnored,
+    /// Others may write for whoever has not agreed to that.
+    AttestIgnored,
+    /// A revocation of the act that introduced a principal cuts nothing that others write for it.
+    IntroductionIgnored,
+    /// A revocation of a role cuts nothing.
+    RoleIgnored,
+    /// A revocation of a membership cuts nothing.
+    JoinIgnored,
+    /// Everything is one's own.
+    OwnIsAll,
+    /// A right on some documents is one on all of the collection.
+    DocumentsIgnored,
+    /// Who may administer may do what an admin of everything may.
+    NarrowAdminIsAdmin,
+    /// A role need not stand in the proof of an act.
+    RoleOutsideProof,
+    /// A membership need not stand in the proof of an act.
+    JoinOutsideProof,
+    /// Groups join groups.
+    GroupsNest,
+    /// Keys are certified for groups.
+    GroupHasKeys,
+    /// A warden may revoke what has not ended.
+    WardenAnytime,
+    /// A registrar's grants need not end.
+    RegistrarForever,
+    /// A registrar may give the role admin.
+    RegistrarMakesAdmins,
+    /// A registrar may give roles on what it is not registrar of.
+    RegistrarAnywhere,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]

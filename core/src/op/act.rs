@@ -1,14 +1,15 @@
 //! The acts of the control log: what defines the cluster, its members and their rights.
 //!
-//! An act is carried by one op of the shard `_control`. *Statements* (certify, member, grant, and later role and duty)
-//! give something `to` somebody at an explicit rank; the id of the carrying op is the id of the statement.
+//! An act is carried by one op of the shard `_control`. *Statements* (certify, member, grant, role, duty, principal and
+//! join) give something `to` somebody at an explicit rank; the id of the carrying op is the id of the statement.
 
 use serde::{Deserialize, Serialize};
 
 use super::codec::tagged_enum;
+use super::role::{Actions, Rights, Role};
+use super::target::Target;
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, OpId, PrincipalId, Salt, StreamId};
-use crate::limits;
 
 /// How strong a statement or act is: −1 recovery, 0 owners, greater is weaker. Says who may cut whom, never what one may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -34,14 +35,17 @@ impl Rank {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Control {
     /// Ids of the statements that the act is done under, the certificate of the signing key among them;
-    /// ascending, at most [`limits::PROOF_MAX`]. Empty for the genesis only.
+    /// ascending, at most [`crate::limits::PROOF_MAX`]. Empty for the genesis only.
     pub proof: Vec<OpId>,
     /// What is done.
     pub act: Act,
+    /// On whose request a node made the act. It tells an auditor, and gives no right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_whom: Option<PrincipalId>,
 }
 
 tagged_enum! {
-    /// What a control op does. Tags 32 to 47 are kept for role, duty, evidence, rotate_owner, recover and erase.
+    /// What a control op does. Tags 36 to 47 are kept for evidence, rotate_owner, recover and erase.
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub enum Act {
         /// Begins the cluster. Its op id is the cluster id.
@@ -62,6 +66,14 @@ tagged_enum! {
         7 => Rules(Rules),
         /// An owner's consent to another owner's act, where the threshold is above one.
         8 => Approve(Approve),
+        /// Makes a role, or a revision of one.
+        32 => Role(RoleRevision),
+        /// Gives a principal a task for others.
+        33 => Duty(DutyGrant),
+        /// Introduces a principal that has no key (yet).
+        34 => Principal(Principal),
+        /// Makes a principal a member of a group.
+        35 => Join(Join),
     }
 }
 
@@ -128,87 +140,6 @@ pub struct Grant {
     pub rank: Rank,
     /// Ops with a later time do not count.
     pub not_after: Option<Hlc>,
-}
-
-tagged_enum! {
-    /// A role: a named set of actions.
-    #[derive(Clone, PartialEq, Eq, Debug)]
-    pub enum Role {
-        /// One that is part of the rules.
-        0 => BuiltIn(BuiltInRole),
-    }
-}
-
-/// The roles that are part of the rules. Codes are the format.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum BuiltInRole {
-    /// Everything, collections and statements included.
-    Admin,
-    /// Reads, creates, updates and deletes documents.
-    Editor,
-    /// Reads documents.
-    Reader,
-}
-
-impl Serialize for BuiltInRole {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u8(match self {
-            Self::Admin => 1,
-            Self::Editor => 2,
-            Self::Reader => 3,
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for BuiltInRole {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u8::deserialize(deserializer)? {
-            1 => Ok(Self::Admin),
-            2 => Ok(Self::Editor),
-            3 => Ok(Self::Reader),
-            other => Err(serde::de::Error::custom(format!("unknown role {other}"))),
-        }
-    }
-}
-
-/// What a right is about. Later versions add documents and field paths.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Target {
-    /// A collection name, a prefix followed by `*`, or `*` alone. System collections are never matched.
-    pub collections: String,
-}
-
-impl Target {
-    /// Every collection.
-    #[must_use]
-    pub fn everything() -> Self {
-        Self { collections: "*".to_owned() }
-    }
-
-    /// Returns whether the collection lies within the target.
-    #[must_use]
-    pub fn matches(&self, collection: &CollectionName) -> bool {
-        !collection.is_system()
-            && match self.collections.strip_suffix('*') {
-                Some(prefix) => collection.as_str().starts_with(prefix),
-                None => collection.as_str() == self.collections,
-            }
-    }
-
-    /// Returns whether everything within `other` lies within this target too.
-    #[must_use]
-    pub fn contains(&self, other: &Self) -> bool {
-        match self.collections.strip_suffix('*') {
-            Some(prefix) => other.collections.starts_with(prefix),
-            None => other.collections == self.collections,
-        }
-    }
-
-    fn is_valid(&self) -> bool {
-        let name = self.collections.strip_suffix('*').unwrap_or(&self.collections);
-        (name.is_empty() && self.collections == "*")
-            || name.parse::<CollectionName>().is_ok_and(|name| !name.is_system())
-    }
 }
 
 /// The last op of a stream that a revoker or readmitter lets stand, and with it the ends of earlier sessions that the first op
@@ -330,6 +261,127 @@ pub struct Approve {
     pub act: OpId,
 }
 
+/// A role, named by the id of its op; it never changes. Who narrows one makes another, grants that, and revokes this with pins.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RoleRevision {
+    /// Name for people. Revisions of one role share it.
+    pub name: String,
+    /// What the role allows on all of a grant's target.
+    pub actions: Actions,
+    /// What it allows on the own documents of whoever has it.
+    pub own_actions: Actions,
+    /// Rank of the statement.
+    pub rank: Rank,
+}
+
+impl RoleRevision {
+    /// Returns what the role allows.
+    #[must_use]
+    pub const fn rights(&self) -> Rights {
+        Rights { actions: self.actions, own_actions: self.own_actions }
+    }
+}
+
+/// "This principal has this duty."
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DutyGrant {
+    /// Who gets it.
+    pub principal: PrincipalId,
+    /// What it has to do.
+    pub duty: Duty,
+    /// Rank of the statement.
+    pub rank: Rank,
+    /// Ops with a later time do not count.
+    pub not_after: Option<Hlc>,
+}
+
+tagged_enum! {
+    /// A task for others. Tag 2 is kept for witnesses of forks.
+    #[derive(Clone, PartialEq, Eq, Debug)]
+    pub enum Duty {
+        /// May write data of attested principals, each within that principal's own rights.
+        0 => ActFor(Target),
+        /// May revoke statements that have ended.
+        1 => Warden(()),
+        /// May introduce principals, and give them built-in roles other than admin for a time.
+        3 => Registrar(Target),
+    }
+}
+
+/// "There is this principal", without a key: others write for it, or keys follow.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Principal {
+    /// Name for people.
+    pub name: String,
+    /// What it is.
+    pub kind: PrincipalKind,
+    /// Whether those with the duty to act for others may write for it.
+    pub attest: bool,
+    /// Rank of the statement.
+    pub rank: Rank,
+}
+
+/// What a principal is. Codes are the format.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PrincipalKind {
+    /// A person.
+    User,
+    /// A program.
+    Service,
+    /// A set of others: it never writes, and has no keys.
+    Group,
+}
+
+impl PrincipalKind {
+    /// All of them, in the order of their codes.
+    pub const ALL: [Self; 3] = [Self::User, Self::Service, Self::Group];
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::User => 1,
+            Self::Service => 2,
+            Self::Group => 3,
+        }
+    }
+
+    /// Returns its name, as people and programs write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Service => "service",
+            Self::Group => "group",
+        }
+    }
+}
+
+impl Serialize for PrincipalKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for PrincipalKind {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let code = u8::deserialize(deserializer)?;
+        let kind = Self::ALL.into_iter().find(|kind| kind.code() == code);
+        kind.ok_or_else(|| serde::de::Error::custom(format!("unknown kind of principal {code}")))
+    }
+}
+
+/// "This principal is a member of this group": what is granted to the group counts for it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Join {
+    /// The member.
+    pub principal: PrincipalId,
+    /// The group.
+    pub group: PrincipalId,
+    /// Rank of the statement.
+    pub rank: Rank,
+    /// Ops with a later time do not count.
+    pub not_after: Option<Hlc>,
+}
+
 /// A statement as the rule sees it: something given to a principal at a rank.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Statement<'a> {
@@ -353,6 +405,12 @@ impl Act {
             Self::Certify(c) => (c.principal.unwrap_or_else(|| PrincipalId::from(id)), c.rank, c.not_after),
             Self::Member(m) => (m.principal, m.rank, m.not_after),
             Self::Grant(g) => (g.principal, g.rank, g.not_after),
+            Self::Duty(d) => (d.principal, d.rank, d.not_after),
+            Self::Join(j) => (j.principal, j.rank, j.not_after),
+            // Given to nobody else: a revocation of "the principal" of that name cuts it like any other.
+            Self::Role(RoleRevision { rank, .. }) | Self::Principal(Principal { rank, .. }) => {
+                (PrincipalId::from(id), *rank, None)
+            }
             Self::Revoke(_) | Self::Readmit(_) | Self::Collection(_) | Self::Rules(_) | Self::Approve(_) => {
                 return None;
             }
@@ -372,7 +430,11 @@ impl Act {
             | Self::Readmit(_)
             | Self::Collection(_)
             | Self::Rules(_)
-            | Self::Approve(_) => false,
+            | Self::Approve(_)
+            | Self::Role(_)
+            | Self::Duty(_)
+            | Self::Principal(_)
+            | Self::Join(_) => false,
         }
     }
 
@@ -388,98 +450,51 @@ impl Act {
             | Self::Grant(_)
             | Self::Collection(_)
             | Self::Rules(_)
-            | Self::Approve(_) => &[],
+            | Self::Approve(_)
+            | Self::Role(_)
+            | Self::Duty(_)
+            | Self::Principal(_)
+            | Self::Join(_) => &[],
         }
     }
 
-    /// Checks what can be checked from the act alone; says what is wrong.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
-        let rank = |rank: Rank| (rank.0 >= 1 && rank.0 <= limits::RANK_MAX).then_some(()).ok_or("rank out of bounds");
-        let text = |text: &str| (text.len() <= limits::ACT_TEXT_BYTES_MAX).then_some(()).ok_or("text too long");
-        let pins = |pins: &[Pin]| {
-            if pins.len() > limits::PINS_MAX {
-                return Err("too many pins");
-            }
-            if pins.iter().any(|pin| (pin.seq == 0) != (pin.head == OpId::ZERO)) {
-                return Err("sequence and op of a pin disagree");
-            }
-            ascending(pins.iter().map(|pin| pin.stream)).ok_or("pins out of order")
-        };
+    /// Returns the principal that the act introduces, named by the op that carries it, with what is said of it; `None` if
+    /// it introduces none. Whoever has a key from the start is not attested: nobody writes for it.
+    #[must_use]
+    pub fn introduces(&self, id: OpId) -> Option<Introduced<'_>> {
+        let principal = PrincipalId::from(id);
         match self {
-            Self::Genesis(g) => {
-                text(&g.name)?;
-                if g.owners.is_empty() || g.owners.len() > limits::OWNERS_MAX || g.recovery.len() > limits::OWNERS_MAX {
-                    return Err("number of owner or recovery keys out of bounds");
-                }
-                ascending(g.owners.iter()).ok_or("owner keys out of order")?;
-                if g.owners.iter().any(|owner| crate::keys::PublicKey::new(owner).is_none()) {
-                    return Err("owner key is weak");
-                }
-                ascending(g.recovery.iter()).ok_or("recovery hashes out of order")?;
-                let fits = |n: u8, of: usize| n >= 1 && usize::from(n) <= of;
-                if !fits(g.threshold, g.owners.len())
-                    || !(g.recovery.is_empty() && g.recovery_threshold == 0
-                        || fits(g.recovery_threshold, g.recovery.len()))
-                {
-                    return Err("threshold out of bounds");
-                }
-                if g.rules == 0 { Err("rules version 0") } else { Ok(()) }
+            Self::Genesis(g) => Some(Introduced { principal, name: &g.name, kind: PrincipalKind::User, attest: false }),
+            Self::Certify(Certify { principal: None, name, .. }) => {
+                Some(Introduced { principal, name, kind: PrincipalKind::User, attest: false })
             }
-            Self::Certify(c) => {
-                rank(c.rank)?;
-                text(&c.name)?;
-                crate::keys::PublicKey::new(&c.key).map(|_| ()).ok_or("certified key is weak")
-            }
-            Self::Member(m) => {
-                rank(m.rank)?;
-                if m.labels.len() > limits::MEMBER_LABELS_MAX {
-                    return Err("too many labels");
-                }
-                for (name, value) in &m.labels {
-                    text(name)?;
-                    text(value)?;
-                }
-                ascending(m.labels.iter().map(|(name, _)| name)).ok_or("labels out of order")?;
-                crate::keys::PublicKey::new(&m.key).map(|_| ()).ok_or("member key is weak")
-            }
-            Self::Grant(g) => {
-                rank(g.rank)?;
-                g.target.is_valid().then_some(()).ok_or("target is no collection name or prefix")
-            }
-            Self::Revoke(r) => {
-                text(&r.why)?;
-                pins(&r.pins)
-            }
-            Self::Readmit(r) => pins(&r.pins),
-            Self::Collection(c) => {
-                if c.name.is_system()
-                    || c.shards == 0
-                    || c.shards > limits::SHARDS_MAX
-                    || c.types.len() > limits::FIELD_TYPES_MAX
-                {
-                    return Err("collection settings out of bounds");
-                }
-                for field in &c.types {
-                    text(&field.pointer)?;
-                    field.pointer.starts_with('/').then_some(()).ok_or("field type without JSON pointer")?;
-                }
-                ascending(c.types.iter().map(|field| &field.pointer)).ok_or("field types out of order")
-            }
-            Self::Rules(r) => {
-                if r.version == 0 {
-                    Err("rules version 0")
-                } else {
-                    Ok(())
-                }
-            }
-            Self::Approve(_) => Ok(()),
+            Self::Principal(p) => Some(Introduced { principal, name: &p.name, kind: p.kind, attest: p.attest }),
+            Self::Certify(Certify { principal: Some(_), .. })
+            | Self::Member(_)
+            | Self::Grant(_)
+            | Self::Revoke(_)
+            | Self::Readmit(_)
+            | Self::Collection(_)
+            | Self::Rules(_)
+            | Self::Approve(_)
+            | Self::Role(_)
+            | Self::Duty(_)
+            | Self::Join(_) => None,
         }
     }
 }
 
-/// Returns `Some(())` if the items strictly ascend.
-pub(super) fn ascending<T: PartialOrd>(items: impl Iterator<Item = T> + Clone) -> Option<()> {
-    items.clone().zip(items.skip(1)).all(|(a, b)| a < b).then_some(())
+/// What is said of a principal by the act that introduces it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Introduced<'a> {
+    /// The principal.
+    pub principal: PrincipalId,
+    /// Name for people.
+    pub name: &'a str,
+    /// What it is; who has a key from the start counts as a user.
+    pub kind: PrincipalKind,
+    /// Whether those with the duty to act for others may write for it.
+    pub attest: bool,
 }
 
 mod hash_list {

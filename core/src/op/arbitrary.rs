@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{
-    Act, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, FieldDeclaration, FieldKind,
-    Genesis, Grant, Header, Member, Op, Payload, Pin, Rank, Readmit, Revoke, RevokeTarget, Role, Rules, SessionEnd,
-    Target, Transaction, WriteAction,
+    Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
+    DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant, Header, Join, Member, Op, Payload, Pin, Principal,
+    PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, SessionEnd, Target, Transaction,
+    WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -136,10 +137,15 @@ fn pins() -> impl Strategy<Value = Vec<Pin>> {
 }
 
 fn target() -> impl Strategy<Value = Target> {
+    (collections(), option::of("[a-z0-9/.]{1,12}"))
+        .prop_map(|(target, prefix)| Target { documents: prefix.map_or(Documents::All, Documents::Prefix), ..target })
+}
+
+fn collections() -> impl Strategy<Value = Target> {
     prop_oneof![
         Just(Target::everything()),
-        collection_name().prop_map(|name| Target { collections: name.to_string() }),
-        "[a-z0-9][a-z0-9_.-]{0,20}".prop_map(|prefix| Target { collections: format!("{prefix}*") }),
+        collection_name().prop_map(|name| Target::collections(name.to_string())),
+        "[a-z0-9][a-z0-9_.-]{0,20}".prop_map(|prefix| Target::collections(format!("{prefix}*"))),
     ]
 }
 
@@ -187,7 +193,8 @@ fn act() -> impl Strategy<Value = Act> {
             Act::Member(Member { principal, key, rank, not_after, labels: labels.into_iter().collect() })
         },
     );
-    let role = select(vec![BuiltInRole::Admin, BuiltInRole::Editor, BuiltInRole::Reader]).prop_map(Role::BuiltIn);
+    let built_in = select(BuiltInRole::ALL.to_vec()).prop_map(Role::BuiltIn);
+    let role = prop_oneof![built_in, op_id().prop_map(Role::Custom)];
     let grant = (principal(), role, target(), rank(), option::of(hlc())).prop_map(
         |(principal, role, target, rank, not_after)| Act::Grant(Grant { principal, role, target, rank, not_after }),
     );
@@ -195,10 +202,33 @@ fn act() -> impl Strategy<Value = Act> {
     let revoke = (cut, pins(), any::<bool>(), text())
         .prop_map(|(target, pins, cascade, why)| Act::Revoke(Revoke { target, pins, cascade, why }));
     let readmit = (op_id(), pins()).prop_map(|(revocation, pins)| Act::Readmit(Readmit { revocation, pins }));
+    let named = || "[A-Za-z ]{1,20}";
+    let actions = |of: Actions| {
+        let all: Vec<Action> = of.iter().collect();
+        let count = all.len();
+        proptest::sample::subsequence(all, 1..=count).prop_map(|some| some.into_iter().collect::<Actions>())
+    };
+    let revision = (named(), actions(Actions::ALL), actions(Actions::OF_DOCUMENTS), rank())
+        .prop_map(|(name, actions, own_actions, rank)| Act::Role(RoleRevision { name, actions, own_actions, rank }));
+    let what = prop_oneof![target().prop_map(Duty::ActFor), Just(Duty::Warden(())), target().prop_map(Duty::Registrar)];
+    let duty = (principal(), what, rank(), option::of(hlc()))
+        .prop_map(|(principal, duty, rank, not_after)| Act::Duty(DutyGrant { principal, duty, rank, not_after }));
+    let introduce =
+        (named(), select(PrincipalKind::ALL.to_vec()), any::<bool>(), rank()).prop_map(|(name, kind, attest, rank)| {
+            Act::Principal(Principal { name, kind, attest: attest && kind != PrincipalKind::Group, rank })
+        });
+    let join = (btree_set(any::<[u8; 32]>(), 2), rank(), option::of(hlc())).prop_map(|(ids, rank, not_after)| {
+        let ids: Vec<_> = ids.into_iter().map(PrincipalId::new).collect();
+        Act::Join(Join { principal: ids[1], group: ids[0], rank, not_after })
+    });
     prop_oneof![
         certify,
         member,
         grant,
+        revision,
+        duty,
+        introduce,
+        join,
         revoke,
         readmit,
         collection().prop_map(Act::Collection),
@@ -209,11 +239,11 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// A control payload with the certificate in its proof.
 fn control(certificate: OpId) -> impl Strategy<Value = Payload> {
-    (act(), op_ids(limits::PROOF_MAX - 1)).prop_map(move |(act, mut proof)| {
+    (act(), op_ids(limits::PROOF_MAX - 1), option::of(principal())).prop_map(move |(act, mut proof, for_whom)| {
         proof.push(certificate);
         proof.sort();
         proof.dedup();
-        Payload::Control(Control { proof, act })
+        Payload::Control(Control { proof, act, for_whom })
     })
 }
 
@@ -236,7 +266,7 @@ pub fn genesis_op() -> impl Strategy<Value = Op> {
             earlier: Vec::new(),
             hlc,
             control_heads: Vec::new(),
-            payload: Payload::Control(Control { proof: Vec::new(), act }),
+            payload: Payload::Control(Control { proof: Vec::new(), act, for_whom: None }),
         };
         Op::sign(header, Vec::new(), &key).expect("a valid genesis")
     })

@@ -59,7 +59,7 @@ impl Delete {
     /// [`CodecError`] if it is not canonical, or the heads are none, too many or out of order.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let delete: Self = codec::decode(bytes, limits::CHANGE_DEPS_MAX * 34 + 8)?;
-        let sorted = super::act::ascending(delete.heads.iter()).is_some();
+        let sorted = super::check::ascending(delete.heads.iter()).is_some();
         if delete.heads.is_empty() || delete.heads.len() > limits::CHANGE_DEPS_MAX || !sorted {
             return Err(CodecError::NotCanonical);
         }

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::act::{Act, Control, Pin, ascending};
+use super::act::{Act, Control, Pin};
 use super::body::Body;
+use super::check::ascending;
 use super::codec::tagged_enum;
 use crate::hash::{Domain, hash, hash_short};
 use crate::hlc::Hlc;

@@ -8,17 +8,23 @@ mod act;
 #[cfg(any(test, feature = "testing"))]
 pub mod arbitrary;
 mod body;
+mod check;
 pub mod codec;
 mod header;
+mod role;
+mod target;
 
 pub use act::{
-    Act, Approve, BuiltInRole, Certify, Collection, Control, FieldDeclaration, FieldKind, Genesis, Grant, Member, Pin,
-    Rank, Readmit, Revoke, RevokeTarget, Role, Rules, Statement, Target,
+    Act, Approve, Certify, Collection, Control, Duty, DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant,
+    Introduced, Join, Member, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, RoleRevision, Rules,
+    Statement,
 };
 pub use body::{Body, Delete};
 pub use header::{
     ChangeRef, Header, Payload, SessionEnd, StreamKey, Transaction, WriteAction, request_id, request_name,
 };
+pub use role::{Action, Actions, BuiltInRole, Rights, Role, UnknownAction};
+pub use target::{Documents, Target};
 
 use bytes::Bytes;
 

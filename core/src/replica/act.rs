@@ -10,7 +10,8 @@ use crate::id::{AuthorKey, OpId, PrincipalId, ShardId};
 use crate::keys::SecretKey;
 use crate::limits;
 use crate::op::{
-    Act, BuiltInRole, Certify, Control, Grant, Header, Member, Op, Payload, Rank, Role, StreamKey, Target,
+    Act, BuiltInRole, Certify, Control, Duty, DutyGrant, Grant, Header, Member, Op, Payload, Rank, Role, StreamKey,
+    Target,
 };
 
 impl Replica {
@@ -37,16 +38,24 @@ impl Replica {
         }
         let (secret, certificate) = self.signer(signer)?;
         match request {
-            ActRequest::One(act) => self.sign_act(now, &secret, certificate, act),
+            ActRequest::One(act) => self.sign_act(now, &secret, certificate, act, None),
+            ActRequest::For(principal, act) => self.sign_act(now, &secret, certificate, act, Some(principal)),
             ActRequest::Admit { key, name, labels, role } => {
                 let time = Hlc::new(now.wall_ms, 0);
                 let rank = self.admission_rank(&secret, certificate, key, role, time).ok_or_else(|| {
                     ActError::NotAllowed("this node may not admit others; ask an admin or the owner".to_owned())
                 })?;
                 let certify = Certify { principal: None, key, rank, not_after: None, name };
-                let certified = self.sign_act(now, &secret, certificate, Act::Certify(certify))?;
-                for act in standing(PrincipalId::from(certified), key, rank, role, labels) {
-                    self.sign_act(now, &secret, certificate, act)?;
+                let certified = self.sign_act(now, &secret, certificate, Act::Certify(certify), None)?;
+                let principal = PrincipalId::from(certified);
+                for act in standing(principal, key, rank, role, labels) {
+                    self.sign_act(now, &secret, certificate, act, None)?;
+                }
+                // Clients are served by nodes that write; who may not give this duty leaves it to somebody who may.
+                let act = act_for_all(principal, rank);
+                let may = self.authority.proof_for(secret.author(), certificate, &act, time).is_some();
+                if may && matches!(role, BuiltInRole::Admin | BuiltInRole::Editor) {
+                    self.sign_act(now, &secret, certificate, act, None)?;
                 }
                 Ok(certified)
             }
@@ -93,7 +102,14 @@ impl Replica {
         })
     }
 
-    fn sign_act(&mut self, now: Now, secret: &SecretKey, certificate: OpId, act: Act) -> Result<OpId, ActError> {
+    fn sign_act(
+        &mut self,
+        now: Now,
+        secret: &SecretKey,
+        certificate: OpId,
+        act: Act,
+        for_whom: Option<PrincipalId>,
+    ) -> Result<OpId, ActError> {
         let author = secret.author();
         let proof = self
             .authority
@@ -119,7 +135,7 @@ impl Replica {
             earlier: Vec::new(),
             hlc: self.clock.tick(now.wall_ms),
             control_heads: self.authority.control_heads_for(own.stream),
-            payload: Payload::Control(Control { proof, act }),
+            payload: Payload::Control(Control { proof, act, for_whom }),
         };
         let op = Arc::new(Op::sign(header, Vec::new(), secret).map_err(ActError::Invalid)?);
         if let Some(own) = self.own.get_mut(&(shard, author)) {
@@ -131,6 +147,11 @@ impl Replica {
         self.note_op(&op);
         Ok(op.id())
     }
+}
+
+/// The duty to write for others, everywhere.
+pub(super) fn act_for_all(principal: PrincipalId, rank: Rank) -> Act {
+    Act::Duty(DutyGrant { principal, duty: Duty::ActFor(Target::everything()), rank, not_after: None })
 }
 
 /// What a certified node gets: its membership and its role.

@@ -1,5 +1,6 @@
 //! The first ops of a cluster.
 
+use super::act::act_for_all;
 use super::entropy::Entropy;
 use crate::hlc::HlcClock;
 use crate::id::{ClusterId, OpId, PrincipalId, SessionId, ShardId};
@@ -39,7 +40,7 @@ pub struct Founding<'a> {
     pub recovery: Vec<[u8; 32]>,
 }
 
-/// Founds a cluster: the owner's genesis, and the first node as an admin. `seed` is 32 fresh random bytes.
+/// Founds a cluster: the owner's genesis, and the first node as an admin that writes for others too. `seed` is 32 fresh random bytes.
 ///
 /// # Errors
 /// [`OpError`] if a name is too long.
@@ -84,12 +85,13 @@ pub fn found_cluster(founding: Founding<'_>, wall_ms: u64, seed: &[u8; 32]) -> R
         rank: Rank::ADMIN,
         not_after: None,
     };
-    let grant = stream.sign(clock.tick(wall_ms), Vec::new(), proof, Act::Grant(grant))?;
+    let grant = stream.sign(clock.tick(wall_ms), Vec::new(), proof.clone(), Act::Grant(grant))?;
+    let duty = stream.sign(clock.tick(wall_ms), Vec::new(), proof, act_for_all(principal, Rank::ADMIN))?;
     Ok(Founded {
         cluster: stream.cluster,
         certificate: certify.id(),
         principal,
-        ops: vec![genesis, certify, member, grant],
+        ops: vec![genesis, certify, member, grant, duty],
     })
 }
 
@@ -123,7 +125,7 @@ impl OwnerStream<'_> {
             earlier: Vec::new(),
             hlc,
             control_heads,
-            payload: Payload::Control(Control { proof, act }),
+            payload: Payload::Control(Control { proof, act, for_whom: None }),
         };
         let op = Op::sign(header, Vec::new(), self.owner)?;
         self.prev = op.id();

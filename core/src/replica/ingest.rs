@@ -60,7 +60,7 @@ impl Policy for AuthorityPolicy<'_> {
         collection.as_str() == CollectionName::CONTROL
             || self.authority.member(*peer, self.now).is_some_and(|member| {
                 matches!(
-                    self.authority.may(member.principal, Action::Read, collection, self.now),
+                    self.authority.may(member.principal, Action::Read, collection, None, self.now),
                     Decision::Allowed { .. }
                 )
             })

@@ -58,6 +58,8 @@ pub enum Signer {
 pub enum ActRequest {
     /// One act.
     One(Act),
+    /// One act, at the request of a principal: this is noted, and gives no right.
+    For(PrincipalId, Act),
     /// Take a node into the cluster: certify its key for a new principal, make it a member and give it a role.
     Admit {
         /// The node's key.

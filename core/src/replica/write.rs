@@ -81,7 +81,7 @@ impl Replica {
             return Err(WriteError::Busy);
         }
         let principal = request.principal.unwrap_or(self.identity.principal);
-        let author = self.author_of(principal)?;
+        let author = self.author_of(principal);
         let settings = self.authority.collection(&request.collection).map(|settings| settings.config);
         let shard = shard_of_request(request, settings.as_ref())?;
         if let Some(id) = request.request
@@ -111,13 +111,11 @@ impl Replica {
         Ok(())
     }
 
-    fn author_of(&self, principal: PrincipalId) -> Result<AuthorKey, WriteError> {
-        if principal == self.identity.principal {
-            return Ok(self.identity.node.author());
-        }
+    /// Returns the key that signs what is written for a principal: the owner's own for the owner, else the node's.
+    fn author_of(&self, principal: PrincipalId) -> AuthorKey {
         match &self.identity.owner {
-            Some(owner) if principal == PrincipalId::from(self.identity.cluster.genesis()) => Ok(owner.author()),
-            Some(_) | None => Err(WriteError::NotAllowed("this node may not write for that principal".to_owned())),
+            Some(owner) if self.owner_principal() == Some(principal) => owner.author(),
+            Some(_) | None => self.identity.node.author(),
         }
     }
 
@@ -176,9 +174,8 @@ impl Replica {
         types: &FieldTypes,
     ) -> Result<(Option<Draft>, ItemOutcome), WriteError> {
         let next = self.own.get(&(stream.shard.clone(), stream.author)).map_or(1, |own| own.next_seq);
-        let Some(loaded) = self.cache.get(key) else {
-            return Err(WriteError::Damaged { doc: key.doc.clone(), reason: "it was not kept loaded".to_owned() });
-        };
+        let not_kept = || WriteError::Damaged { doc: key.doc.clone(), reason: "it was not kept loaded".to_owned() };
+        let loaded = self.cache.get(key).ok_or_else(not_kept)?;
         let existed = loaded.exists();
         check_precondition(&item.precondition, existed, loaded.document.heads(), &key.doc)?;
         let action = match (&item.write, existed) {
@@ -187,9 +184,8 @@ impl Replica {
             (DocWrite::Edit(Edit::Put(_)), false) => Action::Create,
             (DocWrite::Delete | DocWrite::Edit(_), false) => return Err(WriteError::NotFound(key.doc.clone())),
         };
-        if let Decision::Denied(denial) = self.authority.may(principal, action, &key.collection, self.clock.last()) {
-            return Err(WriteError::NotAllowed(denial_text(&denial)));
-        }
+        self.check_right(principal, action, key)?;
+        let loaded = self.cache.get(key).ok_or_else(not_kept)?;
         let actor = stream.actor(&principal, &key.doc);
         match &item.write {
             DocWrite::Delete => {
@@ -224,6 +220,27 @@ impl Replica {
                 Ok((draft, outcome))
             }
         }
+    }
+
+    /// Checks that the verdict on a write will not be against it: the principal's own right, and our duty to write for it.
+    fn check_right(&self, principal: PrincipalId, action: Action, key: &DocKey) -> Result<(), WriteError> {
+        let (collection, doc, now) = (&key.collection, &key.doc, self.clock.last());
+        let own = principal == self.identity.principal || self.owner_principal() == Some(principal);
+        if !own
+            && let Decision::Denied(denial) =
+                self.authority.may_act_for(self.identity.principal, principal, collection, doc, now)
+        {
+            return Err(WriteError::NotAllowed(format!("for {principal}: {}", denial_text(&denial))));
+        }
+        match self.authority.may(principal, action, collection, Some(doc), now) {
+            Decision::Allowed { .. } => Ok(()),
+            Decision::Denied(denial) => Err(WriteError::NotAllowed(denial_text(&denial))),
+        }
+    }
+
+    /// Returns the owner's principal if its key is here.
+    fn owner_principal(&self) -> Option<PrincipalId> {
+        self.identity.owner.as_ref().map(|_| PrincipalId::from(self.identity.cluster.genesis()))
     }
 
     /// Puts a transaction into the op that is being filled.
@@ -561,6 +578,8 @@ pub(super) fn denial_text(denial: &Denial) -> String {
     match denial {
         Denial::NotGranted => "no grant gives this right".to_owned(),
         Denial::Revoked { by } => format!("the right was revoked by {by}"),
+        Denial::NotAttested => "that principal signs its own writes; nodes may not write for it".to_owned(),
+        Denial::NoDuty => "this node has no duty to write for others there".to_owned(),
         Denial::Expired => "the right has expired".to_owned(),
         Denial::NotEffective { statement } => format!("the grant {statement} does not count (yet)"),
     }

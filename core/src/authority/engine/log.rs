@@ -9,7 +9,7 @@ use crate::authority::chain::{check_against_previous, check_link};
 use crate::authority::mutant::{Mutant, Site, planted};
 use crate::authority::verdict::{Missing, Verdict};
 use crate::id::{AuthorKey, ClusterId, CollectionName, OpId, PrincipalId, StreamId};
-use crate::op::{Act, Control, Header, Pin, Rank, RevokeTarget, Statement};
+use crate::op::{Act, Control, Header, Pin, Rank, RevokeTarget, Role, Statement};
 
 /// Position of a complete act in [`Log::acts`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -119,6 +119,9 @@ pub(super) struct Log {
     /// How far these reach into earlier sessions.
     pub(super) reach: Reach,
     pub(super) approvals: BTreeMap<OpId, Vec<ActIx>>,
+    /// Joins by group, and grants by the role that they name.
+    pub(super) joins: BTreeMap<PrincipalId, Vec<ActIx>>,
+    pub(super) grants_of_role: BTreeMap<OpId, Vec<ActIx>>,
     pub(super) collections: BTreeMap<CollectionName, Vec<ActIx>>,
     pub(super) rules: Vec<ActIx>,
     /// Acts that count or may yet, and that no other such act knew.
@@ -148,6 +151,8 @@ impl Log {
             pinners: BTreeMap::new(),
             reach: Reach::default(),
             approvals: BTreeMap::new(),
+            joins: BTreeMap::new(),
+            grants_of_role: BTreeMap::new(),
             collections: BTreeMap::new(),
             rules: Vec::new(),
             frontier: BTreeSet::new(),
@@ -363,7 +368,12 @@ impl Log {
             }
             Act::Certify(certify) => self.certificates.entry(certify.key).or_default().push(ix),
             Act::Member(member) => self.members.entry(member.key).or_default().push(ix),
-            Act::Grant(_) => {}
+            Act::Grant(grant) => match &grant.role {
+                Role::Custom(role) => self.grants_of_role.entry(*role).or_default().push(ix),
+                Role::BuiltIn(_) => {}
+            },
+            Act::Join(join) => self.joins.entry(join.group).or_default().push(ix),
+            Act::Role(_) | Act::Duty(_) | Act::Principal(_) => {}
             Act::Collection(collection) => {
                 self.collections.entry(collection.name.clone()).or_default().push(ix);
             }

@@ -5,16 +5,20 @@
 //! those of acts weaker than themselves. Of a data stream only the points are kept at which its author's knowledge of
 //! the control log grows: their number is bounded by the number of acts, not of ops.
 
+mod ask;
 mod effect;
+mod judge;
 mod log;
 mod past;
 mod queries;
 mod reach;
+mod rights;
 mod standing;
 mod streams;
 
-pub use queries::{CertificateInfo, Closed, CollectionConfig, Decision, Denial, MemberInfo, Reach, RulesState};
-pub use streams::{Noted, Rejudge};
+pub use ask::{Decision, Denial, Readable, StatementInfo};
+pub use queries::{CertificateInfo, Closed, CollectionConfig, MemberInfo, Reach, RulesState};
+pub use streams::{Noted, Rejudge, WrittenFor};
 
 use std::sync::Arc;
 
@@ -161,6 +165,17 @@ impl Authority {
     /// answered [`Noted::Grown`] or [`Noted::Refused`], in order, and the number of the last op noted.
     pub fn resume_data<'a>(&mut self, ops: impl IntoIterator<Item = (Position, &'a Header)>, last: u64) {
         self.streams.resume(&self.log, ops, last);
+    }
+
+    /// Returns in which streams principals were written for by others, where that is news since the last call: to be kept,
+    /// and given back by [`Self::resume_written_for`] when a node starts.
+    pub fn take_written_for(&mut self) -> Vec<WrittenFor> {
+        self.streams.take_written_for()
+    }
+
+    /// Takes up what [`Self::take_written_for`] had told.
+    pub fn resume_written_for(&mut self, written: WrittenFor) {
+        self.streams.resume_written_for(written);
     }
 
     /// Forgets what was noted of a data stream: for a store that changes to another branch of it, which notes it again

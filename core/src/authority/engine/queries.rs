@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Authority;
 use super::log::ActIx;
 use super::past::Past;
-use crate::authority::rights::{Action, Actions};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, OpId, PrincipalId, StreamId};
 use crate::limits;
@@ -49,37 +48,6 @@ pub struct CollectionConfig {
     pub config: Collection,
 }
 
-/// Whether a principal may do something now.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Decision {
-    /// It may, under this statement.
-    Allowed {
-        /// The strongest grant that gives the right.
-        grant: OpId,
-    },
-    /// It may not.
-    Denied(Denial),
-}
-
-/// Why a principal may not do something now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Denial {
-    /// No statement gives it the right.
-    NotGranted,
-    /// It had the right, and this revocation took it.
-    Revoked {
-        /// The revocation.
-        by: OpId,
-    },
-    /// It had the right until its time ended.
-    Expired,
-    /// A statement would give it the right, but does not count (yet).
-    NotEffective {
-        /// The statement.
-        statement: OpId,
-    },
-}
-
 /// What of a stream still counts when its certificate is void.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Closed {
@@ -114,23 +82,6 @@ impl RulesState {
 }
 
 impl Authority {
-    /// Returns why a statement is not in force at a time; `None` if it is.
-    fn denial(&self, statement: ActIx, now: Hlc) -> Option<Denial> {
-        let record = self.log.act(statement);
-        if !record.is_effective() {
-            return Some(Denial::NotEffective { statement: record.id });
-        }
-        if let Some(revocation) = record.hitters.iter().find(|r| self.log.act(**r).is_effective()) {
-            return Some(Denial::Revoked { by: self.log.act(*revocation).id });
-        }
-        let ended = record.statement().and_then(|s| s.not_after).is_some_and(|end| now > end);
-        ended.then_some(Denial::Expired)
-    }
-
-    fn in_force(&self, statement: ActIx, now: Hlc) -> bool {
-        self.denial(statement, now).is_none()
-    }
-
     /// Returns the member nodes, by key; of several statements about a key the strongest.
     #[must_use]
     pub fn members(&self, now: Hlc) -> Vec<MemberInfo> {
@@ -165,17 +116,7 @@ impl Authority {
     /// Returns a principal's name for people: that of the act that introduced it.
     #[must_use]
     pub fn name_of(&self, principal: PrincipalId) -> Option<&str> {
-        match self.log.act(self.log.find(principal.introduced_by())?).act()? {
-            Act::Genesis(genesis) => Some(&genesis.name),
-            Act::Certify(certify) => Some(&certify.name),
-            Act::Member(_)
-            | Act::Grant(_)
-            | Act::Revoke(_)
-            | Act::Readmit(_)
-            | Act::Collection(_)
-            | Act::Rules(_)
-            | Act::Approve(_) => None,
-        }
+        self.log.introduction(principal).map(|(_, introduced)| introduced.name)
     }
 
     /// Returns the principal for whom a certificate speaks, in force or not.
@@ -190,7 +131,11 @@ impl Authority {
             | Act::Readmit(_)
             | Act::Collection(_)
             | Act::Rules(_)
-            | Act::Approve(_) => None,
+            | Act::Approve(_)
+            | Act::Role(_)
+            | Act::Duty(_)
+            | Act::Principal(_)
+            | Act::Join(_) => None,
         }
     }
 
@@ -224,51 +169,6 @@ impl Authority {
     #[must_use]
     pub fn certificate_for(&self, key: AuthorKey, principal: PrincipalId, now: Hlc) -> Option<CertificateInfo> {
         self.certificates_of(key, now).into_iter().find(|certificate| certificate.principal == principal)
-    }
-
-    /// Returns whether a principal may do something with a collection now.
-    #[must_use]
-    pub fn may(&self, principal: PrincipalId, action: Action, collection: &CollectionName, now: Hlc) -> Decision {
-        let given = self.log.given.get(&principal).into_iter().flatten();
-        let grants = given.filter_map(|ix| {
-            let Some(Act::Grant(grant)) = self.log.act(*ix).act() else { return None };
-            let gives = grant.target.matches(collection) && Actions::of_role(&grant.role).contains(action.into());
-            gives.then(|| (grant.rank, self.log.act(*ix).id, *ix))
-        });
-        let mut best: Option<(Rank, OpId)> = None;
-        let mut denial = Denial::NotGranted;
-        for (rank, id, ix) in grants {
-            match self.denial(ix, now) {
-                None => best = Some(best.map_or((rank, id), |best| best.min((rank, id)))),
-                Some(why) => denial = why,
-            }
-        }
-        best.map_or(Decision::Denied(denial), |(_, grant)| Decision::Allowed { grant })
-    }
-
-    /// Returns the statements under which the holder of a key should sign an act, the strongest that give the right;
-    /// `None` if it has no right to the act. The right of owners is found too; whether further owners must consent is
-    /// not asked here.
-    #[must_use]
-    pub fn proof_for(&self, key: AuthorKey, certificate: OpId, act: &Act, now: Hlc) -> Option<Vec<OpId>> {
-        let certificate = self.log.find(certificate).filter(|ix| self.in_force(*ix, now))?;
-        let principal = self.log.certified(certificate, key)?;
-        let given = self.log.given.get(&principal).into_iter().flatten().copied();
-        let grants =
-            given.filter(|ix| matches!(self.log.act(*ix).act(), Some(Act::Grant(_))) && self.in_force(*ix, now));
-        let proofs = std::iter::once(vec![certificate]).chain(grants.map(|grant| vec![certificate, grant]));
-        let knows = |id: OpId| self.log.find(id);
-        let fitting = proofs.filter_map(|proof| {
-            let authority = self.log.authority(key, certificate, now, &proof)?;
-            // The id of the op to come is not known; only a new principal is named by it, and that asks nothing.
-            let weaker = act.statement(OpId::ZERO).is_none_or(|statement| statement.rank > authority.strength);
-            (weaker && self.log.permits(&authority, act, &knows)).then(|| {
-                let mut ids: Vec<_> = proof.iter().map(|ix| self.log.act(*ix).id).collect();
-                ids.sort();
-                (authority.strength, ids.len(), ids)
-            })
-        });
-        fitting.min().map(|(_, _, ids)| ids)
     }
 
     /// Returns the acts that a new op should name: the maximal ones that count, the strongest first chosen if there are
@@ -336,7 +236,7 @@ impl Authority {
     }
 
     /// Returns the streams, of data and of acts, in which a revocation of `target` should set pins: everything signed
-    /// under what it cuts. A stream that is left out is cut as a whole.
+    /// under what it cuts, and what others have written for whom it concerns. A stream that is left out is cut as a whole.
     #[must_use]
     pub fn pins_needed_for(&self, target: &RevokeTarget, reach: Reach) -> Vec<StreamId> {
         let mut open: Vec<ActIx> = match target {
@@ -350,17 +250,18 @@ impl Authority {
             }
         }
         let mut certificates = BTreeSet::new();
-        for record in cut.into_iter().map(|ix| self.log.act(ix)) {
-            if let Some(Act::Grant(grant)) = record.act() {
-                let given = self.log.given.get(&grant.principal).into_iter().flatten();
-                certificates.extend(given.map(|ix| self.log.act(*ix).id));
-            } else {
-                certificates.insert(record.id);
-            }
+        let mut data: BTreeSet<StreamId> = BTreeSet::new();
+        for ix in cut {
+            certificates.insert(self.log.act(ix).id);
+            // Its beneficiaries may have signed acts under it.
+            let holders = self.log.beneficiaries(ix).into_iter().flat_map(|holder| self.log.given_to(holder));
+            certificates.extend(holders.map(|ix| self.log.act(ix).id));
+            data.extend(self.streams.written_under(&self.log, ix).into_keys());
         }
-        let data = certificates.iter().flat_map(|id| self.streams.of_certificate(*id));
+        data.extend(certificates.iter().flat_map(|id| self.streams.of_certificate(*id)));
         let control = self.log.control_streams().filter(|(_, id)| certificates.contains(id)).map(|(stream, _)| stream);
-        data.chain(control).collect::<BTreeSet<_>>().into_iter().collect()
+        data.extend(control);
+        data.into_iter().collect()
     }
 
     /// Returns what still counts of a stream whose certificate is void; `None` while the certificate stands. Digests

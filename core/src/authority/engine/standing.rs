@@ -5,7 +5,10 @@ use super::past::Past;
 use crate::authority::mutant::{Mutant, Site, planted};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, OpId, PrincipalId};
-use crate::op::{Act, BuiltInRole, Certify, Grant, Header, Rank, RevokeTarget, Role, Target};
+use crate::op::{
+    Act, Action, Actions, BuiltInRole, Certify, Duty, Grant, Header, Join, PrincipalKind, Rank, RevokeTarget, Rights,
+    Role, Target,
+};
 
 /// What an act is done under.
 pub(super) struct Authority<'a> {
@@ -13,19 +16,36 @@ pub(super) struct Authority<'a> {
     /// Whether the signing key is an owner key, bound to the genesis.
     pub(super) is_owner: bool,
     pub(super) strength: Rank,
-    pub(super) grants: Vec<&'a Grant>,
+    /// The act's own time.
+    pub(super) time: Hlc,
+    pub(super) grants: Vec<Held<'a>>,
+    pub(super) duties: Vec<&'a Duty>,
+}
+
+/// What a grant in a proof gives.
+pub(super) struct Held<'a> {
+    target: &'a Target,
+    rights: Rights,
 }
 
 impl Authority<'_> {
+    /// Who may administer configures, gives no more than it has, and cuts.
     fn administers(&self, covers: impl Fn(&Target) -> bool) -> bool {
-        self.grants.iter().any(|grant| match grant.role {
-            Role::BuiltIn(BuiltInRole::Admin) => covers(&grant.target),
-            Role::BuiltIn(BuiltInRole::Editor | BuiltInRole::Reader) => false,
-        })
+        self.grants.iter().any(|held| held.rights.actions.has(Action::Administer) && covers(held.target))
+    }
+
+    /// An admin may do everything on its target. Who lends its own rights to others, by keys, groups or duties, must be one.
+    fn is_admin(&self, covers: impl Fn(&Target) -> bool) -> bool {
+        self.grants.iter().any(|held| held.rights.actions.contains(Actions::ALL) && covers(held.target))
+            || planted(Site::Engine, Mutant::NarrowAdminIsAdmin) && self.administers(covers)
+    }
+
+    fn is_admin_of_everything(&self) -> bool {
+        self.is_admin(Target::is_everything)
     }
 
     fn administers_everything(&self) -> bool {
-        self.administers(|target| target.contains(&Target::everything()))
+        self.administers(Target::is_everything)
     }
 
     fn administers_target(&self, wanted: &Target) -> bool {
@@ -33,7 +53,42 @@ impl Authority<'_> {
     }
 
     fn administers_collection(&self, collection: &CollectionName) -> bool {
-        self.administers(|target| target.matches(collection))
+        self.administers(|target| target.covers(collection, None))
+    }
+
+    fn is_registrar(&self, covers: impl Fn(&Target) -> bool) -> bool {
+        self.duties.iter().any(|duty| match duty {
+            Duty::Registrar(target) => covers(target),
+            Duty::ActFor(_) | Duty::Warden(()) => false,
+        })
+    }
+
+    fn is_warden(&self) -> bool {
+        self.duties.iter().any(|duty| matches!(duty, Duty::Warden(())))
+    }
+
+    /// Nobody gives more than it has.
+    fn may_give(&self, grant: &Grant, rights: Rights) -> bool {
+        let held = self
+            .grants
+            .iter()
+            .filter(|held| held.rights.actions.has(Action::Administer) && held.target.contains(&grant.target))
+            .fold(Actions::NONE, |sum, held| sum.union(held.rights.actions));
+        let enough = held.has(Action::Administer)
+            && (held.contains(rights.actions.union(rights.own_actions))
+                || planted(Site::Engine, Mutant::NarrowAdminIsAdmin));
+        enough || self.may_register(grant)
+    }
+
+    fn may_register(&self, grant: &Grant) -> bool {
+        let weak = match grant.role {
+            Role::BuiltIn(BuiltInRole::Admin) => planted(Site::Engine, Mutant::RegistrarMakesAdmins),
+            Role::BuiltIn(_) => true,
+            Role::Custom(_) => false,
+        };
+        let ends = grant.not_after.is_some() || planted(Site::Engine, Mutant::RegistrarForever);
+        let anywhere = planted(Site::Engine, Mutant::RegistrarAnywhere);
+        weak && ends && self.is_registrar(|target| target.contains(&grant.target) || anywhere)
     }
 }
 
@@ -79,18 +134,57 @@ impl Log {
             return None;
         }
         let principal = self.certified(certificate, key)?;
+        let groups = |principal: PrincipalId| {
+            let proof = if planted(Site::Engine, Mutant::JoinOutsideProof) {
+                self.given.get(&principal).map_or(proof, |given| given)
+            } else {
+                proof
+            };
+            proof.iter().filter_map(move |ix| match self.act(*ix).act() {
+                Some(Act::Join(join)) if join.principal == principal => Some(join.group),
+                _ => None,
+            })
+        };
         let mut grants = Vec::new();
+        let mut duties = Vec::new();
         let mut ranks = Vec::new();
         for ix in proof {
             let record = self.act(*ix);
             let statement = record.statement().filter(|_| record.is_potential())?;
             let ended = statement.not_after.is_some_and(|end| time > end);
-            if statement.to != principal || (ended && !planted(Site::Engine, Mutant::ExpiryIgnored)) {
+            if ended && !planted(Site::Engine, Mutant::ExpiryIgnored) {
                 return None;
             }
             ranks.push(statement.rank);
-            if let Act::Grant(grant) = statement.act {
-                grants.push(grant);
+            let own = statement.to == principal;
+            let given = match statement.act {
+                // Given to nobody: it says what a grant in the proof gives.
+                Act::Role(_) => true,
+                Act::Grant(grant) => {
+                    let role = self.role(&grant.role);
+                    let named = |(role, _): &(Option<ActIx>, Rights)| {
+                        role.is_none_or(|role| proof.contains(&role)) || planted(Site::Engine, Mutant::RoleOutsideProof)
+                    };
+                    grants.extend(role.filter(named).map(|(_, rights)| Held { target: &grant.target, rights }));
+                    own || groups(principal).any(|group| group == statement.to)
+                }
+                Act::Duty(duty) => {
+                    duties.push(&duty.duty);
+                    own
+                }
+                Act::Genesis(_)
+                | Act::Certify(_)
+                | Act::Member(_)
+                | Act::Revoke(_)
+                | Act::Readmit(_)
+                | Act::Collection(_)
+                | Act::Rules(_)
+                | Act::Approve(_)
+                | Act::Principal(_)
+                | Act::Join(_) => own,
+            };
+            if !given {
+                return None;
             }
         }
         let strength = if planted(Site::Engine, Mutant::StrengthIsStrongest) {
@@ -99,7 +193,7 @@ impl Log {
             ranks.into_iter().max()?
         };
         let is_owner = matches!(self.act(certificate).act(), Some(Act::Genesis(_)));
-        Some(Authority { principal, is_owner, strength, grants })
+        Some(Authority { principal, is_owner, strength, time, grants, duties })
     }
 
     /// Returns for whom a potential certificate lets a key speak.
@@ -115,12 +209,30 @@ impl Log {
             Act::Genesis(_) => false,
             Act::Rules(_) | Act::Approve(_) => authority.is_owner,
             Act::Certify(certify) => self.permits_certify(authority, certify, knows),
-            Act::Member(_) => authority.is_owner || authority.administers_everything(),
+            Act::Member(_) => authority.is_owner || authority.is_admin_of_everything(),
             Act::Grant(grant) => {
-                authority.is_owner
-                    || authority.administers_target(&grant.target)
-                    || planted(Site::Engine, Mutant::NoAttenuation) && !authority.grants.is_empty()
+                let role = match &grant.role {
+                    Role::Custom(id) => knows(*id).and_then(|_| self.role(&grant.role)),
+                    Role::BuiltIn(_) => self.role(&grant.role),
+                };
+                role.is_some_and(|(_, rights)| {
+                    authority.is_owner
+                        || authority.may_give(grant, rights)
+                        || planted(Site::Engine, Mutant::NoAttenuation) && !authority.grants.is_empty()
+                })
             }
+            Act::Role(_) => authority.is_owner || authority.administers(|_| true),
+            Act::Principal(_) => may_introduce(authority),
+            Act::Duty(duty) => {
+                authority.is_owner
+                    || match &duty.duty {
+                        Duty::ActFor(wanted) | Duty::Registrar(wanted) => {
+                            authority.is_admin(|target| target.contains(wanted))
+                        }
+                        Duty::Warden(()) => authority.is_admin_of_everything(),
+                    }
+            }
+            Act::Join(join) => self.permits_join(authority, join, knows),
             Act::Collection(collection) => authority.is_owner || authority.administers_collection(&collection.name),
             Act::Revoke(revoke) => match revoke.target {
                 RevokeTarget::Principal(principal) => {
@@ -133,7 +245,11 @@ impl Log {
                     stronger
                         && (authority.is_owner
                             || statement.to == authority.principal
-                            || self.administers_statement(authority, statement.act))
+                            || administers_statement(authority, statement.act)
+                            || authority.is_warden()
+                                && !revoke.cascade
+                                && (statement.not_after.is_some_and(|end| authority.time > end)
+                                    || planted(Site::Engine, Mutant::WardenAnytime)))
                 }
             },
             Act::Readmit(readmit) => {
@@ -147,13 +263,13 @@ impl Log {
                         RevokeTarget::Principal(_) => false,
                         RevokeTarget::Statement(id) => knows(id)
                             .and_then(|ix| self.act(ix).act())
-                            .is_some_and(|statement| self.administers_statement(authority, statement)),
+                            .is_some_and(|statement| administers_statement(authority, statement)),
                     }
             }
         }
     }
 
-    /// Keys for somebody else: an admin of everything, and stronger than the certificate that introduced the principal.
+    /// Keys for somebody else: an admin of everything, and stronger than the statement that introduced the principal.
     /// Without the second condition an admin of one collection could sign as an admin of all of them.
     fn permits_certify(
         &self,
@@ -161,24 +277,63 @@ impl Log {
         certify: &Certify,
         knows: &dyn Fn(OpId) -> Option<ActIx>,
     ) -> bool {
-        let Some(principal) = certify.principal else {
-            return authority.is_owner || authority.administers(|_| true);
-        };
+        let Some(principal) = certify.principal else { return may_introduce(authority) };
         if principal == authority.principal {
             return true;
         }
-        let Some(introduction) = knows(principal.introduced_by()).map(|ix| self.act(ix)) else { return false };
-        let introduces = introduction.is_potential()
-            && introduction.statement().is_some_and(|s| s.to == principal && authority.strength < s.rank);
-        if planted(Site::Engine, Mutant::CertifyAnybody) && introduction.is_potential() {
+        let Some((introduction, introduced)) = self.known_introduction(principal, knows) else { return false };
+        if introduced == PrincipalKind::Group && !planted(Site::Engine, Mutant::GroupHasKeys) {
+            return false;
+        }
+        if planted(Site::Engine, Mutant::CertifyAnybody) {
             return authority.is_owner || authority.administers(|_| true);
         }
-        introduces && (authority.is_owner || authority.administers_everything())
+        let stronger = self.act(introduction).statement().is_some_and(|made| authority.strength < made.rank);
+        stronger && (authority.is_owner || authority.is_admin_of_everything())
     }
 
-    #[expect(clippy::unused_self, reason = "a rule of the log, beside its siblings")]
-    fn administers_statement(&self, authority: &Authority<'_>, statement: &Act) -> bool {
-        authority.administers_everything()
-            || matches!(statement, Act::Grant(grant) if authority.administers_target(&grant.target))
+    /// A member of a group has what the group has, so only who has everything makes one.
+    fn permits_join(&self, authority: &Authority<'_>, join: &Join, knows: &dyn Fn(OpId) -> Option<ActIx>) -> bool {
+        let kind = |principal| self.known_introduction(principal, knows).map(|(_, kind)| kind);
+        let nests = planted(Site::Engine, Mutant::GroupsNest);
+        kind(join.group) == Some(PrincipalKind::Group)
+            && kind(join.principal).is_some_and(|kind| kind != PrincipalKind::Group || nests)
+            && (authority.is_owner || authority.is_admin_of_everything())
     }
+
+    fn known_introduction(
+        &self,
+        principal: PrincipalId,
+        knows: &dyn Fn(OpId) -> Option<ActIx>,
+    ) -> Option<(ActIx, PrincipalKind)> {
+        let (ix, introduced) = knows(principal.introduced_by()).and_then(|_| self.introduction(principal))?;
+        Some((ix, introduced.kind))
+    }
+}
+
+fn may_introduce(authority: &Authority<'_>) -> bool {
+    authority.is_owner || authority.administers(|_| true) || authority.is_registrar(|_| true)
+}
+
+/// Whether the proof gives a right over what this statement gives.
+fn administers_statement(authority: &Authority<'_>, statement: &Act) -> bool {
+    let target = match statement {
+        Act::Grant(grant) => Some(&grant.target),
+        Act::Duty(duty) => match &duty.duty {
+            Duty::ActFor(target) | Duty::Registrar(target) => Some(target),
+            Duty::Warden(()) => None,
+        },
+        Act::Genesis(_)
+        | Act::Certify(_)
+        | Act::Member(_)
+        | Act::Revoke(_)
+        | Act::Readmit(_)
+        | Act::Collection(_)
+        | Act::Rules(_)
+        | Act::Approve(_)
+        | Act::Role(_)
+        | Act::Principal(_)
+        | Act::Join(_) => None,
+    };
+    authority.administers_everything() || target.is_some_and(|target| authority.administers_target(target))
 }

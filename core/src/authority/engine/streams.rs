@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::judge::judge_transaction;
 use super::log::{ActIx, Log};
 use super::past::Past;
 use super::{Chains, Position, Subject};
 use crate::authority::mutant::{Mutant, Site, planted};
-use crate::authority::rights::{Action, Actions};
 use crate::authority::verdict::{Missing, Verdict};
-use crate::id::{OpId, StreamId};
-use crate::op::{Act, Header, Pin, Transaction};
+use crate::id::{OpId, PrincipalId, StreamId};
+use crate::op::{Act, Header, Pin};
 
 /// What [`super::Authority::note_data`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +33,17 @@ pub struct Rejudge {
     /// The stream.
     pub stream: StreamId,
     /// The first op to note and judge again; all after it follow.
+    pub from_seq: u64,
+}
+
+/// Others write for a principal in a stream.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct WrittenFor {
+    /// For whom.
+    pub principal: PrincipalId,
+    /// The stream.
+    pub stream: StreamId,
+    /// The first op in which they do.
     pub from_seq: u64,
 }
 
@@ -71,6 +82,11 @@ pub(super) struct Streams {
     /// Streams whose next op names these acts, with that op's number.
     stalled: BTreeMap<OpId, BTreeMap<StreamId, u64>>,
     stale: BTreeMap<StreamId, BTreeSet<Start>>,
+    /// Where others write for principals, and the first op that does. Only what may ever count is kept: of a principal that
+    /// is attested, by somebody with a duty. So there are at most as many entries as attested principals for each stream of
+    /// a node that has one.
+    written_for: BTreeMap<PrincipalId, BTreeMap<StreamId, u64>>,
+    written_news: Vec<WrittenFor>,
 }
 
 impl Streams {
@@ -119,9 +135,15 @@ impl Streams {
         }
         let known = record.runs.last().and_then(|run| self.policies.get(run.policy));
         let grown = known.unwrap_or(&Past::empty()).with(heads().map(|head| (&head.past, head.place)));
-        if known == Some(&grown) {
+        let written = written_for_others(log, at, header, &grown);
+        let is_same = known == Some(&grown);
+        for written in written {
+            self.add_written_for(written);
+        }
+        if is_same {
             return Noted::Same;
         }
+        let Some(record) = self.records.get_mut(&at.stream) else { return Noted::Same };
         let policy = *self.policy_of.entry(grown.clone()).or_insert_with(|| {
             self.policies.push(grown);
             self.policies.len() - 1
@@ -156,6 +178,38 @@ impl Streams {
             }
         }
         self.rejudge_from(stream, 1);
+    }
+
+    fn add_written_for(&mut self, written: WrittenFor) {
+        let streams = self.written_for.entry(written.principal).or_default();
+        // Told again only if it is earlier: of a stream whose branch has changed.
+        if streams.get(&written.stream).is_none_or(|from| written.from_seq < *from) {
+            streams.insert(written.stream, written.from_seq);
+            self.written_news.push(written);
+        }
+    }
+
+    pub(super) fn take_written_for(&mut self) -> Vec<WrittenFor> {
+        std::mem::take(&mut self.written_news)
+    }
+
+    pub(super) fn resume_written_for(&mut self, written: WrittenFor) {
+        let from = self.written_for.entry(written.principal).or_default().entry(written.stream).or_insert(u64::MAX);
+        *from = written.from_seq.min(*from);
+    }
+
+    /// Returns the streams in which something is written that may hang on a statement other than a certificate, each with the
+    /// first op of which that is so.
+    pub(super) fn written_under(&self, log: &Log, statement: ActIx) -> BTreeMap<StreamId, u64> {
+        let mut streams = BTreeMap::new();
+        for principal in log.beneficiaries(statement) {
+            streams
+                .extend(self.written_for.get(&principal).into_iter().flatten().map(|(stream, from)| (*stream, *from)));
+            // A certificate among what is given to the principal; other statements have no streams.
+            let own = log.given_to(principal).flat_map(|ix| self.of_certificate(log.act(ix).id));
+            streams.extend(own.map(|stream| (stream, 1)));
+        }
+        streams
     }
 
     pub(super) fn of_certificate(&self, certificate: OpId) -> impl Iterator<Item = StreamId> + '_ {
@@ -202,7 +256,11 @@ impl Streams {
                 | Act::Grant(_)
                 | Act::Collection(_)
                 | Act::Rules(_)
-                | Act::Approve(_),
+                | Act::Approve(_)
+                | Act::Role(_)
+                | Act::Duty(_)
+                | Act::Principal(_)
+                | Act::Join(_),
             )
             | None => return,
         };
@@ -221,25 +279,15 @@ impl Streams {
     /// beyond its pins.
     fn statement_changed(&mut self, log: &Log, statement: ActIx, cause: Option<ActIx>) {
         let record = log.act(statement);
-        let certificates: Vec<OpId> = match record.act() {
-            Some(Act::Genesis(_) | Act::Certify(_)) => vec![record.id],
-            Some(Act::Grant(grant)) => {
-                // A certificate among what is given to the principal; other statements have no streams.
-                let given = log.given.get(&grant.principal).into_iter().flatten();
-                given.map(|ix| log.act(*ix).id).collect()
+        let streams: BTreeMap<StreamId, u64> = match record.act() {
+            Some(Act::Genesis(_) | Act::Certify(_)) => {
+                self.of_certificate(record.id).map(|stream| (stream, 1)).collect()
             }
-            Some(
-                Act::Member(_)
-                | Act::Revoke(_)
-                | Act::Readmit(_)
-                | Act::Collection(_)
-                | Act::Rules(_)
-                | Act::Approve(_),
-            )
-            | None => return,
+            _ => self.written_under(log, statement),
         };
-        for stream in certificates.iter().flat_map(|id| self.of_certificate(*id)).collect::<Vec<_>>() {
+        for (stream, from) in streams {
             let Some(known_from) = self.known_from(stream, record.place) else { continue };
+            let known_from = known_from.max(from);
             let pins = cause.map_or(&[][..], |cause| log.act(cause).pins());
             let start = match pins.binary_search_by_key(&stream, |pin| pin.stream) {
                 Ok(at) => pins
@@ -317,46 +365,20 @@ impl Start {
     }
 }
 
-/// Returns whether the statement has not ended when the op was made.
-fn lasts(end: Option<crate::hlc::Hlc>, header: &Header) -> bool {
-    end.is_none_or(|end| header.hlc <= end) || planted(Site::Engine, Mutant::ExpiryIgnored)
-}
-
-fn judge_transaction(log: &Log, subject: &Subject<'_>, header: &Header, transaction: &Transaction) -> Verdict {
-    let knows = |ix: &ActIx| subject.past.contains(log.act(*ix).place);
-    let certificate = log.find(header.certificate).filter(knows).filter(|ix| {
-        log.certified(*ix, header.author) == Some(transaction.principal)
-            && log.act(*ix).statement().is_some_and(|statement| lasts(statement.not_after, header))
-    });
-    let Some(certificate) = certificate else { return Verdict::NotAllowed };
-    let needed: Actions = transaction.changes.iter().map(|change| Action::from(change.action)).collect();
-    let given = log.given.get(&transaction.principal).map_or(&[][..], |given| given);
-    let grants = || {
-        given.iter().filter_map(|ix| {
-            let Some(Act::Grant(grant)) = log.act(*ix).act() else { return None };
-            let counts = grant.target.matches(header.collection())
-                && lasts(grant.not_after, header)
-                && (knows(ix) || planted(Site::Engine, Mutant::GrantNeedNotBeKnown));
-            counts.then(|| (*ix, Actions::of_role(&grant.role)))
-        })
+/// Returns for whom an op writes besides its author's own principal, as far as that may ever count: those that had agreed to
+/// it, by an author that had a duty, as its stream knows.
+fn written_for_others(log: &Log, at: &Position, header: &Header, known: &Past) -> Vec<WrittenFor> {
+    let signer = log.find(header.certificate).and_then(|ix| log.act(ix).statement()).map(|statement| statement.to);
+    let knows = |ix: ActIx| known.contains(log.act(ix).place);
+    let others: BTreeSet<PrincipalId> = header.transactions().iter().map(|transaction| transaction.principal).collect();
+    let mut others = others.into_iter().filter(|principal| Some(*principal) != signer).peekable();
+    let has_duty = || signer.is_some_and(|signer| log.duties_to_act(signer).filter_map(|duty| duty.given()).any(knows));
+    if others.peek().is_none() || !has_duty() {
+        return Vec::new();
+    }
+    let attested = |principal: &PrincipalId| {
+        log.introduction(*principal).is_some_and(|(ix, introduced)| introduced.attest && knows(ix))
     };
-    let all = grants().fold(Actions::NONE, |sum, (_, actions)| sum.union(actions));
-    if !all.contains(needed) {
-        return Verdict::NotAllowed;
-    }
-    if let Some(blame) = log.blame(certificate, subject) {
-        return blame;
-    }
-    let counting = grants()
-        .filter(|(ix, _)| log.blame(*ix, subject).is_none())
-        .fold(Actions::NONE, |sum, (_, actions)| sum.union(actions));
-    if !counting.contains(needed) {
-        // What waits may still be allowed without a further act, so it goes before what is cut.
-        let lacking = needed.without(counting);
-        let blames =
-            || grants().filter(|(_, actions)| actions.meets(lacking)).filter_map(|(ix, _)| log.blame(ix, subject));
-        let waits = blames().find(|blame| matches!(blame, Verdict::Deferred(_)));
-        return waits.or_else(|| blames().next()).unwrap_or(Verdict::NotAllowed);
-    }
-    log.fork_blame(certificate, subject).unwrap_or(Verdict::Allowed)
+    let written = |principal| WrittenFor { principal, stream: at.stream, from_seq: at.seq };
+    others.filter(attested).map(written).collect()
 }

@@ -318,7 +318,7 @@ pub(super) fn attack(random: &mut Random, world: &World, name: &'static str, cou
                 proof = vec![certificate];
             }
             let act = hostile_act(random, &world, name, victim, &statements, pins);
-            Payload::Control(Control { proof, act })
+            Payload::Control(Control { proof, act, for_whom: None })
         };
         let shard = match &payload {
             Payload::Data(_) => ShardId { collection: random.pick(&COLLECTIONS).parse().unwrap(), index: 0, of: 1 },

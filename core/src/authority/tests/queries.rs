@@ -55,13 +55,13 @@ fn certificates_and_rights_as_of_now() {
 
     let x = collection("x");
     let grant = w.peer("u").proof[1];
-    assert_eq!(authority.may(user, Action::Update, &x, NOW), Decision::Allowed { grant });
-    assert_eq!(authority.may(user, Action::Administer, &x, NOW), Decision::Denied(Denial::NotGranted));
+    assert_eq!(authority.may(user, Action::Update, &x, None, NOW), Decision::Allowed { grant });
+    assert_eq!(authority.may(user, Action::Administer, &x, None, NOW), Decision::Denied(Denial::NotGranted));
     let control = collection("_control");
-    assert_eq!(authority.may(user, Action::Read, &control, NOW), Decision::Denied(Denial::NotGranted));
+    assert_eq!(authority.may(user, Action::Read, &control, None, NOW), Decision::Denied(Denial::NotGranted));
     let by = w.revoke("a0", "u");
     let authority = node(&w).authority;
-    assert_eq!(authority.may(user, Action::Read, &x, NOW), Decision::Denied(Denial::Revoked { by }));
+    assert_eq!(authority.may(user, Action::Read, &x, None, NOW), Decision::Denied(Denial::Revoked { by }));
     assert_eq!(authority.certificate_for(key("u"), user, NOW), None);
 }
 

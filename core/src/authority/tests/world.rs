@@ -93,7 +93,7 @@ pub(super) fn role(role: BuiltInRole) -> Role {
 }
 
 pub(super) fn target(text: &str) -> Target {
-    Target { collections: text.to_owned() }
+    Target::collections(text)
 }
 
 pub(super) fn write_of(principal: PrincipalId, doc: u64, action: WriteAction) -> Transaction {
@@ -132,7 +132,7 @@ impl World {
             earlier: Vec::new(),
             hlc: Hlc::new(1, 0),
             control_heads: vec![],
-            payload: Payload::Control(Control { proof: vec![], act: Act::Genesis(genesis) }),
+            payload: Payload::Control(Control { proof: vec![], act: Act::Genesis(genesis), for_whom: None }),
         };
         let id = id_of(&header);
         let mut world = Self {
@@ -229,7 +229,7 @@ impl World {
         let mut proof = self.peer(name).proof.clone();
         proof.sort();
         proof.truncate(limits::PROOF_MAX);
-        self.draft(name, ShardId::control(), Payload::Control(Control { proof, act }))
+        self.draft(name, ShardId::control(), Payload::Control(Control { proof, act, for_whom: None }))
     }
 
     pub(super) fn act(&mut self, name: &str, act: Act) -> OpId {

@@ -56,7 +56,7 @@ fn genesis() -> Op {
         earlier: Vec::new(),
         hlc: TIME,
         control_heads: Vec::new(),
-        payload: Payload::Control(Control { proof: Vec::new(), act }),
+        payload: Payload::Control(Control { proof: Vec::new(), act, for_whom: None }),
     };
     Op::sign(header, Vec::new(), &owner()).unwrap()
 }
@@ -74,9 +74,21 @@ fn control(act: Act) -> Op {
         earlier: Vec::new(),
         hlc: TIME,
         control_heads: vec![op_id(0x33), op_id(0x44)],
-        payload: Payload::Control(Control { proof: vec![genesis().id()], act }),
+        payload: Payload::Control(Control { proof: vec![genesis().id()], act, for_whom: None }),
     };
     Op::sign(header, Vec::new(), &owner()).unwrap()
+}
+
+/// An act that a node makes on somebody's request.
+fn control_for(act: Act, whom: PrincipalId) -> Op {
+    let Payload::Control(control) = control(act).header().payload.clone() else { unreachable!() };
+    let payload = Payload::Control(Control { for_whom: Some(whom), ..control });
+    let header = Header { payload, ..genesis_child() };
+    Op::sign(header, Vec::new(), &owner()).unwrap()
+}
+
+fn genesis_child() -> Header {
+    control(Act::Rules(Rules { version: 1 })).header().clone()
 }
 
 fn data() -> Op {
@@ -154,9 +166,13 @@ fn cases() -> Vec<(&'static str, Op)> {
         Pin { stream: StreamId::new([0x30; 32]), seq: 0, head: OpId::ZERO },
     ];
     let grant = |role, target: &str, not_after| {
-        let target = Target { collections: target.to_owned() };
+        let target = Target::collections(target);
         control(Act::Grant(Grant { principal: to, role: Role::BuiltIn(role), target, rank: Rank::USER, not_after }))
     };
+    let part = Target { documents: Documents::Prefix("2026/".to_owned()), ..Target::collections("logs-*") };
+    let duty = |duty, not_after| control(Act::Duty(DutyGrant { principal: to, duty, rank: Rank::NODE, not_after }));
+    let introduce =
+        |kind, attest| control(Act::Principal(Principal { name: "Ann".to_owned(), kind, attest, rank: Rank::USER }));
     let kinds = [FieldKind::Counter, FieldKind::Text, FieldKind::Timestamp, FieldKind::Bytes];
     let types = ["/hits", "/notes", "/seen", "/tags/*/raw"].into_iter().zip(kinds);
     vec![
@@ -226,6 +242,46 @@ fn cases() -> Vec<(&'static str, Op)> {
         ),
         ("op-1-rules", control(Act::Rules(Rules { version: 2 }))),
         ("op-1-approve", control(Act::Approve(Approve { act: op_id(0x12) }))),
+        ("op-1-grant-contributor", grant(BuiltInRole::Contributor, "*", None)),
+        ("op-1-grant-auditor", grant(BuiltInRole::Auditor, "*", None)),
+        ("op-1-grant-operator", grant(BuiltInRole::Operator, "*", None)),
+        (
+            "op-1-grant-custom",
+            control(Act::Grant(Grant {
+                principal: to,
+                role: Role::Custom(op_id(0x12)),
+                target: part.clone(),
+                rank: Rank::USER,
+                not_after: None,
+            })),
+        ),
+        (
+            "op-1-role",
+            control_for(
+                Act::Role(RoleRevision {
+                    name: "clerk".to_owned(),
+                    actions: [Action::Read, Action::Erase].into_iter().collect(),
+                    own_actions: Actions::OF_DOCUMENTS,
+                    rank: Rank::ADMIN,
+                }),
+                to,
+            ),
+        ),
+        ("op-1-duty-act-for", duty(Duty::ActFor(part.clone()), None)),
+        ("op-1-duty-warden", duty(Duty::Warden(()), None)),
+        ("op-1-duty-registrar", duty(Duty::Registrar(part), Some(TIME))),
+        ("op-1-principal-user", introduce(PrincipalKind::User, true)),
+        ("op-1-principal-service", introduce(PrincipalKind::Service, false)),
+        ("op-1-principal-group", introduce(PrincipalKind::Group, false)),
+        (
+            "op-1-join",
+            control(Act::Join(Join {
+                principal: to,
+                group: PrincipalId::new([0xc0; 32]),
+                rank: Rank::USER,
+                not_after: Some(TIME),
+            })),
+        ),
     ]
 }
 

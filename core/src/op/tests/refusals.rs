@@ -58,7 +58,7 @@ fn data_op() -> Op {
 }
 
 fn control_header(act: Act) -> Header {
-    header(Payload::Control(Control { proof: vec![id(1), id(2)], act }))
+    header(Payload::Control(Control { proof: vec![id(1), id(2)], act, for_whom: None }))
 }
 
 /// An op as somebody else's program might encode it.
@@ -172,7 +172,7 @@ fn control_ops_out_of_place() {
     let check = |reason: &str, edit: &dyn Fn(&mut Header, &mut Vec<OpId>)| {
         let (mut header, mut proof) = (control_header(rules()), vec![id(1), id(2)]);
         edit(&mut header, &mut proof);
-        header.payload = Payload::Control(Control { proof, act: rules() });
+        header.payload = Payload::Control(Control { proof, act: rules(), for_whom: None });
         check_header(&header, &[], reason);
     };
     check("control act outside the control shard", &|h, _| h.shard = data_header().shard);
@@ -217,11 +217,44 @@ fn acts_out_of_bounds() {
     check_act("too many labels", Act::Member(Member { labels: many, ..member() }));
 
     for bad in ["", "A", "a*b", "**", "_control", "_*", "*a"] {
-        let target = Target { collections: bad.to_owned() };
+        let target = Target::collections(bad);
         let role = Role::BuiltIn(BuiltInRole::Admin);
         let grant = Grant { principal: to, role, target, rank: Rank::USER, not_after: None };
         check_act("target is no collection name or prefix", Act::Grant(grant));
     }
+
+    for bad in [String::new(), "a\nb".to_owned(), "a".repeat(limits::DOC_ID_BYTES_MAX + 1)] {
+        let target = Target { documents: Documents::Prefix(bad), ..Target::everything() };
+        let duty = |duty| Act::Duty(DutyGrant { principal: to, duty, rank: Rank::USER, not_after: None });
+        check_act("target is no prefix of document ids", duty(Duty::ActFor(target.clone())));
+        check_act("target is no prefix of document ids", duty(Duty::Registrar(target)));
+    }
+    let duty = DutyGrant { principal: to, duty: Duty::Warden(()), rank: Rank(0), not_after: None };
+    check_act("rank out of bounds", Act::Duty(duty));
+
+    let revision = || RoleRevision {
+        name: "clerk".to_owned(),
+        actions: Action::Read.into(),
+        own_actions: Action::Update.into(),
+        rank: Rank::USER,
+    };
+    check_act("rank out of bounds", Act::Role(RoleRevision { rank: Rank(0), ..revision() }));
+    check_act("text too long", Act::Role(RoleRevision { name: long(), ..revision() }));
+    let nothing = "role without a name or an action";
+    check_act(nothing, Act::Role(RoleRevision { name: String::new(), ..revision() }));
+    let none = RoleRevision { actions: Actions::NONE, own_actions: Actions::NONE, ..revision() };
+    check_act(nothing, Act::Role(none));
+    let own = RoleRevision { own_actions: Action::Administer.into(), ..revision() };
+    check_act("role with actions on own documents that are not about documents", Act::Role(own));
+
+    let user = |kind| Principal { name: String::new(), kind, attest: true, rank: Rank::USER };
+    check_act("rank out of bounds", Act::Principal(Principal { rank: Rank(0), ..user(PrincipalKind::User) }));
+    check_act("text too long", Act::Principal(Principal { name: long(), ..user(PrincipalKind::User) }));
+    check_act("group for which others write", Act::Principal(user(PrincipalKind::Group)));
+    let join = Join { principal: to, group: to, rank: Rank::USER, not_after: None };
+    check_act("group joins itself", Act::Join(join.clone()));
+    let rank = Rank(0);
+    check_act("rank out of bounds", Act::Join(Join { group: PrincipalId::new([1; 32]), rank, ..join }));
 
     let pin = |stream: u8, seq| Pin { stream: StreamId::new([stream; 32]), seq, head: id(1) };
     let revoke = |pins, why| Act::Revoke(Revoke { target: RevokeTarget::Principal(to), pins, cascade: false, why });
@@ -285,7 +318,7 @@ fn geneses_out_of_bounds() {
         nonce: Salt::ZERO,
     };
     let alone = |genesis| {
-        let payload = Payload::Control(Control { proof: Vec::new(), act: Act::Genesis(genesis) });
+        let payload = Payload::Control(Control { proof: Vec::new(), act: Act::Genesis(genesis), for_whom: None });
         Header {
             cluster: ClusterId::ZERO,
             certificate: OpId::ZERO,
@@ -561,4 +594,39 @@ fn names_that_are_none() {
     let whole = [&[0xc4, 32][..], commitment.as_bytes()].concat();
     assert!(decode_header_bytes(&replaced(&bytes, &whole, &short)).is_err());
     assert!("a".parse::<DocId>().is_ok());
+}
+
+/// A role's actions are a number; its bits are all known, and "nothing further" has one form.
+#[test]
+fn actions_and_what_is_left_out_have_one_form() {
+    let act = |actions: u16| {
+        let revision = RoleRevision {
+            name: "clerk".to_owned(),
+            actions: Action::Read.into(),
+            own_actions: Actions::NONE,
+            rank: Rank::USER,
+        };
+        let bytes = codec::encode(&control_header(Act::Role(revision)));
+        let name = b"\xa5clerk";
+        let at = bytes.windows(name.len()).position(|part| part == name).unwrap() + name.len();
+        assert_eq!(bytes[at], 1);
+        let number = codec::encode(&actions);
+        [&bytes[..at], &number, &bytes[at + 1..]].concat()
+    };
+    let decode = |bytes: &[u8]| codec::decode::<Header>(bytes, limits::HEADER_BYTES_MAX);
+    assert!(decode(&act(0x7ff)).is_ok());
+    for unknown in [0x800, 0x8000, 0xffff] {
+        assert!(matches!(decode(&act(unknown)), Err(CodecError::Malformed(_))), "{unknown:#x}");
+    }
+    // A target that says "all documents", and a control payload that says "on nobody's request", where nothing says it too.
+    let all = codec::encode(&(String::from("*"), None::<String>));
+    assert!(matches!(codec::decode::<Target>(&all, 64), Err(CodecError::NotCanonical)));
+    let payload = |rest: &[u8]| {
+        let control = codec::encode(&(Vec::<OpId>::new(), Act::Rules(Rules { version: 1 })));
+        [&[0x90 | 3], &control[1..], rest].concat()
+    };
+    assert!(matches!(codec::decode::<Control>(&payload(&[0xc0]), 64), Err(CodecError::NotCanonical)));
+    let whom = codec::encode(&PrincipalId::new([7; 32]));
+    let control: Control = codec::decode(&payload(&whom), 64).unwrap();
+    assert_eq!(control.for_whom, Some(PrincipalId::new([7; 32])));
 }

@@ -1,0 +1,123 @@
+//! What can be said of an act without anything else.
+
+use super::act::{Act, Duty, Pin, PrincipalKind, Rank};
+use super::role::Actions;
+use crate::id::OpId;
+use crate::limits;
+
+impl Act {
+    /// Checks what can be checked from the act alone; says what is wrong.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let rank = |rank: Rank| (rank.0 >= 1 && rank.0 <= limits::RANK_MAX).then_some(()).ok_or("rank out of bounds");
+        let text = |text: &str| (text.len() <= limits::ACT_TEXT_BYTES_MAX).then_some(()).ok_or("text too long");
+        let pins = |pins: &[Pin]| {
+            if pins.len() > limits::PINS_MAX {
+                return Err("too many pins");
+            }
+            if pins.iter().any(|pin| (pin.seq == 0) != (pin.head == OpId::ZERO)) {
+                return Err("sequence and op of a pin disagree");
+            }
+            ascending(pins.iter().map(|pin| pin.stream)).ok_or("pins out of order")
+        };
+        match self {
+            Self::Genesis(g) => {
+                text(&g.name)?;
+                if g.owners.is_empty() || g.owners.len() > limits::OWNERS_MAX || g.recovery.len() > limits::OWNERS_MAX {
+                    return Err("number of owner or recovery keys out of bounds");
+                }
+                ascending(g.owners.iter()).ok_or("owner keys out of order")?;
+                if g.owners.iter().any(|owner| crate::keys::PublicKey::new(owner).is_none()) {
+                    return Err("owner key is weak");
+                }
+                ascending(g.recovery.iter()).ok_or("recovery hashes out of order")?;
+                let fits = |n: u8, of: usize| n >= 1 && usize::from(n) <= of;
+                if !fits(g.threshold, g.owners.len())
+                    || !(g.recovery.is_empty() && g.recovery_threshold == 0
+                        || fits(g.recovery_threshold, g.recovery.len()))
+                {
+                    return Err("threshold out of bounds");
+                }
+                if g.rules == 0 { Err("rules version 0") } else { Ok(()) }
+            }
+            Self::Certify(c) => {
+                rank(c.rank)?;
+                text(&c.name)?;
+                crate::keys::PublicKey::new(&c.key).map(|_| ()).ok_or("certified key is weak")
+            }
+            Self::Member(m) => {
+                rank(m.rank)?;
+                if m.labels.len() > limits::MEMBER_LABELS_MAX {
+                    return Err("too many labels");
+                }
+                for (name, value) in &m.labels {
+                    text(name)?;
+                    text(value)?;
+                }
+                ascending(m.labels.iter().map(|(name, _)| name)).ok_or("labels out of order")?;
+                crate::keys::PublicKey::new(&m.key).map(|_| ()).ok_or("member key is weak")
+            }
+            Self::Grant(g) => {
+                rank(g.rank)?;
+                g.target.check()
+            }
+            Self::Revoke(r) => {
+                text(&r.why)?;
+                pins(&r.pins)
+            }
+            Self::Readmit(r) => pins(&r.pins),
+            Self::Collection(c) => {
+                if c.name.is_system()
+                    || c.shards == 0
+                    || c.shards > limits::SHARDS_MAX
+                    || c.types.len() > limits::FIELD_TYPES_MAX
+                {
+                    return Err("collection settings out of bounds");
+                }
+                for field in &c.types {
+                    text(&field.pointer)?;
+                    field.pointer.starts_with('/').then_some(()).ok_or("field type without JSON pointer")?;
+                }
+                ascending(c.types.iter().map(|field| &field.pointer)).ok_or("field types out of order")
+            }
+            Self::Rules(r) => {
+                if r.version == 0 {
+                    Err("rules version 0")
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Approve(_) => Ok(()),
+            Self::Role(r) => {
+                rank(r.rank)?;
+                text(&r.name)?;
+                if r.name.is_empty() || r.actions.union(r.own_actions) == Actions::NONE {
+                    return Err("role without a name or an action");
+                }
+                let fits = Actions::OF_DOCUMENTS.contains(r.own_actions);
+                fits.then_some(()).ok_or("role with actions on own documents that are not about documents")
+            }
+            Self::Duty(d) => {
+                rank(d.rank)?;
+                match &d.duty {
+                    Duty::ActFor(target) | Duty::Registrar(target) => target.check(),
+                    Duty::Warden(()) => Ok(()),
+                }
+            }
+            Self::Principal(p) => {
+                rank(p.rank)?;
+                text(&p.name)?;
+                let fits = p.kind != PrincipalKind::Group || !p.attest;
+                fits.then_some(()).ok_or("group for which others write")
+            }
+            Self::Join(j) => {
+                rank(j.rank)?;
+                (j.principal != j.group).then_some(()).ok_or("group joins itself")
+            }
+        }
+    }
+}
+
+/// Returns `Some(())` if the items strictly ascend.
+pub(super) fn ascending<T: PartialOrd>(items: impl Iterator<Item = T> + Clone) -> Option<()> {
+    items.clone().zip(items.skip(1)).all(|(a, b)| a < b).then_some(())
+}
