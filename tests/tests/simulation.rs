@@ -94,6 +94,16 @@ fn sessions_that_are_over_are_no_heads() {
     assert!(heads * 3 < streams * 2, "{heads} of {streams} streams are heads");
 }
 
+/// Each run holds every verdict against the reference; here, that nodes do write for others, and that some of it is cut by the
+/// removal of a principal for whom they write, under partitions too.
+#[test]
+fn nodes_write_for_others_and_removals_cut_some_of_it() {
+    let reports: Vec<Report> = with_stack(|| (0..8).map(|seed| simulate(seed).expect("a good seed")).collect());
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let (count, cut) = (sum(|report| report.for_others), sum(|report| report.for_others_cut));
+    assert!(count > 200 && cut > 5, "{count} count, {cut} are cut");
+}
+
 /// Each run checks that nothing is left of what was taken in bulk, and that no honest one is called a liar; here, that fresh nodes do
 /// take documents in bulk, that a lying member forges some, and that it is found out.
 #[test]

@@ -43,6 +43,8 @@ pub enum Mutant {
     PinEndsAtSession,
     /// What a later session names counts even where a revocation has a pin of its own.
     EarlierPinIgnored,
+    /// Of the pins on a fork the strongest decides, whatever it is there for.
+    AnyPinDecides,
     /// Nobody needs a duty to write for others.
     DutyIgnored,
     /// A duty reaches everywhere.
@@ -82,7 +84,7 @@ pub enum Mutant {
 #[cfg(any(test, feature = "planted-bugs"))]
 impl Mutant {
     /// Those that the two implementations can both have.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 36] = [
         Self::RankNotChecked,
         Self::CausalRevocation,
         Self::PinsIgnoreForks,
@@ -101,6 +103,24 @@ impl Mutant {
         Self::ReadmitOneself,
         Self::PinEndsAtSession,
         Self::EarlierPinIgnored,
+        Self::AnyPinDecides,
+        Self::DutyIgnored,
+        Self::DutyTargetIgnored,
+        Self::AttestIgnored,
+        Self::IntroductionIgnored,
+        Self::RoleIgnored,
+        Self::JoinIgnored,
+        Self::OwnIsAll,
+        Self::DocumentsIgnored,
+        Self::NarrowAdminIsAdmin,
+        Self::RoleOutsideProof,
+        Self::JoinOutsideProof,
+        Self::GroupsNest,
+        Self::GroupHasKeys,
+        Self::WardenAnytime,
+        Self::RegistrarForever,
+        Self::RegistrarMakesAdmins,
+        Self::RegistrarAnywhere,
     ];
 }
 

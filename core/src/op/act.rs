@@ -395,6 +395,30 @@ pub struct Statement<'a> {
     pub act: &'a Act,
 }
 
+impl Statement<'_> {
+    /// Returns whether the statement is something that the principal was given, and that goes when all that it was given
+    /// goes. A role, and what introduces a principal without a key, are given to nobody: who is taken back later is still who
+    /// it was.
+    #[must_use]
+    pub fn is_given_to(&self, principal: PrincipalId) -> bool {
+        self.to == principal
+            && match self.act {
+                Act::Role(_) | Act::Principal(_) => false,
+                Act::Genesis(_)
+                | Act::Certify(_)
+                | Act::Member(_)
+                | Act::Grant(_)
+                | Act::Revoke(_)
+                | Act::Readmit(_)
+                | Act::Collection(_)
+                | Act::Rules(_)
+                | Act::Approve(_)
+                | Act::Duty(_)
+                | Act::Join(_) => true,
+            }
+    }
+}
+
 impl Act {
     /// Returns the statement that the act makes, if it makes one; `id` is the op that carries it.
     /// The genesis counts as a certificate of rank 0 of the owner keys for the owner principal.
@@ -407,7 +431,6 @@ impl Act {
             Self::Grant(g) => (g.principal, g.rank, g.not_after),
             Self::Duty(d) => (d.principal, d.rank, d.not_after),
             Self::Join(j) => (j.principal, j.rank, j.not_after),
-            // Given to nobody else: a revocation of "the principal" of that name cuts it like any other.
             Self::Role(RoleRevision { rank, .. }) | Self::Principal(Principal { rank, .. }) => {
                 (PrincipalId::from(id), *rank, None)
             }

@@ -7,7 +7,7 @@ use super::chains::StoredChains;
 use super::rejudge::closed_tip;
 use super::types::Effect;
 use super::{Now, Placed, Replica};
-use crate::authority::{Action, Authority, Decision, Noted, Position};
+use crate::authority::{Action, Authority, Decision, Noted, Position, WrittenFor};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, OpId, ShardId, StreamId};
 use crate::limits::CLOCK_AHEAD_MAX;
@@ -16,7 +16,7 @@ use crate::replication::{
     self, CertificateState, Committed, DisconnectReason, Input as NetInput, OpForm, Policy, Timestamp, Tip,
 };
 use crate::store::Keyspace;
-use crate::store::keys::{ChangeKey, ChangePlace, Key as _, OpKey};
+use crate::store::keys::{ChangeKey, ChangePlace, Key as _, OpKey, WrittenForKey};
 
 impl Now {
     pub(super) const fn timestamp(self) -> Timestamp {
@@ -207,6 +207,9 @@ impl Replica {
         }
         let at = Position { stream: op.stream(), seq: header.seq, op: op.id() };
         let noted = self.authority.note_data(&at, header);
+        for WrittenFor { principal, stream, from_seq } in self.authority.take_written_for() {
+            self.put(Keyspace::Index, WrittenForKey { principal, stream }.encode(), &from_seq.encode());
+        }
         // A stalled stream comes up again when the acts that it names are here.
         if matches!(noted, Noted::Stalled | Noted::Gap) {
             return;

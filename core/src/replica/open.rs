@@ -12,13 +12,13 @@ use super::rejudge::closed_streams;
 use super::types::BatchId;
 use super::waits::{WAITING_OF_AUTHOR_MAX, Waits};
 use super::{Counters, Identity, Now, Replica, chains, materialise};
-use crate::authority::{Authority, Position, Rejudge};
+use crate::authority::{Authority, Position, Rejudge, WrittenFor};
 use crate::hlc::{Hlc, HlcClock};
 use crate::id::{ClusterId, OpId, ShardId, StoreEpoch, StreamId};
 use crate::op::Op;
 use crate::op::codec;
 use crate::replication::{Config as EngineConfig, Engine, ShardDigest, StoredHead, Subscription, Tip, limits};
-use crate::store::keys::{Key as _, OpKey, meta};
+use crate::store::keys::{Key as _, OpKey, WrittenForKey, meta};
 use crate::store::{Keyspace, Order, Span, Store, StoreError, envelope};
 
 /// What can be set of a replica.
@@ -292,6 +292,14 @@ fn read_authority(
         }
     }
     authority.add_controls(acts).map_err(|error| damaged(Keyspace::Ops, error))?;
+    for entry in store.scan(Keyspace::Index, &WrittenForKey::all(), Order::Ascending) {
+        let (key, value) = entry?;
+        let WrittenForKey { principal, stream } =
+            WrittenForKey::decode(&key).map_err(|error| damaged(Keyspace::Index, error))?;
+        let value = envelope::open(value).map_err(|error| damaged(Keyspace::Index, error))?;
+        let from_seq = u64::decode(&value).map_err(|error| damaged(Keyspace::Index, error))?;
+        authority.resume_written_for(WrittenFor { principal, stream, from_seq });
+    }
     for (stream, head) in heads {
         if head.key.shard.is_control() {
             continue;

@@ -3,6 +3,7 @@ mod audit;
 mod bulk;
 mod forks;
 mod long;
+mod others;
 mod owed;
 mod rebuild;
 mod serve;

@@ -24,6 +24,9 @@ pub mod meta {
 /// First byte of the keys of the change index; other indexes in the keyspace `index` begin otherwise.
 const INDEX_OF_CHANGES: u8 = 0;
 
+/// First byte of the keys that say in which streams others write for a principal.
+const INDEX_OF_WRITTEN_FOR: u8 = 2;
+
 /// What is found in the store is not a key of the type that belongs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a {kind} key")]
@@ -409,6 +412,40 @@ impl Key for ChangeKey {
     }
 }
 
+/// Key in `index`: others write for the principal in the stream. Its value is the number of the first op in which they do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WrittenForKey {
+    /// For whom.
+    pub principal: PrincipalId,
+    /// Where.
+    pub stream: StreamId,
+}
+
+impl Key for WrittenForKey {
+    const KIND: &'static str = "principal and stream";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(INDEX_OF_WRITTEN_FOR);
+        self.principal.write(out);
+        self.stream.write(out);
+    }
+
+    fn read(parts: &mut Parts<'_>) -> Option<Self> {
+        match parts.fixed()? {
+            [INDEX_OF_WRITTEN_FOR] => Some(Self { principal: Key::read(parts)?, stream: Key::read(parts)? }),
+            _ => None,
+        }
+    }
+}
+
+impl WrittenForKey {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Span {
+        Span::prefix([INDEX_OF_WRITTEN_FOR])
+    }
+}
+
 composed_key!(
     /// Value of the change index: the place of a change in a stream.
     ChangePlace, "place of a change" {
@@ -503,6 +540,10 @@ mod tests {
             let quarantine = |op, number| QuarantineKey { op: OpId::new(op), transaction: number as u16 };
             check(quarantine(ids.0, numbers.0), quarantine(ids.1, numbers.1))?;
             check(ChangeKey(ChangeHash::new(ids.0)), ChangeKey(ChangeHash::new(ids.1)))?;
+            let written = |principal, stream| WrittenForKey {
+                principal: PrincipalId::new(principal), stream: StreamId::new(stream),
+            };
+            check(written(ids.0, ids.1), written(ids.2, ids.3))?;
             let place = |stream, seq: u64| ChangePlace {
                 stream: StreamId::new(stream), seq, transaction: seq as u16, change: (seq >> 16) as u16,
             };

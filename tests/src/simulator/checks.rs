@@ -161,6 +161,7 @@ impl World {
             self.compare_with_reference(*index)?;
             self.check_heads(*index)?;
         }
+        self.count_for_others(members[0])?;
         let taken: Vec<_> = self.nodes.iter().filter_map(|node| node.replica.as_ref()).map(taken_in_bulk).collect();
         taken.into_iter().for_each(|taken| self.report.add_bulk(taken));
         self.check_acknowledged(&members)
@@ -219,6 +220,24 @@ impl World {
             return Err(format!("{} does not tell {stream:?}, which nobody names", node.name));
         }
         (self.report.streams, self.report.heads) = (ends.len() as u64, heads.len() as u64);
+        Ok(())
+    }
+
+    /// Counts what nodes wrote for others.
+    fn count_for_others(&mut self, index: usize) -> Result<(), String> {
+        let node = &self.nodes[index];
+        let states = states(&self.ops, node)?;
+        let (mut counting, mut cut) = (0, 0);
+        for (_, op) in self.ops.all(&*node.store) {
+            for (at, transaction) in op.header().transactions().iter().enumerate() {
+                let state = states.get(&(op.id(), at)).map(|(state, _)| *state);
+                if self.served.contains(&transaction.principal) {
+                    counting += u64::from(state == Some(None));
+                    cut += u64::from(state == Some(Some(TxState::AfterRevocation)));
+                }
+            }
+        }
+        (self.report.for_others, self.report.for_others_cut) = (counting, cut);
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use folkmoot_core::authority::Reach;
-use folkmoot_core::op::{Act, Revoke, RevokeTarget};
-use folkmoot_core::replica::{ActRequest, Input, Replica, Signer};
+use folkmoot_core::op::{Act, BuiltInRole, Revoke, RevokeTarget, Role};
+use folkmoot_core::replica::{ActRequest, Input, Replica, RequestTicket, Signer};
 use folkmoot_core::store::{Durability, Store as _, Survivors};
 
 use super::checks;
@@ -13,6 +13,9 @@ use super::random::Random;
 use super::world::{Event, Link, World, pair};
 
 const MINUTE_MS: u64 = 60_000;
+/// Ticket of the act that removes a node, and of other acts.
+pub(super) const REMOVAL: RequestTicket = 1;
+const OTHER_ACT: RequestTicket = 2;
 
 /// Something that breaks or is mended.
 #[derive(Clone, Debug)]
@@ -39,6 +42,10 @@ pub(super) enum Fault {
     Rollback(usize),
     /// An owner removes a node, with pins.
     Remove(usize),
+    /// An admin removes the principal of this number, for whom the nodes write, with pins in their streams.
+    RemoveServed(usize),
+    /// It is taken back.
+    TakeBack(usize),
     /// A node is started twice with one identity and one session.
     Clone(usize),
     /// The second one is shut off.
@@ -141,6 +148,20 @@ impl Plan {
                 },
             ));
         }
+        for which in 0..2 {
+            if !random.chance(60) {
+                continue;
+            }
+            let at = random.within(end / 4, end * 3 / 4);
+            if random.chance(60) {
+                let split = Fault::Partition(random.within(1, (1 << count) - 1));
+                faults.push((at.saturating_sub(random.within(500, 20_000)), split));
+            }
+            faults.push((at, Fault::RemoveServed(which)));
+            if random.chance(50) {
+                faults.push((at + random.within(1_000, end / 4), Fault::TakeBack(which)));
+            }
+        }
         faults.sort_by_key(|(at, _)| *at);
         plan.faults = faults;
         plan
@@ -194,6 +215,8 @@ impl World {
             Fault::Backup(node) => self.nodes[node].backup = Some(self.nodes[node].store.clone_synced()),
             Fault::Rollback(node) => self.roll_back(node),
             Fault::Remove(node) => self.remove(node),
+            Fault::RemoveServed(which) => self.remove_served(which),
+            Fault::TakeBack(which) => self.take_back(which),
             Fault::Clone(node) => self.clone_node(node),
             Fault::EndClone(node) => {
                 if let Some((_, twin)) = self.plan.cloned {
@@ -311,7 +334,25 @@ impl World {
         let pins = replica.pins_for(&target, reach);
         let act = Act::Revoke(Revoke { target, pins, cascade, why: "simulated".to_owned() });
         let signer = if self.random.chance(50) { Signer::Owner } else { Signer::Node };
-        self.step(0, Input::Act { ticket: 1, signer, request: ActRequest::One(act) });
+        self.step(0, Input::Act { ticket: REMOVAL, signer, request: ActRequest::One(act) });
+    }
+
+    /// Cuts what the nodes write for a principal, as far as the first one has not seen it. Nothing comes of it if that one is
+    /// down.
+    fn remove_served(&mut self, which: usize) {
+        let target = RevokeTarget::Principal(self.served[which]);
+        let Some(replica) = &self.nodes[0].replica else { return };
+        let pins = replica.pins_for(&target, Reach::Target);
+        let act = Act::Revoke(Revoke { target, pins, cascade: false, why: "simulated".to_owned() });
+        self.step(0, Input::Act { ticket: OTHER_ACT, signer: Signer::Node, request: ActRequest::One(act) });
+    }
+
+    fn take_back(&mut self, which: usize) {
+        let act = node::editor(self.served[which], Role::BuiltIn(BuiltInRole::Editor));
+        self.step(
+            0,
+            Input::Act { ticket: OTHER_ACT, signer: Signer::Node, request: ActRequest::For(self.served[which], act) },
+        );
     }
 
     /// Starts a node twice: the two share a session, and at first what they write.

@@ -98,6 +98,10 @@ pub struct Report {
     pub documents_refuted: u64,
     /// Streams of data that one of the replicas holds at the end.
     pub streams: u64,
+    /// Transactions that nodes wrote for others: those that count on the first node in the end, and those that a revocation cuts.
+    pub for_others: u64,
+    /// See above.
+    pub for_others_cut: u64,
     /// Those of them that are heads: the others are told by a later session of their author.
     pub heads: u64,
     /// Events handled.

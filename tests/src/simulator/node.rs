@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
-use folkmoot_core::op::{Act, BuiltInRole, Collection, Op};
+use folkmoot_core::op::{
+    Act, Action, BuiltInRole, Collection, Grant, Join, Op, Principal, PrincipalKind, Rank, Role, RoleRevision, Target,
+};
 use folkmoot_core::replica::{
     ActRequest, BatchId, Effect, Founding, Identity, Input, Now, Replica, ReplicaConfig, Signer, TxRef,
     WAITING_OF_AUTHOR_MAX, found_cluster,
@@ -176,8 +178,32 @@ pub(super) fn settle(replica: &mut Replica, store: &MemoryStore, now: Now, input
     }
 }
 
-/// Founds a cluster of `count` nodes, none of them running yet; the second one is an admin too.
-pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
+/// What a principal is given that may write everywhere.
+pub(super) fn editor(principal: PrincipalId, role: Role) -> Act {
+    Act::Grant(Grant { principal, role, target: Target::everything(), rank: Rank::USER, not_after: None })
+}
+
+/// Makes two principals for which every node writes: one has a grant, the other has a role of the cluster's own through a
+/// group.
+fn serve(act: &mut dyn FnMut(Act) -> OpId) -> Vec<PrincipalId> {
+    let mut introduce = |name: &str, kind, attest| {
+        PrincipalId::from(act(Act::Principal(Principal { name: name.to_owned(), kind, attest, rank: Rank::USER })))
+    };
+    let ann = introduce("ann", PrincipalKind::User, true);
+    let bob = introduce("bob", PrincipalKind::User, true);
+    let group = introduce("clerks", PrincipalKind::Group, false);
+    act(editor(ann, Role::BuiltIn(BuiltInRole::Editor)));
+    let actions = [Action::Read, Action::Create, Action::Update, Action::Delete].into_iter().collect();
+    let own_actions = folkmoot_core::op::Actions::NONE;
+    let role = act(Act::Role(RoleRevision { name: "clerk".to_owned(), actions, own_actions, rank: Rank::NODE }));
+    act(editor(group, Role::Custom(role)));
+    act(Act::Join(Join { principal: bob, group, rank: Rank::USER, not_after: None }));
+    vec![ann, bob]
+}
+
+/// Founds a cluster of `count` nodes, none of them running yet; the second one is an admin too. Returns also the principals
+/// for which they write.
+pub(super) fn found(count: usize, random: &mut Random) -> (Vec<Node>, Vec<PrincipalId>) {
     let now = Now { monotonic_ms: EPOCH_MS, wall_ms: EPOCH_MS };
     let owner = SecretKey::from_seed(&random.seed());
     let key = SecretKey::from_seed(&random.seed());
@@ -208,6 +234,10 @@ pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
         let input = Input::Act { ticket: 0, signer: Signer::Node, request: ActRequest::One(act) };
         settle(&mut first, &store, now, Some(input));
     }
+    let served = serve(&mut |act| {
+        let input = Input::Act { ticket: 0, signer: Signer::Node, request: ActRequest::One(act) };
+        *settle(&mut first, &store, now, Some(input)).first().expect("one act")
+    });
     let mut nodes = vec![Node::new("n0".to_owned(), identity.clone(), store.clone(), Clock::draw(random))];
     for index in 1..count {
         let key = SecretKey::from_seed(&random.seed());
@@ -240,5 +270,5 @@ pub(super) fn found(count: usize, random: &mut Random) -> Vec<Node> {
         replica.seed_control(control.clone());
         settle(&mut replica, &node.store, now, None);
     }
-    nodes
+    (nodes, served)
 }

@@ -20,6 +20,8 @@ const HOT_MS: u64 = 60_000;
 const PERCENT_HOT: u64 = 85;
 /// Requests remembered, to be sent again elsewhere.
 const RECENT: usize = 8;
+/// How many writes of a hundred a node makes for others.
+const PERCENT_SERVED: u64 = 25;
 
 /// What the clients know.
 #[derive(Default)]
@@ -99,7 +101,8 @@ impl World {
             RequestId::new(id)
         });
         let collection = collection.parse().expect("a good name");
-        WriteRequest { collection, principal: None, request, items }
+        let principal = self.random.chance(PERCENT_SERVED).then(|| self.served[self.random.index(self.served.len())]);
+        WriteRequest { collection, principal, request, items }
     }
 
     fn draw_write(&mut self) -> (DocWrite, usize) {

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use folkmoot_core::id::{ClusterId, OpId, StreamId};
+use folkmoot_core::id::{ClusterId, OpId, PrincipalId, StreamId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::replica::{BatchId, Effect, Input, Replica, RequestTicket};
 use folkmoot_core::replication::{Input as NetInput, Lane, limits};
 use folkmoot_core::store::keys::{Key as _, OpKey};
 use folkmoot_core::store::{Batch, Durability, Keyspace, Store as _};
 
-use super::faults::{Fault, Plan};
+use super::faults::{self, Fault, Plan};
 use super::hostile;
 use super::meter::{Costs, Meter};
 use super::node::{self, Node, Ops};
@@ -79,6 +79,8 @@ pub(super) struct World {
     pub(super) elapsed: u64,
     agenda: Agenda<Event>,
     pub(super) nodes: Vec<Node>,
+    /// Principals for which the nodes write.
+    pub(super) served: Vec<PrincipalId>,
     pub(super) links: BTreeMap<(usize, usize), Link>,
     pub(super) cluster: ClusterId,
     pub(super) plan: Plan,
@@ -106,7 +108,7 @@ impl World {
         let mut random = Random::new(options.seed);
         let honest = if options.trouble == Trouble::Faults { 3 + random.index(3) } else { HONEST };
         let count = honest + usize::from(matches!(options.trouble, Trouble::Attack(_)));
-        let mut nodes = node::found(count, &mut random);
+        let (mut nodes, served) = node::found(count, &mut random);
         if random.chance(20) {
             nodes.iter_mut().for_each(|node| node.cache_bytes = DOCUMENT_CACHE_SMALL);
         }
@@ -142,6 +144,7 @@ impl World {
             elapsed: 0,
             agenda: Agenda::default(),
             nodes,
+            served,
             links,
             cluster,
             plan,
@@ -421,7 +424,7 @@ impl World {
 
     fn act_done(&mut self, node: usize, ticket: RequestTicket, result: Result<OpId, folkmoot_core::replica::ActError>) {
         self.note(|| format!("{} act {ticket}: {result:?}", self.nodes[node].name));
-        if result.is_ok() {
+        if result.is_ok() && ticket == faults::REMOVAL {
             self.plan.removal_done = true;
         }
     }

@@ -192,17 +192,29 @@ impl Log {
     }
 
     /// Returns the pin that says which branch of a forked stream counts: that of the strongest effective revocation or
-    /// readmission, then of the one with the smallest id.
+    /// readmission, then of the one with the smallest id; those that cut the stream's certificate go before others.
     pub(super) fn kept_pin(&self, stream: StreamId, certificate: ActIx) -> Option<Pin> {
         let at = *self.forks.get(&stream)?;
         let rank = self.act(certificate).statement()?.rank;
         if planted(Site::Engine, Mutant::PinsIgnoreForks) {
             return None;
         }
-        self.all_pins_in(stream)
-            .into_iter()
-            .find(|(act, pin)| pin.seq >= at && self.act(*act).strength() < rank && self.act(*act).is_effective())
-            .map(|(_, pin)| pin)
+        let pins = self.all_pins_in(stream);
+        let mut deciding = pins
+            .iter()
+            .filter(|(act, pin)| pin.seq >= at && self.act(*act).strength() < rank && self.act(*act).is_effective());
+        let cuts = |(act, _): &&(ActIx, Pin)| self.is_about(*act, certificate);
+        deciding.clone().find(cuts).or_else(|| deciding.next()).map(|(_, pin)| *pin)
+    }
+
+    /// Returns whether an act is a revocation that hits the statement, or a readmission of one.
+    fn is_about(&self, act: ActIx, statement: ActIx) -> bool {
+        let revocation = match self.act(act).act() {
+            Some(Act::Readmit(readmit)) => self.find(readmit.revocation),
+            Some(_) | None => Some(act),
+        };
+        revocation.is_some_and(|revocation| self.act(statement).hitters.contains(&revocation))
+            && !planted(Site::Engine, Mutant::AnyPinDecides)
     }
 
     /// Acts under an owner key need as many owners as the genesis says; others need no consent.

@@ -462,7 +462,7 @@ impl Log {
         let named = match revoke.target {
             RevokeTarget::Statement(id) => id == target.id,
             RevokeTarget::Principal(principal) => {
-                target.statement().is_some_and(|s| s.to == principal)
+                target.statement().is_some_and(|s| s.is_given_to(principal))
                     && !target.past.contains(record.place)
                     && (!planted(Site::Engine, Mutant::ConcurrentRegrantWins) || record.past.contains(target.place))
             }

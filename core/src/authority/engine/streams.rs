@@ -201,13 +201,16 @@ impl Streams {
     /// Returns the streams in which something is written that may hang on a statement other than a certificate, each with the
     /// first op of which that is so.
     pub(super) fn written_under(&self, log: &Log, statement: ActIx) -> BTreeMap<StreamId, u64> {
-        let mut streams = BTreeMap::new();
+        let mut streams: BTreeMap<StreamId, u64> = BTreeMap::new();
         for principal in log.beneficiaries(statement) {
-            streams
-                .extend(self.written_for.get(&principal).into_iter().flatten().map(|(stream, from)| (*stream, *from)));
+            let by_others =
+                self.written_for.get(&principal).into_iter().flatten().map(|(stream, from)| (*stream, *from));
             // A certificate among what is given to the principal; other statements have no streams.
             let own = log.given_to(principal).flat_map(|ix| self.of_certificate(log.act(ix).id));
-            streams.extend(own.map(|stream| (stream, 1)));
+            for (stream, from) in by_others.chain(own.map(|stream| (stream, 1))) {
+                // Of several principals the one for whom the stream was written first.
+                streams.entry(stream).and_modify(|first| *first = from.min(*first)).or_insert(from);
+            }
         }
         streams
     }
@@ -332,11 +335,11 @@ impl Streams {
         chains: &dyn Chains,
     ) -> Verdict {
         let Some(record) = self.records.get(&at.stream) else { return Verdict::Deferred(Missing::Chain) };
-        if record.refused_from.is_some_and(|from| at.seq >= from) {
-            return Verdict::Refused;
-        }
         if at.seq > record.noted {
             return Verdict::Deferred(record.stalled_by.map_or(Missing::Chain, Missing::Control));
+        }
+        if record.refused_from.is_some_and(|from| at.seq >= from) {
+            return Verdict::Refused;
         }
         let run = record.runs.partition_point(|run| run.from <= at.seq).checked_sub(1);
         let past = run.and_then(|run| record.runs.get(run)).and_then(|run| self.policies.get(run.policy));

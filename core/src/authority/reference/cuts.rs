@@ -22,7 +22,8 @@ impl<'a> World<'a> {
                     RevokeTarget::Statement(named) => named == *target,
                     RevokeTarget::Principal(principal) => {
                         let survives = bug(Mutant::ConcurrentRegrantWins) && !self.knows(*id, *target);
-                        statement.to == principal && !self.knows(*target, *id) && !survives
+                        let given = !matches!(statement.act, Act::Role(_) | Act::Principal(_));
+                        given && statement.to == principal && !self.knows(*target, *id) && !survives
                     }
                 };
                 let cascades = revoke.cascade && !bug(Mutant::CascadeIgnored);
@@ -197,10 +198,19 @@ impl<'a> World<'a> {
             return None;
         }
         let rank = self.statement(header.certificate)?.rank;
-        let kept = self
-            .pinning
-            .iter()
-            .copied()
+        // What cuts the certificate itself, then what pins the stream for another reason.
+        let cuts = |id: &OpId| {
+            let revocation = match self.act(*id) {
+                Some(Act::Readmit(readmit)) => readmit.revocation,
+                Some(_) | None => *id,
+            };
+            self.hits.get(&revocation).is_some_and(|hits| hits.contains(&header.certificate))
+                && !bug(Mutant::AnyPinDecides)
+        };
+        let (cutting, other): (Vec<OpId>, Vec<OpId>) = self.pinning.iter().partition(|id| cuts(id));
+        let kept = cutting
+            .into_iter()
+            .chain(other)
             .filter(|id| self.is_effective(*id) && self.strength(*id).is_some_and(|strength| strength < rank))
             .filter_map(|id| self.pins_in(id, stream).filter(|pin| pin.seq >= at).max_by_key(|pin| (pin.seq, pin.head)))
             .next();

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::histories::{attack, build};
+use super::attack::attack;
+use super::histories::build;
+use super::rights;
 use super::scenarios::small;
 use super::store::Node;
 use super::world::{Random, World, id_of};
@@ -90,6 +92,16 @@ fn worlds() -> Vec<(&'static str, &'static str, World)> {
     let mut random = Random::new(2026);
     let hostile = build(&mut random, 40);
     let hostile = attack(&mut random, &hostile, "u0", 10);
+    // One in which rights are shared, and that says a bit of everything.
+    let speaks = |seed: &u64| {
+        let world = build(&mut Random::new(*seed), 80);
+        let verdicts = verdicts_of(&world);
+        let count = |kind: &str| verdicts.values().flatten().filter(|verdict| verdict.starts_with(kind)).count();
+        !world.served.is_empty() && count("allowed") > 50 && count("after_revocation") > 5 && count("forked") > 0
+    };
+    let mut random = Random::new((0..).find(speaks).unwrap());
+    let shared = build(&mut random, 80);
+    let shared = attack(&mut random, &shared, "s0", 15);
     vec![
         (
             "revocation",
@@ -99,6 +111,13 @@ fn worlds() -> Vec<(&'static str, &'static str, World)> {
         ("fork", "one fork is decided by a pin, the other by nothing", fork),
         ("consent", "one owner's act has the consent of a second one, another lacks it", consent),
         ("hostile", "a random history with an attack by a user", hostile),
+        (
+            "rights",
+            "a node writes for others within its duty and their rights, given directly, by a role of the cluster's own, on own \
+             documents and through a group; the principal is removed with a pin",
+            rights::exercised(),
+        ),
+        ("shared", "a random history with roles, groups and duties, and an attack by who has some", shared),
     ]
 }
 
@@ -125,7 +144,7 @@ fn vectors_are_judged_as_they_always_were() {
         Node::with(world.cluster, &world.ops).check().unwrap();
         count += 1;
     }
-    assert!(count >= 4, "{count} vectors");
+    assert!(count >= 6, "{count} vectors");
 }
 
 fn write_missing() {

@@ -1,9 +1,12 @@
 //! Tests of the rule: named scenarios, random hostile histories, planted bugs, golden vectors.
 
+mod attack;
 mod golden;
 mod histories;
 mod mutants;
+mod properties;
 mod queries;
+mod rights;
 mod scenarios;
 mod store;
 mod world;

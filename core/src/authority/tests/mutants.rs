@@ -3,9 +3,11 @@
 
 use std::panic::catch_unwind;
 
-use super::histories::{Tried, attack, build, engine_agrees, properties};
-use super::scenarios;
+use super::attack::attack;
+use super::histories::{build, engine_agrees};
+use super::properties::{Tried, properties};
 use super::world::Random;
+use super::{rights, scenarios};
 use crate::authority::{Mutant, Site, plant};
 
 /// Mends the rule on this thread even when a check panics.
@@ -37,7 +39,11 @@ fn differs_from_the_reference(mutant: Mutant) -> bool {
 
 fn breaks_a_scenario(mutant: Mutant) -> Option<&'static str> {
     let _planted = Planted::new(Site::Both, mutant);
-    scenarios::ALL.iter().find(|(_, scenario)| catch_unwind(scenario).is_err()).map(|(name, _)| *name)
+    scenarios::ALL
+        .iter()
+        .chain(rights::ALL)
+        .find(|(_, scenario)| catch_unwind(scenario).is_err())
+        .map(|(name, _)| *name)
 }
 
 fn breaks_a_property(mutant: Mutant) -> bool {

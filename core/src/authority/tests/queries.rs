@@ -1,16 +1,17 @@
 //! What the engine tells the rest of the program, and how little it has judged again.
 
-use super::scenarios::small;
+use super::rights;
+use super::scenarios::{pin, small};
 use super::store::Node;
-use super::world::{World, collection, key};
+use super::world::{World, collection, key, role, target};
 use crate::authority::{
-    Action, Added, Authority, ChainError, Closed, Decision, Denial, Noted, Position, Reach, Rejudge,
+    Action, Added, Authority, ChainError, Closed, Decision, Denial, Noted, Position, Reach, Readable, Rejudge,
     check_against_previous,
 };
 use crate::hlc::Hlc;
-use crate::id::OpId;
+use crate::id::{OpId, PrincipalId};
 use crate::limits;
-use crate::op::{Act, BuiltInRole, Certify, Collection, Grant, Header, Rank, RevokeTarget, Rules};
+use crate::op::{Act, BuiltInRole, Certify, Collection, Grant, Header, PrincipalKind, Rank, RevokeTarget, Role, Rules};
 
 const NOW: Hlc = Hlc::new(1_000_000, 0);
 
@@ -77,8 +78,8 @@ fn a_proof_is_the_strongest_that_gives_the_right() {
     let give = |rank| {
         Act::Grant(Grant {
             principal: admin,
-            role: super::world::role(BuiltInRole::Editor),
-            target: super::world::target("x"),
+            role: role(BuiltInRole::Editor),
+            target: target("x"),
             rank: Rank(rank),
             not_after: None,
         })
@@ -339,4 +340,136 @@ fn a_pinned_op_that_waits_for_an_act_still_lets_those_before_it_be_judged() {
     node.catch_up();
     assert!(node.verdict(first).is_allowed());
     node.check().unwrap();
+}
+
+#[test]
+fn what_one_may_read_is_all_or_what_begins_somehow() {
+    let mut w = small();
+    let (n, u) = (w.peer("n").principal, w.peer("u").principal);
+    let readable = |w: &World, who, on: &str| node(w).authority.readable(who, &collection(on), NOW);
+    assert_eq!((readable(&w, n, "x"), readable(&w, u, "x")), (Readable::Nothing, Readable::All));
+    let mine = w.act("a0", rights::revision(&[], &[Action::Read], 20));
+    w.act("a0", rights::grant(n, Role::Custom(mine), target("x"), 31));
+    assert_eq!(readable(&w, n, "x"), Readable::Prefixes(vec![n.own_prefix()]));
+    let reader = role(BuiltInRole::Reader);
+    w.act("a0", rights::grant(n, reader.clone(), rights::documents("x", "2026/"), 31));
+    w.act("a0", rights::grant(n, reader.clone(), rights::documents("x", "2026/1"), 31));
+    let found = readable(&w, n, "x");
+    assert_eq!(found, Readable::Prefixes(vec!["2026/".to_owned(), n.own_prefix()]));
+    for (doc, may) in [("2026/7", true), ("2025/7", false), (&format!("{}7", n.own_prefix()), true)] {
+        let doc = doc.parse().unwrap();
+        assert_eq!(found.includes(&doc), may);
+        let decision = node(&w).authority.may(n, Action::Read, &collection("x"), Some(&doc), NOW);
+        assert_eq!(matches!(decision, Decision::Allowed { .. }), may);
+    }
+    let whole = node(&w).authority.may(n, Action::Read, &collection("x"), None, NOW);
+    assert_eq!(whole, Decision::Denied(Denial::NotGranted));
+    w.act("a0", rights::grant(n, reader, target("x"), 31));
+    assert_eq!((readable(&w, n, "x"), readable(&w, n, "y")), (Readable::All, Readable::Nothing));
+}
+
+#[test]
+fn what_is_about_the_cluster_is_given_by_everything_only() {
+    let mut w = small();
+    let n = w.peer("n").principal;
+    let may = |w: &World, action| {
+        let authority = node(w).authority;
+        let everywhere = matches!(authority.may_everywhere(n, action, NOW), Decision::Allowed { .. });
+        let here = matches!(authority.may(n, action, &collection("x"), None, NOW), Decision::Allowed { .. });
+        (everywhere, here)
+    };
+    w.grant("a0", "n", BuiltInRole::Operator, "x", 31);
+    assert_eq!(may(&w, Action::Monitor), (false, false));
+    w.grant("a0", "n", BuiltInRole::Operator, "*", 31);
+    assert_eq!(may(&w, Action::Monitor), (true, true));
+    assert_eq!(may(&w, Action::Read), (false, false));
+}
+
+#[test]
+fn who_may_write_for_whom_and_what_a_removal_pins() {
+    let rights::Served { mut w, ann, duty } = rights::served();
+    let (g, h, u) = (w.peer("g").principal, w.peer("h").principal, w.peer("u").principal);
+    let may = |w: &World, by, whom, on: &str| {
+        let doc = "d".parse().unwrap();
+        match node(w).authority.may_act_for(by, whom, &collection(on), &doc, NOW) {
+            Decision::Allowed { grant } => Ok(grant),
+            Decision::Denied(denial) => Err(denial),
+        }
+    };
+    assert_eq!(may(&w, g, ann, "y"), Ok(duty));
+    assert_eq!((may(&w, h, ann, "y"), may(&w, u, ann, "y")), (Err(Denial::NoDuty), Err(Denial::NoDuty)));
+    assert_eq!(may(&w, g, u, "y"), Err(Denial::NotAttested));
+    let group: PrincipalId = w.act("a0", rights::introduce(PrincipalKind::Group, 30)).into();
+    let clerk = w.act("a0", rights::revision(&[Action::Create], &[], 20));
+    let joined = w.act("a0", rights::join(ann, group, 31));
+    w.act("a0", rights::grant(group, Role::Custom(clerk), target("x"), 31));
+    w.sync_all();
+    let own = w.write("g", "x");
+    let theirs = rights::write(&mut w, "g", ann, "y", "d");
+    w.write("h", "x");
+    let needed = |w: &World, target| node(w).authority.pins_needed_for(&target, Reach::Target);
+    let streams = |ids: &[OpId]| ids.iter().map(|id| w.streams[id]).collect::<Vec<_>>();
+    for cut in [RevokeTarget::Principal(ann), RevokeTarget::Principal(group)] {
+        assert_eq!(needed(&w, cut), streams(&[theirs]));
+    }
+    for cut in [clerk, joined, ann.introduced_by()] {
+        assert_eq!(needed(&w, RevokeTarget::Statement(cut)), streams(&[theirs]));
+    }
+    let mut both = streams(&[own, theirs]);
+    both.sort();
+    assert_eq!(needed(&w, RevokeTarget::Statement(duty)), both);
+    let revocation = w.revoke_with("a0", RevokeTarget::Statement(duty), vec![], false);
+    assert_eq!(may(&w, g, ann, "x"), Err(Denial::Revoked { by: revocation }));
+    let authority = node(&w).authority;
+    let denied: Vec<OpId> =
+        authority.statements(NOW).filter(|made| made.denial.is_some()).map(|made| made.id).collect();
+    assert_eq!(denied, [duty]);
+    assert_eq!(authority.statement(joined, NOW).map(|made| made.to), Some(ann));
+    assert_eq!(authority.statement(revocation, NOW), None);
+}
+
+#[test]
+fn a_proof_is_found_through_groups_and_roles() {
+    let mut w = small();
+    w.enrol("o0", "b", (10, 10), None);
+    let (b, n) = (w.peer("b").principal, w.peer("n").principal);
+    let all: Vec<Action> = crate::op::Actions::ALL.iter().collect();
+    let chief = w.act("o0", rights::revision(&all, &[], 12));
+    let group: PrincipalId = w.act("o0", rights::introduce(PrincipalKind::Group, 10)).into();
+    let joined = w.act("o0", rights::join(b, group, 15));
+    let given = w.act("o0", rights::grant(group, Role::Custom(chief), target("*"), 11));
+    w.sync_all();
+    let (key, certificate) = (w.peer("b").key, w.peer("b").certificate);
+    let act = |rank| rights::grant(n, role(BuiltInRole::Reader), target("x"), rank);
+    let mut proof = vec![certificate, joined, given, chief];
+    proof.sort();
+    let authority = node(&w).authority;
+    assert_eq!(authority.proof_for(key, certificate, &act(20), NOW), Some(proof));
+    assert_eq!(authority.proof_for(key, certificate, &act(15), NOW), None, "no stronger than the membership");
+}
+
+#[test]
+fn a_removal_judges_again_what_lies_beyond_its_pins_where_others_wrote_for_whom_it_removes() {
+    let rights::Served { mut w, ann, .. } = rights::served();
+    let seen = rights::write(&mut w, "g", ann, "x", "d");
+    for _ in 0..5 {
+        w.write("h", "x");
+        w.write("u", "x");
+    }
+    w.write("g", "x");
+    rights::write(&mut w, "g", ann, "x", "e");
+    w.sync_all();
+    let (head, at) = (w.pins_of_principal("a0", ann), pin(&w, seen));
+    for (pins, expected) in [(head, 0), (vec![at], 2)] {
+        let mut w = w.clone();
+        let mut node = node(&w);
+        let before = node.judged;
+        let revocation = w.revoke_with("a0", RevokeTarget::Principal(ann), pins, false);
+        node.receive(revocation, &w.ops[&revocation]);
+        node.catch_up();
+        assert_eq!(node.judged - before, expected);
+        node.check().unwrap();
+        let certificate = w.peer("g").certificate;
+        assert_eq!(node.authority.closed_at(w.streams[&seen], certificate), None, "the node's stream goes on");
+    }
 }

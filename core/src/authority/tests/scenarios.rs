@@ -29,7 +29,7 @@ pub(super) fn small() -> World {
 }
 
 /// The verdict on an op's first transaction or its act, on which engine and reference agree.
-fn verdict(world: &World, id: OpId) -> Verdict {
+pub(super) fn verdict(world: &World, id: OpId) -> Verdict {
     let node = Node::with(world.cluster, &world.ops);
     node.check().unwrap();
     let all = judge_all(world.cluster, &world.ops);
@@ -41,15 +41,15 @@ fn verdict(world: &World, id: OpId) -> Verdict {
     expected
 }
 
-fn pin(world: &World, id: OpId) -> Pin {
+pub(super) fn pin(world: &World, id: OpId) -> Pin {
     Pin { stream: world.streams[&id], seq: world.ops[&id].seq, head: id }
 }
 
-fn principal(world: &World, name: &str) -> RevokeTarget {
+pub(super) fn principal(world: &World, name: &str) -> RevokeTarget {
     RevokeTarget::Principal(world.peer(name).principal)
 }
 
-fn is_cut(verdict: Verdict, revocation: OpId) -> bool {
+pub(super) fn is_cut(verdict: Verdict, revocation: OpId) -> bool {
     verdict == Verdict::AfterRevocation { by: revocation }
 }
 

@@ -203,8 +203,13 @@ impl Node {
                     let (stream, seq) = (header.stream_key().id(), header.seq);
                     let at = Position { stream, seq, op: key.0 };
                     let now = self.authority.judge(&at, header, key.1, &self.received);
+                    let cause = match verdict {
+                        Verdict::AfterRevocation { by } => self.all.get(by).and_then(|header| header.control()),
+                        _ => None,
+                    };
                     return Err(format!(
-                        "op {:?} seq {seq} of {stream:?}: engine {found:?} (now {now:?}), reference {verdict:?}",
+                        "op {:?} seq {seq} of {stream:?}: engine {found:?} (now {now:?}), reference {verdict:?}\n{header:?}\n\
+                         because of {cause:?}",
                         key.0
                     ));
                 }

@@ -74,6 +74,10 @@ pub(super) struct World {
     pub(super) streams: BTreeMap<OpId, StreamId>,
     pub(super) peers: BTreeMap<&'static str, Peer>,
     pub(super) clock: u64,
+    /// What histories make besides: roles, and groups and other principals without keys.
+    pub(super) roles: Vec<OpId>,
+    pub(super) groups: Vec<PrincipalId>,
+    pub(super) served: Vec<PrincipalId>,
 }
 
 pub(super) fn key(name: &str) -> AuthorKey {
@@ -97,12 +101,12 @@ pub(super) fn target(text: &str) -> Target {
 }
 
 pub(super) fn write_of(principal: PrincipalId, doc: u64, action: WriteAction) -> Transaction {
-    let change = ChangeRef {
-        doc: format!("d{doc}").parse().unwrap(),
-        action,
-        commitment: Commitment::new(hash(Domain::Commitment, &[&doc.to_le_bytes()])),
-        body_bytes: 10,
-    };
+    write_to(principal, &format!("d{doc}"), action)
+}
+
+pub(super) fn write_to(principal: PrincipalId, doc: &str, action: WriteAction) -> Transaction {
+    let commitment = Commitment::new(hash(Domain::Commitment, &[doc.as_bytes()]));
+    let change = ChangeRef { doc: doc.parse().unwrap(), action, commitment, body_bytes: 10 };
     Transaction { principal, request: None, changes: vec![change] }
 }
 
@@ -141,6 +145,9 @@ impl World {
             streams: BTreeMap::new(),
             peers: BTreeMap::new(),
             clock: 1,
+            roles: Vec::new(),
+            groups: Vec::new(),
+            served: Vec::new(),
         };
         world.put(header);
         for name in owners {
@@ -243,6 +250,19 @@ impl World {
         self.draft(name, shard, Payload::Data(vec![transaction]))
     }
 
+    /// A write that a peer makes for a principal, its own or another.
+    pub(super) fn draft_write_for(
+        &mut self,
+        name: &str,
+        whom: PrincipalId,
+        collection: &str,
+        doc: &str,
+        action: WriteAction,
+    ) -> Header {
+        let shard = ShardId { collection: collection.parse().unwrap(), index: 0, of: 1 };
+        self.draft(name, shard, Payload::Data(vec![write_to(whom, doc, action)]))
+    }
+
     pub(super) fn write(&mut self, name: &str, collection: &str) -> OpId {
         let header = self.draft_write(name, collection);
         self.sign(name, header)
@@ -337,8 +357,18 @@ impl World {
     }
 
     pub(super) fn pins_of(&self, by: &str, victim: &str) -> Vec<Pin> {
-        let principal = self.peer(victim).principal;
-        self.pins(by, |header| self.principal_of(header) == Some(principal))
+        self.pins_of_principal(by, self.peer(victim).principal)
+    }
+
+    /// Of the streams of a principal, and of those in which others write for it.
+    pub(super) fn pins_of_principal(&self, by: &str, principal: PrincipalId) -> Vec<Pin> {
+        let concerns = |header: &Header| {
+            self.principal_of(header) == Some(principal)
+                || header.transactions().iter().any(|transaction| transaction.principal == principal)
+        };
+        let streams: BTreeSet<StreamId> =
+            self.peer(by).view.iter().filter(|id| concerns(&self.ops[*id])).map(|id| self.streams[id]).collect();
+        self.pins(by, |header| streams.contains(&header.stream_key().id()))
     }
 
     pub(super) fn principal_of(&self, header: &Header) -> Option<PrincipalId> {
