@@ -234,6 +234,18 @@ fn a_verdict_by_causality_is_found() {
 }
 
 #[test]
+fn a_membership_that_is_never_cut_is_found() {
+    let bug = (authority::Site::Engine, authority::Mutant::JoinIgnored);
+    is_found("let members stay", |planted| authority::plant(planted.of(bug)));
+}
+
+#[test]
+fn a_removal_after_which_nothing_is_judged_again_is_found() {
+    let bug = (authority::Site::Engine, authority::Mutant::WrittenForForgotten);
+    is_found("forget for whom nodes wrote", |planted| authority::plant(planted.of(bug)));
+}
+
+#[test]
 fn a_link_that_is_not_checked_is_found() {
     is_found("skip the check of links within a run", |bug| {
         replication::plant(bug.of(replication::Mutant::LinkNotChecked))

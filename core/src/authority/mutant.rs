@@ -37,6 +37,8 @@ pub enum Mutant {
     CertifyAnybody,
     /// A revocation's pins are forgotten. Of the engine alone, for the simulator; not among [`Self::ALL`].
     PinForgotten,
+    /// What others wrote for a principal is not judged again. Of the engine alone, as above.
+    WrittenForForgotten,
     /// Anybody may readmit its own ops.
     ReadmitOneself,
     /// A pin says nothing of the sessions before its stream.

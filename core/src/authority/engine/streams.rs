@@ -207,6 +207,7 @@ impl Streams {
                 self.written_for.get(&principal).into_iter().flatten().map(|(stream, from)| (*stream, *from));
             // A certificate among what is given to the principal; other statements have no streams.
             let own = log.given_to(principal).flat_map(|ix| self.of_certificate(log.act(ix).id));
+            let by_others = by_others.filter(|_| !planted(Site::Engine, Mutant::WrittenForForgotten));
             for (stream, from) in by_others.chain(own.map(|stream| (stream, 1))) {
                 // Of several principals the one for whom the stream was written first.
                 streams.entry(stream).and_modify(|first| *first = from.min(*first)).or_insert(from);
