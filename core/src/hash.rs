@@ -29,6 +29,8 @@ pub enum Domain {
     RequestContent,
     /// The checksum of a slot of the watermark file.
     Watermark,
+    /// The secret of an API token.
+    Token,
     /// Signatures and hashes of the network layer (tickets, beacons).
     Network,
 }
@@ -47,6 +49,7 @@ impl Domain {
             Self::Request => b"folkmoot/1/request",
             Self::RequestContent => b"folkmoot/1/request-content",
             Self::Watermark => b"folkmoot/1/watermark",
+            Self::Token => b"folkmoot/1/token",
             Self::Network => b"folkmoot/1/network",
         }
     }

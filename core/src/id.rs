@@ -191,6 +191,10 @@ fixed_bytes!(
     Commitment, 32, "commitment"
 );
 fixed_bytes!(
+    /// What tells the secret of an API token: its hash.
+    TokenVerifier, 32, "token verifier"
+);
+fixed_bytes!(
     /// The random salt that lies and goes with a body.
     Salt, 16, "salt"
 );
@@ -265,6 +269,14 @@ impl PrincipalId {
     #[must_use]
     pub fn owns(&self, doc: &DocId) -> bool {
         doc.as_str().starts_with(&self.own_prefix())
+    }
+}
+
+impl TokenVerifier {
+    /// Returns the verifier of a secret.
+    #[must_use]
+    pub fn of(secret: &[u8; 32]) -> Self {
+        Self(hash(Domain::Token, &[secret]))
     }
 }
 

@@ -8,8 +8,9 @@ pub mod client;
 pub mod node;
 pub mod wire;
 
-pub use api::{Database, Error, ErrorCode, Result};
+pub use api::{Access, Database, Error, ErrorCode, Result};
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder};
+pub use folkmoot_core::authority::Action;
 pub use folkmoot_core::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, ParseIdError, PrincipalId};
-pub use node::{InitOptions, Node, NodeConfig};
+pub use node::{InitOptions, Node, NodeConfig, Scoped};

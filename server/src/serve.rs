@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use folkmoot::Database;
+use folkmoot::{Database, Node};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -132,15 +132,13 @@ impl Server {
     ///
     /// # Errors
     /// The token file cannot be read or the addresses not be written down.
-    pub async fn run(
-        self,
-        config: &Config,
-        database: Arc<dyn Database>,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(), ServeError> {
+    pub async fn run(self, config: &Config, node: &Node, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let token_path = config.data.join(TOKEN_FILE);
         let token =
             std::fs::read_to_string(&token_path).map_err(|source| ServeError::Token { path: token_path, source })?;
+        let database: Arc<dyn Database> = Arc::new(node.clone());
+        let node = node.clone();
+        let with_token = move |text: &str| Ok(Arc::new(node.with_token(text)?) as Arc<dyn Database>);
         let p2p = database.status().await.map(|status| status.p2p).unwrap_or_default();
         let certificate = (!config.tls_cert.as_os_str().is_empty()).then(|| {
             // A client may stand in another folder.
@@ -150,6 +148,7 @@ impl Server {
         let (down, shutdown) = watch::channel(false);
         let context = Context {
             database,
+            with_token: Box::new(with_token),
             limits: config.http.limits(),
             metrics: self.metrics.clone(),
             origins: self.origins,

@@ -1,7 +1,7 @@
 //! The acts of the control log: what defines the cluster, its members and their rights.
 //!
-//! An act is carried by one op of the shard `_control`. *Statements* (certify, member, grant, role, duty, principal and
-//! join) give something `to` somebody at an explicit rank; the id of the carrying op is the id of the statement.
+//! An act is carried by one op of the shard `_control`. *Statements* (certify, member, grant, role, duty, principal,
+//! join and token) give something `to` somebody at an explicit rank; the id of the carrying op is the id of the statement.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::codec::tagged_enum;
 use super::role::{Actions, Rights, Role};
 use super::target::Target;
 use crate::hlc::Hlc;
-use crate::id::{AuthorKey, CollectionName, OpId, PrincipalId, Salt, StreamId};
+use crate::id::{AuthorKey, CollectionName, OpId, PrincipalId, Salt, StreamId, TokenVerifier};
 
 /// How strong a statement or act is: −1 recovery, 0 owners, greater is weaker. Says who may cut whom, never what one may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub struct Control {
 }
 
 tagged_enum! {
-    /// What a control op does. Tags 36 to 47 are kept for evidence, rotate_owner, recover and erase.
+    /// What a control op does. Tags 37 to 47 are kept for evidence, rotate_owner, recover and erase.
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub enum Act {
         /// Begins the cluster. Its op id is the cluster id.
@@ -74,6 +74,8 @@ tagged_enum! {
         34 => Principal(Principal),
         /// Makes a principal a member of a group.
         35 => Join(Join),
+        /// Lets whoever knows a secret speak for a principal, to nodes that act for it.
+        36 => Token(Token),
     }
 }
 
@@ -369,6 +371,26 @@ impl<'de> Deserialize<'de> for PrincipalKind {
     }
 }
 
+/// "Who shows the secret behind this speaks for this principal", with nodes that have the duty to act for others: it gives no
+/// right that the principal has not, and no right at all to sign.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// Whose it is.
+    pub principal: PrincipalId,
+    /// What tells the secret, which has 256 random bits: nothing is to be guessed from it.
+    pub verifier: TokenVerifier,
+    /// Name for people.
+    pub name: String,
+    /// Only these of the principal's actions …
+    pub actions: Actions,
+    /// … on these documents.
+    pub target: Target,
+    /// Rank of the statement.
+    pub rank: Rank,
+    /// When it ends.
+    pub not_after: Option<Hlc>,
+}
+
 /// "This principal is a member of this group": what is granted to the group counts for it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Join {
@@ -414,7 +436,8 @@ impl Statement<'_> {
                 | Act::Rules(_)
                 | Act::Approve(_)
                 | Act::Duty(_)
-                | Act::Join(_) => true,
+                | Act::Join(_)
+                | Act::Token(_) => true,
             }
     }
 }
@@ -431,6 +454,7 @@ impl Act {
             Self::Grant(g) => (g.principal, g.rank, g.not_after),
             Self::Duty(d) => (d.principal, d.rank, d.not_after),
             Self::Join(j) => (j.principal, j.rank, j.not_after),
+            Self::Token(t) => (t.principal, t.rank, t.not_after),
             Self::Role(RoleRevision { rank, .. }) | Self::Principal(Principal { rank, .. }) => {
                 (PrincipalId::from(id), *rank, None)
             }
@@ -457,7 +481,8 @@ impl Act {
             | Self::Role(_)
             | Self::Duty(_)
             | Self::Principal(_)
-            | Self::Join(_) => false,
+            | Self::Join(_)
+            | Self::Token(_) => false,
         }
     }
 
@@ -477,7 +502,8 @@ impl Act {
             | Self::Role(_)
             | Self::Duty(_)
             | Self::Principal(_)
-            | Self::Join(_) => &[],
+            | Self::Join(_)
+            | Self::Token(_) => &[],
         }
     }
 
@@ -502,7 +528,8 @@ impl Act {
             | Self::Approve(_)
             | Self::Role(_)
             | Self::Duty(_)
-            | Self::Join(_) => None,
+            | Self::Join(_)
+            | Self::Token(_) => None,
         }
     }
 }

@@ -8,13 +8,13 @@ use proptest::sample::select;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
     DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant, Header, Join, Member, Op, Payload, Pin, Principal,
-    PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, SessionEnd, Target, Transaction,
-    WriteAction,
+    PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, SessionEnd, Target, Token,
+    Transaction, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
     AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, PrincipalId, RequestId, Salt, SessionId, ShardId,
-    StreamId,
+    StreamId, TokenVerifier,
 };
 use crate::keys::SecretKey;
 use crate::limits;
@@ -221,6 +221,11 @@ fn act() -> impl Strategy<Value = Act> {
         let ids: Vec<_> = ids.into_iter().map(PrincipalId::new).collect();
         Act::Join(Join { principal: ids[1], group: ids[0], rank, not_after })
     });
+    let token = (principal(), any::<[u8; 32]>(), named(), actions(Actions::ALL), target(), rank(), option::of(hlc()));
+    let token = token.prop_map(|(principal, verifier, name, actions, target, rank, not_after)| {
+        let verifier = TokenVerifier::new(verifier);
+        Act::Token(Token { principal, verifier, name, actions, target, rank, not_after })
+    });
     prop_oneof![
         certify,
         member,
@@ -229,6 +234,7 @@ fn act() -> impl Strategy<Value = Act> {
         duty,
         introduce,
         join,
+        token,
         revoke,
         readmit,
         collection().prop_map(Act::Collection),

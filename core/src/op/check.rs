@@ -113,6 +113,14 @@ impl Act {
                 rank(j.rank)?;
                 (j.principal != j.group).then_some(()).ok_or("group joins itself")
             }
+            Self::Token(t) => {
+                rank(t.rank)?;
+                text(&t.name)?;
+                if t.actions == Actions::NONE {
+                    return Err("token without an action");
+                }
+                t.target.check()
+            }
         }
     }
 }

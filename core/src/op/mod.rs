@@ -17,7 +17,7 @@ mod target;
 pub use act::{
     Act, Approve, Certify, Collection, Control, Duty, DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant,
     Introduced, Join, Member, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, RoleRevision, Rules,
-    Statement,
+    Statement, Token,
 };
 pub use body::{Body, Delete};
 pub use header::{

@@ -125,7 +125,10 @@ impl Target {
     }
 
     /// Checks the target; says what is wrong.
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn check(&self) -> Result<(), &'static str> {
         let name = self.collections.strip_suffix('*').unwrap_or(&self.collections);
         let collections = (name.is_empty() && self.collections == "*")
             || name.parse::<CollectionName>().is_ok_and(|name| !name.is_system());

@@ -1,18 +1,26 @@
 //! Control acts signed here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::flush::Waiter;
+use super::records::TxRecord;
 use super::types::{ActError, ActRequest, Effect, RequestTicket, Signer};
 use super::{Now, Replica};
+use crate::authority::{Position, Reach, Verdict};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, OpId, PrincipalId, ShardId};
 use crate::keys::SecretKey;
 use crate::limits;
 use crate::op::{
-    Act, BuiltInRole, Certify, Control, Duty, DutyGrant, Grant, Header, Member, Op, Payload, Rank, Role, StreamKey,
-    Target,
+    Act, BuiltInRole, Certify, Control, Duty, DutyGrant, Grant, Header, Member, Op, Payload, Pin, Rank, Readmit,
+    Revoke, Role, StreamKey, Target,
 };
+use crate::store::Keyspace;
+use crate::store::keys::{Key as _, QuarantineKey};
+
+/// Revocations that one transaction is freed of at once.
+const REVOCATIONS_MAX: usize = 16;
 
 impl Replica {
     pub(super) fn act(
@@ -40,6 +48,16 @@ impl Replica {
         match request {
             ActRequest::One(act) => self.sign_act(now, &secret, certificate, act, None),
             ActRequest::For(principal, act) => self.sign_act(now, &secret, certificate, act, Some(principal)),
+            ActRequest::Revoke { target, reach, why, for_whom } => {
+                // What waits to be signed is on the other side of the pins otherwise, though it was asked for before.
+                self.sign_open_ops();
+                let pins = self.pins_for(&target, reach);
+                let revoke = Revoke { target, pins, cascade: reach == Reach::Cascade, why };
+                self.sign_act(now, &secret, certificate, Act::Revoke(revoke), for_whom)
+            }
+            ActRequest::Readmit { op, transaction, for_whom } => {
+                self.readmit(now, (&secret, certificate), (op, transaction), for_whom)
+            }
             ActRequest::Admit { key, name, labels, role } => {
                 let time = Hlc::new(now.wall_ms, 0);
                 let rank = self.admission_rank(&secret, certificate, key, role, time).ok_or_else(|| {
@@ -59,6 +77,39 @@ impl Replica {
                 }
                 Ok(certified)
             }
+        }
+    }
+
+    /// Readmits what each revocation cuts that the transaction is hit by, one after the other.
+    fn readmit(
+        &mut self,
+        now: Now,
+        (secret, certificate): (&SecretKey, OpId),
+        (op, transaction): (OpId, u16),
+        for_whom: Option<PrincipalId>,
+    ) -> Result<OpId, ActError> {
+        let nothing = |what: &str| ActError::NothingToDo(format!("transaction {transaction} of op {op} {what}"));
+        let key = QuarantineKey { op, transaction }.encode();
+        let value = self.read_back(Keyspace::Quarantine, &key).ok_or_else(|| nothing("is not quarantined"))?;
+        let tx = TxRecord::decode(&value).map_err(|_| nothing("has a damaged record: run `folkmoot verify`"))?.tx;
+        let op = self.load_op(&tx).ok_or_else(|| nothing("is not here"))?;
+        let at = Position { stream: tx.stream, seq: tx.seq, op: tx.op };
+        let pin = Pin { stream: tx.stream, seq: tx.seq, head: tx.op };
+        let mut readmitted = BTreeSet::new();
+        let mut first = None;
+        loop {
+            let verdict = self.verdict(&at, op.header(), usize::from(transaction));
+            let Verdict::AfterRevocation { by } = verdict else {
+                return first.ok_or_else(|| nothing(&format!("was not cut by a revocation: {}", verdict.kind())));
+            };
+            if !readmitted.insert(by) || readmitted.len() > REVOCATIONS_MAX {
+                return Err(ActError::NotAllowed(format!(
+                    "the revocation {by} is stronger than what this node may readmit"
+                )));
+            }
+            let act = Act::Readmit(Readmit { revocation: by, pins: vec![pin] });
+            let id = self.sign_act(now, secret, certificate, act, for_whom)?;
+            first = first.or(Some(id));
         }
     }
 

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::records::TxRef;
+use crate::authority::Reach;
 use crate::document::edit::{Edit, EditError};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, StreamId};
-use crate::op::{Act, BuiltInRole};
+use crate::op::{Act, BuiltInRole, RevokeTarget};
 use crate::replication::{self, DisconnectReason, Lane, Misbehaviour};
 use crate::store::Batch;
 
@@ -60,6 +61,26 @@ pub enum ActRequest {
     One(Act),
     /// One act, at the request of a principal: this is noted, and gives no right.
     For(PrincipalId, Act),
+    /// Take back a statement, or all that a principal has: all that was written under it and is here stands.
+    Revoke {
+        /// What.
+        target: RevokeTarget,
+        /// Whether what was given under it goes too.
+        reach: Reach,
+        /// Reason for people.
+        why: String,
+        /// At whose request.
+        for_whom: Option<PrincipalId>,
+    },
+    /// Let a transaction stand that a revocation cut, and with it all that came before it in its stream.
+    Readmit {
+        /// The op.
+        op: OpId,
+        /// Which transaction of it.
+        transaction: u16,
+        /// At whose request.
+        for_whom: Option<PrincipalId>,
+    },
     /// Take a node into the cluster: certify its key for a new principal, make it a member and give it a role.
     Admit {
         /// The node's key.
@@ -250,6 +271,9 @@ pub enum ActError {
     /// The owner key is not held here.
     #[error("the owner key is not on this node")]
     NoOwnerKey,
+    /// It is about a transaction that is not there, or not in question.
+    #[error("{0}")]
+    NothingToDo(String),
     /// The act breaks a rule of the format.
     #[error("invalid act")]
     Invalid(#[source] crate::op::OpError),

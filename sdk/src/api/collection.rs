@@ -47,8 +47,10 @@ pub struct CollectionInfo {
     /// Its settings.
     #[serde(flatten)]
     pub settings: CollectionSettings,
-    /// Documents that exist.
-    pub documents: u64,
-    /// Bytes of their JSON text.
-    pub bytes: u64,
+    /// Documents that exist; not told to those who may not read all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<u64>,
+    /// Bytes of their JSON text; told to the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }

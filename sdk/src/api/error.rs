@@ -120,6 +120,9 @@ error_codes! {
     InvalidSession = "invalid_session", 400, Failed, "The session token is not valid";
     InvalidDurability = "invalid_durability", 400, Failed, "The durability is not valid";
     InvalidIdempotencyKey = "invalid_idempotency_key", 400, Failed, "The idempotency key is not valid";
+    InvalidName = "invalid_name", 400, Failed, "The name is not valid";
+    InvalidAction = "invalid_action", 400, Failed, "There is no such action";
+    InvalidTarget = "invalid_target", 400, Failed, "The target is not valid";
     InvalidDocument = "invalid_document", 422, Failed, "The document cannot be stored";
     InvalidSettings = "invalid_settings", 422, Failed, "The settings are not valid";
     PatchFailed = "patch_failed", 422, Failed, "The patch does not fit the document";
@@ -138,7 +141,11 @@ error_codes! {
     MethodNotAllowed = "method_not_allowed", 405, Failed, "The method is not allowed here";
     CollectionNotFound = "collection_not_found", 404, Failed, "The collection does not exist";
     DocumentNotFound = "document_not_found", 404, Failed, "The document does not exist";
+    PrincipalNotFound = "principal_not_found", 404, Failed, "There is no such principal";
+    RoleNotFound = "role_not_found", 404, Failed, "There is no such role";
+    StatementNotFound = "statement_not_found", 404, Failed, "There is no such statement";
     PeerNotFound = "peer_not_found", 404, Failed, "The peer is not a member";
+    NameTaken = "name_taken", 409, Conflict, "The name is taken";
     AlreadyExists = "already_exists", 409, Conflict, "The document exists already";
     CollectionDropped = "collection_dropped", 410, Failed, "The collection was dropped";
     PreconditionFailed = "precondition_failed", 412, Conflict, "The document has another version";

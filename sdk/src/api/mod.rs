@@ -3,6 +3,7 @@
 //! Documents are JSON text ([`Bytes`]) throughout: a read hands out the stored view without parsing it, and a write is
 //! parsed once, with bounds, where it is turned into edits. [`typed`] has the same calls over serde types.
 
+mod access;
 mod as_text;
 mod bootstrap;
 mod changes;
@@ -21,6 +22,12 @@ use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
 use futures_util::stream::BoxStream;
 
+pub(crate) use access::check_name;
+pub use access::{
+    Access, AccessAnswer, AccessQuestion, AccessTarget, Caller, GrantInfo, IssuedToken, MembershipInfo, NewGrant,
+    NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName, Revocation, RevokeOptions, RoleInfo,
+    TokenInfo,
+};
 pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};
@@ -43,7 +50,7 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Send + Sync + 'static {
+pub trait Database: Access {
     /// Returns a document.
     ///
     /// # Errors

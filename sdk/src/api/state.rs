@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use folkmoot_core::id::{AuthorKey, ClusterId, CollectionName, DocId, OpId};
+use folkmoot_core::id::{AuthorKey, ClusterId, CollectionName, DocId, OpId, PrincipalId};
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Bootstrap, LastBootstrap};
@@ -246,6 +246,9 @@ pub struct Quarantined {
     /// Whose stream.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub author: AuthorKey,
+    /// For whom it was written.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub principal: PrincipalId,
     /// The collection.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub collection: CollectionName,

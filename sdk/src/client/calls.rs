@@ -26,7 +26,7 @@ const VERIFY_WAIT: Duration = Duration::from_secs(24 * 3_600);
 /// A node waits this long for durability when the caller does not say; the answer comes a little later.
 const DURABILITY_WAIT: Duration = Duration::from_secs(30);
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 
@@ -39,14 +39,14 @@ fn document_path(collection: &CollectionName, id: &DocId) -> String {
 }
 
 /// Builds a query string.
-struct Query(String);
+pub(super) struct Query(pub(super) String);
 
 impl Query {
-    fn new(path: String) -> Self {
+    pub(super) fn new(path: String) -> Self {
         Self(path)
     }
 
-    fn add(mut self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
+    pub(super) fn add(mut self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
         if let Some(value) = value {
             self.0.push(if self.0.contains('?') { '&' } else { '?' });
             self.0.push_str(name);
@@ -382,11 +382,11 @@ impl Database for Client {
 }
 
 impl Client {
-    async fn fetch<T: serde::de::DeserializeOwned>(&self, path: String) -> Result<T> {
+    pub(super) async fn fetch<T: serde::de::DeserializeOwned>(&self, path: String) -> Result<T> {
         self.transport.send(&Call::new(Method::GET, path)).await?.json()
     }
 
-    async fn items<T: serde::de::DeserializeOwned>(&self, path: String) -> Result<Vec<T>> {
+    pub(super) async fn items<T: serde::de::DeserializeOwned>(&self, path: String) -> Result<Vec<T>> {
         Ok(self.fetch::<wire::Items<T>>(path).await?.items)
     }
 }

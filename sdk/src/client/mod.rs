@@ -3,6 +3,7 @@
 //! It knows several nodes and asks the next one when one cannot answer. Each write gets an idempotency key, so that
 //! asking again is always safe, also at another node.
 
+mod access;
 mod backoff;
 mod calls;
 mod events;

@@ -157,6 +157,7 @@ pub(super) fn not_found(doc: &DocId) -> Error {
 pub(super) fn act_error(error: ActError) -> Error {
     match error {
         ActError::NotAllowed(reason) => Error::new(ErrorCode::NotAllowed, reason),
+        ActError::NothingToDo(what) => Error::new(ErrorCode::StatementNotFound, what),
         ActError::NoOwnerKey => Error::new(ErrorCode::NotAllowed, "the owner key is not on this node"),
         ActError::Invalid(source) => Error::new(ErrorCode::InvalidSettings, format!("the act breaks a rule: {source}")),
         ActError::NotReady(_) => Error::new(ErrorCode::NotReady, "this node takes no writes"),

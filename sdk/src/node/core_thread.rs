@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use folkmoot_core::authority::Policy;
 use folkmoot_core::id::AuthorKey;
 use folkmoot_core::op::Op;
 use folkmoot_core::replica::{
@@ -72,6 +73,8 @@ pub(super) struct CoreHandle {
     commands: mpsc::Sender<Command>,
     pub(super) feed: watch::Receiver<u64>,
     pub(super) halted: watch::Receiver<Option<String>>,
+    /// What everybody may do, as of the last act.
+    pub(super) policy: watch::Receiver<Arc<Policy>>,
     pub(super) clock: Clock,
 }
 
@@ -120,6 +123,9 @@ struct Core {
     notices: mpsc::UnboundedSender<Notice>,
     feed: watch::Sender<u64>,
     halted: watch::Sender<Option<String>>,
+    policy: watch::Sender<Arc<Policy>>,
+    /// That of which the policy was made.
+    policy_revision: u64,
     askers: BTreeMap<RequestTicket, Asker>,
     next_ticket: RequestTicket,
     clock: Clock,
@@ -196,6 +202,8 @@ pub(super) fn spawn(
     let runtime = tokio::runtime::Handle::current();
     let mut replica = start.replica;
     replica.seed_control(start.seed);
+    let policy_revision = replica.authority().revision();
+    let (policy, policy_seen) = watch::channel(Arc::new(replica.authority().policy()));
     let core = Core {
         replica,
         committer,
@@ -203,6 +211,8 @@ pub(super) fn spawn(
         notices,
         feed,
         halted,
+        policy,
+        policy_revision,
         askers: BTreeMap::new(),
         next_ticket: 0,
         clock,
@@ -211,7 +221,7 @@ pub(super) fn spawn(
         .name("folkmoot-core".into())
         .stack_size(folkmoot_core::document::gate::STACK_BYTES)
         .spawn(move || core.run(receiver, completions, &runtime))?;
-    Ok((CoreHandle { commands, feed: feed_seen, halted: halted_seen, clock }, noticed, thread))
+    Ok((CoreHandle { commands, feed: feed_seen, halted: halted_seen, policy: policy_seen, clock }, noticed, thread))
 }
 
 impl Core {
@@ -241,6 +251,8 @@ impl Core {
             }
             let more = self.replica.work(now, WORK_SLICE, &mut effects);
             self.replica.flush(now, &mut effects);
+            // Before anybody is answered: who has made a token may use it at once.
+            self.renew_policy();
             self.carry_out(effects);
             // A batch that failed stays on its way for ever: there is nothing to wait for any more.
             let quiet = !self.replica.has_staged() && self.replica.batches_in_flight() == 0;
@@ -266,6 +278,15 @@ impl Core {
             }
         }
         self.committer.finish();
+    }
+
+    /// Publishes the policy again if acts have come.
+    fn renew_policy(&mut self) {
+        let authority = self.replica.authority();
+        if authority.revision() != self.policy_revision {
+            self.policy_revision = authority.revision();
+            self.policy.send_replace(Arc::new(authority.policy()));
+        }
     }
 
     /// Carries out a command; returns whether it was the last.

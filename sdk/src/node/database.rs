@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
+use folkmoot_core::id::{AuthorKey, CollectionName, DocId, PrincipalId};
 use folkmoot_core::op::request_name;
 use folkmoot_core::replica::{TxRef, WriteItem, WriteOutcome as CoreOutcome, WriteRequest};
 use futures_util::stream::BoxStream;
@@ -86,13 +86,14 @@ impl Inner {
 
     fn request(
         &self,
+        principal: Option<PrincipalId>,
         collection: &CollectionName,
         items: Vec<WriteItem>,
         key: Option<&IdempotencyKey>,
         asked: &[Asked],
     ) -> WriteRequest {
         let request = key.map(|key| request_id(collection, key, asked));
-        WriteRequest { collection: collection.clone(), principal: None, request, items }
+        WriteRequest { collection: collection.clone(), principal, request, items }
     }
 
     async fn outcome(
@@ -160,21 +161,7 @@ impl Database for Node {
     }
 
     async fn write(&self, collection: &CollectionName, edit: Edit, options: &WriteOptions) -> Result<WriteOutcome> {
-        Inner::check_session(options.session.as_ref())?;
-        let inner = &self.inner;
-        let op = BulkOp {
-            edit,
-            precondition: options.precondition.clone(),
-            merge_onto: options.merge_onto.clone(),
-            idempotency_key: options.idempotency_key.clone(),
-        };
-        let Prepared { item, creates, key, asked } = inner.prepare(collection, op).await?;
-        let request = inner.request(collection, vec![item], key.as_ref(), asked.as_slice());
-        let (reply, answer) = oneshot::channel();
-        inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
-        let outcome = answer.await.map_err(|_| gone())?.map_err(|error| write_error(error, creates))?;
-        let outcomes = inner.outcome(outcome, options.durability, options.timeout).await?;
-        outcomes.into_iter().next().ok_or_else(|| Error::new(ErrorCode::Internal, "a write without an outcome"))
+        self.write_for(None, collection, edit, options).await
     }
 
     async fn bulk(
@@ -183,17 +170,7 @@ impl Database for Node {
         edits: Vec<BulkOp>,
         options: &BulkOptions,
     ) -> Result<Vec<Result<WriteOutcome>>> {
-        Inner::check_session(options.session.as_ref())?;
-        if edits.len() > BulkOptions::EDITS_MAX {
-            return Err(Error::new(
-                ErrorCode::InvalidRequest,
-                format!("{} edits in one call, at most {} are allowed", edits.len(), BulkOptions::EDITS_MAX),
-            ));
-        }
-        match options.atomicity {
-            Atomicity::Each => self.bulk_each(collection, edits, options).await,
-            Atomicity::AllOrNothing => self.bulk_atomic(collection, edits, options).await,
-        }
+        self.bulk_for(None, collection, edits, options).await
     }
 
     async fn list(&self, collection: &CollectionName, query: &ListQuery) -> Result<ListPage> {
@@ -214,13 +191,13 @@ impl Database for Node {
     }
 
     async fn configure(&self, name: &CollectionName, settings: CollectionSettings) -> Result<CollectionInfo> {
-        self.inner.configure(name, &settings, false).await?;
+        self.inner.configure(None, name, &settings, false).await?;
         self.inner.collection(name).await
     }
 
     async fn drop_collection(&self, name: &CollectionName) -> Result<()> {
         let info = self.inner.collection(name).await?;
-        self.inner.configure(name, &info.settings, true).await
+        self.inner.configure(None, name, &info.settings, true).await
     }
 
     async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {
@@ -265,8 +242,55 @@ impl Database for Node {
 }
 
 impl Node {
+    /// Makes an edit for a principal; for the node's own if none is given.
+    pub(super) async fn write_for(
+        &self,
+        principal: Option<PrincipalId>,
+        collection: &CollectionName,
+        edit: Edit,
+        options: &WriteOptions,
+    ) -> Result<WriteOutcome> {
+        Inner::check_session(options.session.as_ref())?;
+        let inner = &self.inner;
+        let op = BulkOp {
+            edit,
+            precondition: options.precondition.clone(),
+            merge_onto: options.merge_onto.clone(),
+            idempotency_key: options.idempotency_key.clone(),
+        };
+        let Prepared { item, creates, key, asked } = inner.prepare(collection, op).await?;
+        let request = inner.request(principal, collection, vec![item], key.as_ref(), asked.as_slice());
+        let (reply, answer) = oneshot::channel();
+        inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
+        let outcome = answer.await.map_err(|_| gone())?.map_err(|error| write_error(error, creates))?;
+        let outcomes = inner.outcome(outcome, options.durability, options.timeout).await?;
+        outcomes.into_iter().next().ok_or_else(|| Error::new(ErrorCode::Internal, "a write without an outcome"))
+    }
+
+    /// Makes edits for a principal; for the node's own if none is given.
+    pub(super) async fn bulk_for(
+        &self,
+        principal: Option<PrincipalId>,
+        collection: &CollectionName,
+        edits: Vec<BulkOp>,
+        options: &BulkOptions,
+    ) -> Result<Vec<Result<WriteOutcome>>> {
+        Inner::check_session(options.session.as_ref())?;
+        if edits.len() > BulkOptions::EDITS_MAX {
+            return Err(Error::new(
+                ErrorCode::InvalidRequest,
+                format!("{} edits in one call, at most {} are allowed", edits.len(), BulkOptions::EDITS_MAX),
+            ));
+        }
+        match options.atomicity {
+            Atomicity::Each => self.bulk_each(principal, collection, edits, options).await,
+            Atomicity::AllOrNothing => self.bulk_atomic(principal, collection, edits, options).await,
+        }
+    }
+
     async fn bulk_each(
         &self,
+        principal: Option<PrincipalId>,
         collection: &CollectionName,
         edits: Vec<BulkOp>,
         options: &BulkOptions,
@@ -278,7 +302,7 @@ impl Node {
         for (index, op) in edits.into_iter().enumerate() {
             match inner.prepare(collection, op).await {
                 Ok(Prepared { item, creates, key, asked }) => {
-                    requests.push(inner.request(collection, vec![item], key.as_ref(), asked.as_slice()));
+                    requests.push(inner.request(principal, collection, vec![item], key.as_ref(), asked.as_slice()));
                     places.push((index, creates));
                     results.push(None);
                 }
@@ -305,6 +329,7 @@ impl Node {
 
     async fn bulk_atomic(
         &self,
+        principal: Option<PrincipalId>,
         collection: &CollectionName,
         edits: Vec<BulkOp>,
         options: &BulkOptions,
@@ -340,7 +365,7 @@ impl Node {
             all_asked.extend(prepared.asked);
             items.push(prepared.item);
         }
-        let request = inner.request(collection, items, request_key.as_ref(), &all_asked);
+        let request = inner.request(principal, collection, items, request_key.as_ref(), &all_asked);
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
         let outcome = answer.await.map_err(|_| gone())?.map_err(|error| {

@@ -1,5 +1,6 @@
 //! The embedded node: a replica, its store and its network in this process.
 
+mod access;
 mod asked;
 mod bootstraps;
 mod config;
@@ -13,7 +14,9 @@ mod maintenance;
 mod network;
 mod outbox;
 mod read;
+mod scoped;
 mod state;
+mod token;
 mod whereabouts;
 
 use std::collections::BTreeSet;
@@ -39,6 +42,7 @@ use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory};
 use invites::Invites;
 use outbox::Outbox;
+pub use scoped::Scoped;
 use whereabouts::Whereabouts;
 
 /// How long a bound socket may take to tell its address; usually it is some milliseconds.

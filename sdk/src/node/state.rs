@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folkmoot_core::hlc::Hlc;
-use folkmoot_core::id::{AuthorKey, CollectionName};
+use folkmoot_core::id::{AuthorKey, CollectionName, PrincipalId};
 use folkmoot_core::replica::{ShardInfo, TxState};
 use folkmoot_core::replication::{BulkProgress, BulkStage, BulkStatus, ConductStatus, Input as NetInput};
 use folkmoot_core::store::{CommitterFigures, Store as _};
 
 use super::bootstraps::{bootstrap, last_bootstrap, tell_bootstraps};
-use super::convert::{act_error, collection_act, read_error, settings};
+use super::convert::{collection_act, read_error, settings};
 use super::core_thread::{Command, wall_ms};
 use super::invites::{InviteError, InviteRecord, secret_hash};
 use super::join::role_of;
@@ -21,7 +21,6 @@ use crate::api::{
     PeerInfo, PeerState, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, ShardDigest, Status,
     StoreState, Timestamp, VerifyReport,
 };
-use folkmoot_core::replica::{ActRequest, Signer};
 
 /// Ops that may wait to be applied in a node that calls itself ready.
 const READY_UNAPPLIED_MAX: u64 = 10_000;
@@ -58,7 +57,12 @@ impl Inner {
         let dropped: BTreeSet<CollectionName> =
             configs.iter().filter(|config| config.dropped).map(|config| config.name.clone()).collect();
         for config in &configs {
-            let info = CollectionInfo { name: config.name.clone(), settings: settings(config), documents: 0, bytes: 0 };
+            let info = CollectionInfo {
+                name: config.name.clone(),
+                settings: settings(config),
+                documents: Some(0),
+                bytes: Some(0),
+            };
             infos.insert(config.name.clone(), info);
         }
         for shard in self.shards().await? {
@@ -68,11 +72,11 @@ impl Inner {
             let info = infos.entry(shard.shard.collection.clone()).or_insert_with(|| CollectionInfo {
                 name: shard.shard.collection.clone(),
                 settings: CollectionSettings::default(),
-                documents: 0,
-                bytes: 0,
+                documents: Some(0),
+                bytes: Some(0),
             });
-            info.documents += shard.documents;
-            info.bytes += shard.bytes;
+            info.documents = info.documents.map(|count| count + shard.documents);
+            info.bytes = info.bytes.map(|count| count + shard.bytes);
         }
         infos.retain(|name, _| !dropped.contains(name));
         Ok(infos.into_values().collect())
@@ -88,6 +92,7 @@ impl Inner {
 
     pub(super) async fn configure(
         &self,
+        asker: Option<PrincipalId>,
         name: &CollectionName,
         wanted: &CollectionSettings,
         dropped: bool,
@@ -106,7 +111,7 @@ impl Inner {
             .pointer("/shards"));
         }
         let act = folkmoot_core::op::Act::Collection(collection_act(name, wanted, dropped));
-        self.act(Signer::Node, ActRequest::One(act)).await.map(|_| ()).map_err(act_error)
+        self.state(asker, act).await.map(|_| ())
     }
 
     /// Says that the disk has not finished a commit for too long, if it has not.
@@ -314,6 +319,7 @@ impl Inner {
                             op: record.tx.op,
                             transaction: u32::from(record.tx.tx),
                             author: header.map_or(AuthorKey::ZERO, |header| header.author),
+                            principal: transaction.map_or(PrincipalId::ZERO, |transaction| transaction.principal),
                             collection: record.shard.collection.clone(),
                             documents: transaction
                                 .map(|t| t.changes.iter().map(|change| change.doc.clone()).collect())

@@ -1,11 +1,15 @@
 //! What can be said on the command line.
 
+mod access;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use folkmoot::api::{Durability, Heads};
-use folkmoot::{AuthorKey, CollectionName, DocId};
+use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
+
+pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
 
 use super::bench::{Bench, BenchBare};
 use super::output::Format;
@@ -120,8 +124,11 @@ pub(super) enum Command {
         #[arg(long, value_name = "FILE", requires = "against")]
         against_token_file: Option<PathBuf>,
     },
-    /// List the transactions that were refused and kept as evidence
-    Quarantine,
+    /// List the transactions that were refused and kept as evidence; let one stand that a revocation cut
+    Quarantine {
+        #[command(subcommand)]
+        command: Option<QuarantineCommand>,
+    },
     /// Check every chain, signature and view of the node, or of a data directory on which none runs; exit 6 on damage
     Verify,
     /// Make the store of a data directory again of all that can be read; the node must not run. Exit 6 if some is missing
@@ -130,6 +137,32 @@ pub(super) enum Command {
     Rejoin(Rejoin),
     /// Print a ticket with which a new node can join
     Invite(Invite),
+    /// List, show, add or remove those who may do something: people and programs
+    #[command(visible_alias = "users")]
+    User {
+        #[command(subcommand)]
+        command: Option<UserCommand>,
+    },
+    /// Make a group, or somebody a member of one: what is granted to it counts for its members
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// List roles, or make one
+    #[command(visible_alias = "roles")]
+    Role {
+        #[command(subcommand)]
+        command: Option<RoleCommand>,
+    },
+    /// Give a role to somebody
+    Grant(GrantArgs),
+    /// Take back a grant, a membership, a token or a role; what was written until now stands
+    Revoke(Revoke),
+    /// Make a token with which somebody is known to every node, or list somebody's
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Tell whether somebody may do something, and by which grant or why not; exit 4 if not
+    Can(Can),
+    /// Tell for whom the token stands
+    Whoami,
     /// Start a small cluster, cut it in two, edit both halves, heal it and check everything; exit 6 on damage, 7 if diverged
     Demo(Demo),
     /// Measure how fast nodes are: a running node or cluster (--url), else nodes started for it
@@ -413,6 +446,25 @@ pub(super) struct Changes {
     /// End after so many
     #[arg(long)]
     pub(super) limit: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QuarantineCommand {
+    /// List them
+    List,
+    /// Let one stand that a revocation cut, and all that its principal wrote before it through the same node
+    Release {
+        /// The transaction, OP or OP#NUMBER, as the list tells it
+        #[arg(value_parser = transaction)]
+        transaction: (OpId, u16),
+    },
+}
+
+/// Parses OP or OP#NUMBER.
+fn transaction(text: &str) -> Result<(OpId, u16), String> {
+    let (op, number) = text.split_once('#').unwrap_or((text, "0"));
+    let op = op.parse().map_err(|error| format!("{error}"))?;
+    Ok((op, number.parse().map_err(|error| format!("the number of the transaction: {error}"))?))
 }
 
 #[derive(Debug, Subcommand)]

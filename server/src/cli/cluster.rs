@@ -26,12 +26,7 @@ pub(super) async fn collections(client: &Client, args: Collections, output: &Out
             output.show(&all, || {
                 let rows = all.iter().map(|info| {
                     let settings = &info.settings;
-                    [
-                        info.name.to_string(),
-                        info.documents.to_string(),
-                        info.bytes.to_string(),
-                        settings.shards.to_string(),
-                    ]
+                    [info.name.to_string(), counted(info.documents), counted(info.bytes), settings.shards.to_string()]
                 });
                 table(["name", "documents", "bytes", "shards"], rows)
             })?;
@@ -54,6 +49,11 @@ pub(super) async fn collections(client: &Client, args: Collections, output: &Out
     Ok(ExitCode::Done)
 }
 
+/// What is not told to those who do not see all of it.
+fn counted(count: Option<u64>) -> String {
+    count.map_or_else(|| "-".to_owned(), |count| count.to_string())
+}
+
 fn field(text: &str) -> Result<(String, FieldType), Failure> {
     let wrong = || Failure::usage(format!("{text:?} is not POINTER=TYPE, with text, counter, timestamp or bytes"));
     let (pointer, name) = text.rsplit_once('=').ok_or_else(wrong)?;
@@ -65,8 +65,8 @@ fn show(info: &CollectionInfo, output: &Output) -> Result<(), Failure> {
     output.show(info, || {
         let mut rows = vec![
             ("name", info.name.to_string()),
-            ("documents", info.documents.to_string()),
-            ("bytes", info.bytes.to_string()),
+            ("documents", counted(info.documents)),
+            ("bytes", counted(info.bytes)),
             ("shards", info.settings.shards.to_string()),
         ];
         rows.extend(info.settings.types.iter().map(|(pointer, kind)| ("type", format!("{pointer} = {kind:?}"))));

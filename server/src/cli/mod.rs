@@ -1,5 +1,6 @@
 //! The command line.
 
+mod access;
 mod agreement;
 mod args;
 mod bench;
@@ -19,7 +20,7 @@ use clap::Parser as _;
 use folkmoot::api::ExitCode;
 use folkmoot::{Client, Error, ErrorCode};
 
-use self::args::{Args, Command, Find};
+use self::args::{Args, Command, Find, QuarantineCommand};
 use self::failure::Failure;
 use self::output::{Format, Output};
 use crate::serve::{ENDPOINTS_FILE, Endpoints, TOKEN_FILE};
@@ -107,9 +108,22 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
                 let other = against.map(|node| connect(&find.of_other(&node, against_token_file))).transpose()?;
                 cluster::digests(&client, other, output).await
             }
-            Command::Quarantine => cluster::quarantine(&client, output).await,
+            Command::Quarantine { command: None | Some(QuarantineCommand::List) } => {
+                cluster::quarantine(&client, output).await
+            }
+            Command::Quarantine { command: Some(QuarantineCommand::Release { transaction }) } => {
+                access::release(&client, transaction, output).await
+            }
             Command::Verify => cluster::verify(&client, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,
+            Command::User { command } => access::user(&client, command, output).await,
+            Command::Group(command) => access::group(&client, command, output).await,
+            Command::Role { command } => access::role(&client, command, output).await,
+            Command::Grant(args) => access::grant(&client, args, output).await,
+            Command::Revoke(args) => access::revoke(&client, args, output).await,
+            Command::Token(command) => access::token(&client, command, output).await,
+            Command::Can(args) => access::can(&client, args, output).await,
+            Command::Whoami => access::whoami(&client, output).await,
             // Handled above, without a node.
             Command::Config(_)
             | Command::Completions { .. }

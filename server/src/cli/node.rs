@@ -83,7 +83,7 @@ pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<
             }
         }
     };
-    let served = server.run(&config, Arc::new(node.clone()), stop).await;
+    let served = server.run(&config, &node, stop).await;
     node.shutdown().await;
     served.map_err(|error| serve_failure(&error))?;
     match reason.get() {

@@ -194,7 +194,7 @@ pub(super) async fn export(client: &Client, args: Export, output: &Output) -> Re
         }
         writer.write_all(b"\n")?;
         count += 1;
-        bar.set_message(format!("export {}: {count} of about {}", info.name, info.documents));
+        bar.set_message(format!("export {}: {count} of about {}", info.name, info.documents.unwrap_or_default()));
         bar.tick();
     }
     writer.flush()?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use folkmoot::api::{Atomicity, BulkOp, BulkOptions, IdempotencyKey, SessionToken, WriteOutcome};
 use folkmoot::wire::{self, BulkLine, BulkResult, Problem};
-use folkmoot::{CollectionName, Error, ErrorCode, Result};
+use folkmoot::{CollectionName, Database, Error, ErrorCode, Result};
 use folkmoot_core::limits::JSON_BYTES_MAX;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
@@ -56,11 +56,11 @@ pub(super) async fn bulk(mut request: Request, collection: String) -> Result<Res
     if write.precondition != folkmoot::api::Precondition::None || write.merge_onto.is_some() {
         return Err(Error::new(ErrorCode::InvalidHeader, "preconditions of a bulk request stand in its lines"));
     }
-    let Request { context, query, body, .. } = request;
+    let Request { context, database, query, body, .. } = request;
     query.finish("atomic")?;
     let options =
         BulkOptions { atomicity, durability: write.durability, timeout: write.timeout, session: write.session };
-    let job = Job { context, collection, options, key: write.idempotency_key };
+    let job = Job { context, database, collection, options, key: write.idempotency_key };
     let lines = body.lines(LINE_BYTES_MAX);
     match atomicity {
         Atomicity::AllOrNothing => job.atomic(lines).await,
@@ -75,6 +75,7 @@ pub(super) async fn bulk(mut request: Request, collection: String) -> Result<Res
 
 struct Job {
     context: Arc<Context>,
+    database: Arc<dyn Database>,
     collection: CollectionName,
     options: BulkOptions,
     key: Option<IdempotencyKey>,
@@ -119,7 +120,7 @@ impl Job {
             edits.push((line.number, self.parse(&line)?));
         }
         let (numbers, edits): (Vec<u64>, Vec<BulkOp>) = edits.into_iter().unzip();
-        let outcomes = self.context.database.bulk(&self.collection, edits, &self.options).await?;
+        let outcomes = self.database.bulk(&self.collection, edits, &self.options).await?;
         let mut text = Vec::new();
         let mut session = None;
         for (number, outcome) in numbers.into_iter().zip(outcomes) {
@@ -186,7 +187,7 @@ impl Job {
         let written = if wanted == 0 {
             Ok(Vec::new())
         } else {
-            self.context.database.bulk(&self.collection, batch.edits, &self.options).await
+            self.database.bulk(&self.collection, batch.edits, &self.options).await
         };
         let mut outcomes = match written {
             Ok(outcomes) => outcomes.into_iter(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use folkmoot::api::{Change, ChangeContent, ChangeToken, ChangesPage, ChangesQuery, Since};
 use folkmoot::wire::{self, ChangeMeta, Items};
-use folkmoot::{CollectionName, Result};
+use folkmoot::{CollectionName, Database, Result};
 use futures_util::StreamExt as _;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -104,16 +104,16 @@ async fn feed(mut request: Request, collection: Option<CollectionName>) -> Resul
     let prefix = request.query.take("prefix");
     let limit = request.query.limit(ChangesQuery::LIMIT_MAX)?;
     let query = ChangesQuery { collection, prefix, since, limit, wait, content };
-    let Request { context, query: rest, .. } = request;
+    let Request { context, database, query: rest, .. } = request;
     rest.finish("since, limit, feed, wait, prefix, docs")?;
     match feed {
-        Feed::Normal => page(&context.database.changes(&query).await?),
+        Feed::Normal => page(&database.changes(&query).await?),
         Feed::LongPoll => {
             let found = tokio::select! {
-                found = context.database.changes(&query) => found?,
+                found = database.changes(&query) => found?,
                 // Nothing came in time: an empty page, at once.
                 () = context.shut_down() => {
-                    context.database.changes(&ChangesQuery { wait: Duration::ZERO, ..query.clone() }).await?
+                    database.changes(&ChangesQuery { wait: Duration::ZERO, ..query.clone() }).await?
                 }
             };
             page(&found)
@@ -121,13 +121,13 @@ async fn feed(mut request: Request, collection: Option<CollectionName>) -> Resul
         Feed::Events => {
             // What is wrong with the token is answered with its status.
             let probe = ChangesQuery { limit: Some(1), ..query.clone() };
-            let begin = context.database.changes(&probe).await?;
+            let begin = database.changes(&probe).await?;
             let since = match query.since {
                 // Nothing between this answer and the stream is missed.
                 Since::Now => Since::After(begin.next),
                 since @ (Since::Beginning | Since::After(_)) => since,
             };
-            Ok(events(&context, ChangesQuery { since, ..query }))
+            Ok(events(&context, &*database, ChangesQuery { since, ..query }))
         }
     }
 }
@@ -141,13 +141,13 @@ fn line(change: &Change) -> Result<Vec<u8>> {
 }
 
 /// A slow reader holds up its own stream only: the feed is pulled, never buffered beyond a few chunks.
-fn events(context: &std::sync::Arc<super::Context>, query: ChangesQuery) -> Response {
+fn events(context: &std::sync::Arc<super::Context>, database: &dyn Database, query: ChangesQuery) -> Response {
     let (writer, mut response) = streamed();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     let context = context.clone();
-    let mut changes = context.database.subscribe(query);
+    let mut changes = database.subscribe(query);
     tokio::spawn(async move {
         // Tells the client and every proxy between that the stream has begun.
         if writer.send(": folkmoot change feed\n\n").await.is_err() {

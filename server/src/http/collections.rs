@@ -21,7 +21,7 @@ pub(super) async fn all(request: Request) -> Result<Response> {
         return Ok(refused);
     }
     request.query.finish("")?;
-    let items = request.context.database.collections().await?;
+    let items = request.database.collections().await?;
     json_answer(&Items { items })
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn one(request: Request, collection: String) -> Result<Response
 async fn get(request: Request, collection: String) -> Result<Response> {
     let name = collection_name(&collection)?;
     request.query.finish("")?;
-    json_answer(&request.context.database.collection(&name).await?)
+    json_answer(&request.database.collection(&name).await?)
 }
 
 /// Creates a collection or replaces its settings; the number of shards is fixed at creation.
@@ -58,11 +58,11 @@ async fn get(request: Request, collection: String) -> Result<Response> {
     ))]
 async fn put(request: Request, collection: String) -> Result<Response> {
     let name = collection_name(&collection)?;
-    let Request { context, query, body, .. } = request;
+    let Request { database, query, body, .. } = request;
     query.finish("")?;
     let body = body.whole(SETTINGS_BYTES_MAX).await?;
     let settings = if body.is_empty() { CollectionSettings::default() } else { json(&body)? };
-    json_answer(&context.database.configure(&name, settings).await?)
+    json_answer(&database.configure(&name, settings).await?)
 }
 
 /// Changes some settings of a collection: a JSON merge patch.
@@ -83,16 +83,16 @@ async fn patch(request: Request, collection: String) -> Result<Response> {
             return Err(error.hint("use application/merge-patch+json"));
         }
     }
-    let Request { context, query, body, .. } = request;
+    let Request { database, query, body, .. } = request;
     query.finish("")?;
     let patch: serde_json::Value = json(&body.whole(SETTINGS_BYTES_MAX).await?)?;
-    let current = context.database.collection(&name).await?.settings;
+    let current = database.collection(&name).await?.settings;
     let mut merged = serde_json::to_value(current)
         .map_err(|e| Error::new(ErrorCode::Internal, "the settings cannot be written as JSON").with_source(e))?;
     merge(&mut merged, patch);
     let settings: CollectionSettings = serde_json::from_value(merged)
         .map_err(|e| Error::new(ErrorCode::InvalidSettings, format!("the patched settings are not valid: {e}")))?;
-    json_answer(&context.database.configure(&name, settings).await?)
+    json_answer(&database.configure(&name, settings).await?)
 }
 
 /// RFC 7396. Its depth is bounded by that of the JSON parser.
@@ -124,7 +124,7 @@ fn merge(target: &mut serde_json::Value, patch: serde_json::Value) {
 async fn drop_one(request: Request, collection: String) -> Result<Response> {
     let name = collection_name(&collection)?;
     request.query.finish("")?;
-    request.context.database.drop_collection(&name).await?;
+    request.database.drop_collection(&name).await?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)

@@ -62,7 +62,7 @@ async fn get(mut request: Request, collection: CollectionName, id: DocId) -> Res
     let wrapped = request.query.switch("meta")?;
     let (options, precondition) = (request.read_options()?, request.precondition()?);
     request.query.finish("meta")?;
-    let document = request.context.database.get(&collection, &id, &options).await?;
+    let document = request.database.get(&collection, &id, &options).await?;
     if let Err(error) = precondition.check(Some(&document.heads)) {
         return match precondition {
             Precondition::HeadsAreNot(_) | Precondition::Absent => {
@@ -133,7 +133,7 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
     if let Some(after) = &query.after {
         after.document()?;
     }
-    let page = request.context.database.list(&collection, &query).await?;
+    let page = request.database.list(&collection, &query).await?;
     let items = page.items.iter().map(|document| spliced(&DocumentMeta::from(document), Some(&document.json)));
     super::reply::page(items, &serde_json::json!({ "next": page.next }))
 }
@@ -257,10 +257,10 @@ async fn write(
 ) -> Result<Response> {
     let options = request.write_options()?;
     let preferred = request.preferred_body();
-    let Request { context, query, body, .. } = request;
+    let Request { database, query, body, .. } = request;
     query.finish(parameters)?;
     let edit = edit(body.whole(JSON_BYTES_MAX).await?);
-    let outcome = context.database.write(&collection, edit, &options).await?;
+    let outcome = database.write(&collection, edit, &options).await?;
     let mut response = written(&collection, &outcome)?;
     match preferred {
         PreferredBody::Outcome => {}
@@ -274,7 +274,7 @@ async fn write(
         PreferredBody::Representation if outcome.status == WriteStatus::Deleted => {}
         PreferredBody::Representation => {
             let read = ReadOptions { session: outcome.session.clone(), timeout: options.timeout };
-            match context.database.get(&collection, &outcome.id, &read).await {
+            match database.get(&collection, &outcome.id, &read).await {
                 Ok(document) => {
                     // The version that the body has: another write may have come in between.
                     response.headers_mut().extend(version_headers(&document));
@@ -337,7 +337,7 @@ pub(super) async fn conflicts(request: Request, collection: String, id: String) 
         return Ok(refused);
     }
     request.query.finish("")?;
-    let items = request.context.database.conflicts(&collection, &id).await?;
+    let items = request.database.conflicts(&collection, &id).await?;
     json_answer(&Items { items })
 }
 
@@ -358,7 +358,7 @@ pub(super) async fn export_all(mut request: Request, collection: String) -> Resu
     }
     let prefix = request.query.take("prefix");
     request.query.finish("prefix")?;
-    let database = request.context.database.clone();
+    let database = request.database.clone();
     // What is wrong from the start is answered with its status.
     database.collection(&collection).await?;
     let (writer, mut response) = streamed();

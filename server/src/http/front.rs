@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use folkmoot::wire;
-use http::HeaderValue;
+use folkmoot::{Database, Error, wire};
 use http::header::ORIGIN;
+use http::{HeaderMap, HeaderValue};
 use tower_service::Service as _;
 use tracing::Instrument as _;
 use warp::filters::BoxedFilter;
@@ -15,7 +15,7 @@ use warp::reply::Response;
 
 use super::metrics::{Counted, answered};
 use super::routes::{self, Route};
-use super::{Context, OwnerToken, docs, problem};
+use super::{Context, OwnerToken, auth, docs, problem};
 
 /// The database behind a door.
 #[derive(Clone)]
@@ -25,6 +25,10 @@ pub(crate) struct Front {
     routes: BoxedFilter<(Response,)>,
     ids: Arc<Ids>,
 }
+
+/// The database as the caller may see it.
+#[derive(Clone)]
+pub(super) struct Door(pub(super) Arc<dyn Database>);
 
 /// Makes request ids: a part that differs with every start, and a number.
 struct Ids {
@@ -73,11 +77,11 @@ impl Front {
         // Whether it lives and is ready may be asked by a balancer that has no token; the description is no secret.
         let is_root = uri.path() == "/";
         let open = uri.path().starts_with("/health/") || uri.path() == "/docs" || is_root;
-        let allowed = if open { Ok(()) } else { self.token.check(request.headers()) };
-        let mut response = match allowed {
+        let entered = if open { Ok(self.context.database.clone()) } else { self.enter(request.headers()) };
+        let mut response = match entered {
             // Who opens the node's address in a browser is shown what can be done there.
-            Ok(()) if is_root => docs::way(),
-            Ok(()) => self.route(request).await,
+            Ok(_) if is_root => docs::way(),
+            Ok(database) => self.route(request, Door(database)).await,
             Err(error) => problem::answer(&error),
         };
         let route = response.extensions().get::<Route>().map_or("none", |route| route.0);
@@ -92,11 +96,18 @@ impl Front {
         response
     }
 
-    async fn route<B>(&self, request: http::Request<B>) -> Response
+    /// Returns the database as whoever shows this token may see it.
+    fn enter(&self, headers: &HeaderMap) -> Result<Arc<dyn Database>, Error> {
+        let given = auth::bearer(headers)?;
+        if self.token.is(given) { Ok(self.context.database.clone()) } else { (self.context.with_token)(given) }
+    }
+
+    async fn route<B>(&self, mut request: http::Request<B>, door: Door) -> Response
     where
         B: http_body::Body + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        request.extensions_mut().insert(door);
         match routes::read_of_document(&self.context, request) {
             ControlFlow::Break(read) => read.await,
             ControlFlow::Continue(request) => match warp::service(self.routes.clone()).call(request).await {

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use bytes::Bytes;
 use folkmoot::api::*;
-use folkmoot::{AuthorKey, ChangeHash, ClusterId, CollectionName, Database, DocId, Result};
+use folkmoot::{AuthorKey, ChangeHash, ClusterId, CollectionName, Database, DocId, OpId, PrincipalId, Result};
 use futures_util::stream::BoxStream;
 
 type Key = (CollectionName, DocId);
@@ -103,7 +103,7 @@ impl State {
             .ok_or_else(|| Error::new(ErrorCode::CollectionNotFound, format!("collection {name} does not exist")))?;
         let of = self.documents.iter().filter(|((collection, _), _)| collection == name);
         let (documents, bytes) = of.fold((0, 0), |(n, bytes), (_, (json, _))| (n + 1, bytes + json.len() as u64));
-        Ok(CollectionInfo { name: name.clone(), settings, documents, bytes })
+        Ok(CollectionInfo { name: name.clone(), settings, documents: Some(documents), bytes: Some(bytes) })
     }
 
     fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {
@@ -127,6 +127,62 @@ impl State {
 /// Shared, because `poll_changes` wants a database it can clone.
 #[derive(Clone, Default)]
 pub(super) struct Shared(pub(super) std::sync::Arc<Memory>);
+
+fn nobody<T>() -> Result<T> {
+    Err(Error::new(ErrorCode::NotSupported, "nobody but the owner is known here"))
+}
+
+/// Nobody but the owner: who may do what is tested with real nodes.
+#[async_trait]
+impl Access for Shared {
+    async fn caller(&self) -> Result<Caller> {
+        Ok(Caller { owner: true, principal: PrincipalId::ZERO, name: "owner".to_owned(), token: None })
+    }
+
+    async fn principals(&self) -> Result<Vec<PrincipalInfo>> {
+        Ok(Vec::new())
+    }
+
+    async fn add_principal(&self, _: &NewPrincipal) -> Result<PrincipalInfo> {
+        nobody()
+    }
+
+    async fn remove_principal(&self, _: &PrincipalName, _: &RevokeOptions) -> Result<Revocation> {
+        nobody()
+    }
+
+    async fn roles(&self) -> Result<Vec<RoleInfo>> {
+        Ok(Vec::new())
+    }
+
+    async fn add_role(&self, _: &NewRole) -> Result<RoleInfo> {
+        nobody()
+    }
+
+    async fn grant(&self, _: &PrincipalName, _: &NewGrant) -> Result<GrantInfo> {
+        nobody()
+    }
+
+    async fn join_group(&self, _: &PrincipalName, _: &PrincipalName, _: Option<Timestamp>) -> Result<MembershipInfo> {
+        nobody()
+    }
+
+    async fn issue_token(&self, _: &PrincipalName, _: &NewToken) -> Result<IssuedToken> {
+        nobody()
+    }
+
+    async fn revoke(&self, _: &OpId, _: &RevokeOptions) -> Result<Revocation> {
+        nobody()
+    }
+
+    async fn readmit(&self, _: &OpId, _: u16) -> Result<Revocation> {
+        nobody()
+    }
+
+    async fn can(&self, _: &AccessQuestion) -> Result<AccessAnswer> {
+        Ok(AccessAnswer { allowed: true, grant: None, reason: None })
+    }
+}
 
 #[async_trait]
 impl Database for Shared {

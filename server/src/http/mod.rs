@@ -2,6 +2,7 @@
 //!
 //! Domain errors are answers, never warp rejections: the only rejection that can happen is that no path matches.
 
+mod access;
 mod auth;
 mod body;
 mod bulk;
@@ -62,9 +63,15 @@ pub(crate) struct Limits {
     pub(crate) shutdown_timeout: Duration,
 }
 
+/// Finds out who shows a token; an error if it is none.
+pub(crate) type WithToken = Box<dyn Fn(&str) -> folkmoot::Result<Arc<dyn Database>> + Send + Sync>;
+
 /// What every handler can reach.
 pub(crate) struct Context {
+    /// The whole database: for the owner, and for what everybody may ask.
     pub(crate) database: Arc<dyn Database>,
+    /// Returns the database as the holder of a token may see it.
+    pub(crate) with_token: WithToken,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     /// Whose pages may use the API from a browser.

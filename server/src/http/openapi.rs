@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{bulk, changes, collections, documents, state};
+use super::{access, bulk, changes, collections, documents, state};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +32,19 @@ use super::{bulk, changes, collections, documents, state};
         state::quarantine,
         state::verify,
         state::invites,
+        access::caller,
+        access::list,
+        access::add,
+        access::one,
+        access::remove,
+        access::grants,
+        access::members,
+        access::tokens,
+        access::list_roles,
+        access::add_role,
+        access::statement,
+        access::can,
+        access::release,
         state::live,
         state::ready,
         state::metrics,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folkmoot::api::{Durability, Heads, IdempotencyKey, Precondition, ReadOptions, SessionToken, WriteOptions};
-use folkmoot::{CollectionName, DocId, Error, ErrorCode, Result, wire};
+use folkmoot::{CollectionName, Database, DocId, Error, ErrorCode, Result, wire};
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, Method};
 use percent_encoding::percent_decode_str;
@@ -21,6 +21,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// A request behind the door.
 pub(crate) struct Request {
     pub(crate) context: Arc<Context>,
+    /// The database as the caller may see it.
+    pub(crate) database: Arc<dyn Database>,
     pub(crate) method: Method,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,

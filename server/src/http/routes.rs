@@ -11,8 +11,9 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::body::Body;
+use super::front::Door;
 use super::request::{Query, Request};
-use super::{Context, bulk, changes, collections, documents, problem, state};
+use super::{Context, access, bulk, changes, collections, documents, problem, state};
 
 /// The template of the path that answered: a label of metrics, and what tests compare with the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +24,11 @@ type Routes = BoxedFilter<(Response,)>;
 fn request(context: &Arc<Context>) -> impl Filter<Extract = (Request,), Error = Rejection> + Clone + use<> {
     let context = context.clone();
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    warp::path::end().and(warp::method()).and(query).and(warp::header::headers_cloned()).and(warp::body::stream()).map(
-        move |method, query: String, headers, chunks| Request {
+    let head = warp::path::end().and(warp::method()).and(query).and(warp::header::headers_cloned());
+    head.and(warp::ext::get::<Door>()).and(warp::body::stream()).map(
+        move |method, query: String, headers, Door(database): Door, chunks| Request {
             context: context.clone(),
+            database,
             method,
             query: Query::parse(&query),
             headers,
@@ -104,6 +107,20 @@ macro_rules! of_document {
     };
 }
 
+/// A path with one name in it.
+macro_rules! named {
+    ($context:expr, $rest:expr, $route:literal, $handler:path) => {
+        warp::path::param::<String>()
+            .and($rest)
+            .and(request($context))
+            .then(|name: String, request: Request| async move {
+                let (limit, method) = request.bounds();
+                answer($route, limit, method, $handler(request, name)).await
+            })
+            .boxed()
+    };
+}
+
 /// The path of a document.
 const DOCUMENT: &str = "/v1/collections/{collection}/docs/{id}";
 
@@ -117,11 +134,14 @@ pub(super) fn read_of_document<B: http_body::Body>(
     let (Some((collection, id)), &Method::GET, true) = (names, request.method(), request.body().is_end_stream()) else {
         return ControlFlow::Continue(request);
     };
+    let Some(Door(database)) = request.extensions().get::<Door>().cloned() else {
+        return ControlFlow::Continue(request);
+    };
     let (collection, id) = (collection.to_owned(), id.to_owned());
     let (head, _) = request.into_parts();
     let query = Query::parse(head.uri.query().unwrap_or_default());
-    let request =
-        Request { context: context.clone(), method: head.method, query, headers: head.headers, body: Body::empty() };
+    let (context, body) = (context.clone(), Body::empty());
+    let request = Request { context, database, method: head.method, query, headers: head.headers, body };
     let (limit, method) = request.bounds();
     ControlFlow::Break(answer(DOCUMENT, limit, method, documents::one(request, collection, id)))
 }
@@ -175,13 +195,19 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
     );
     let peers = warp::path("peers").and(
         fixed!(context, "/v1/peers", state::peers)
-            .or(warp::path::param::<String>()
-                .and(request(context))
-                .then(|node: String, request: Request| async move {
-                    let (limit, method) = request.bounds();
-                    answer("/v1/peers/{node}", limit, method, state::link(request, node)).await
-                })
-                .boxed())
+            .or(named!(context, none(), "/v1/peers/{node}", state::link))
+            .unify()
+            .boxed(),
+    );
+    let principals = warp::path("principals").and(
+        fixed!(context, "/v1/principals", access::principals)
+            .or(named!(context, none(), "/v1/principals/{name}", access::principal))
+            .unify()
+            .or(named!(context, warp::path("grants"), "/v1/principals/{name}/grants", access::grants))
+            .unify()
+            .or(named!(context, warp::path("members"), "/v1/principals/{name}/members", access::members))
+            .unify()
+            .or(named!(context, warp::path("tokens"), "/v1/principals/{name}/tokens", access::tokens))
             .unify()
             .boxed(),
     );
@@ -194,9 +220,26 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .unify()
             .or(peers)
             .unify()
+            .or(principals)
+            .unify()
+            .or(warp::path("caller").and(fixed!(context, "/v1/caller", access::caller)))
+            .unify()
+            .or(warp::path("roles").and(fixed!(context, "/v1/roles", access::roles)))
+            .unify()
+            .or(warp::path("can").and(fixed!(context, "/v1/can", access::can)))
+            .unify()
+            .or(warp::path("statements").and(named!(context, none(), "/v1/statements/{id}", access::statement)))
+            .unify()
             .or(warp::path("digests").and(fixed!(context, "/v1/digests", state::digests)))
             .unify()
             .or(warp::path("quarantine").and(fixed!(context, "/v1/quarantine", state::quarantine)))
+            .unify()
+            .or(warp::path("quarantine").and(named!(
+                context,
+                warp::path("release"),
+                "/v1/quarantine/{op}/release",
+                access::release
+            )))
             .unify()
             .or(warp::path("verify").and(fixed!(context, "/v1/verify", state::verify)))
             .unify()

@@ -1,11 +1,11 @@
 //! What the node tells about itself, and what an operator may ask of it.
 
 use folkmoot::api::{
-    Cursor, Invite, InviteOptions, PeerInfo, QuarantinePage, QuarantineQuery, Readiness, ShardDigest, Status,
-    VerifyReport,
+    AccessQuestion, Cursor, Invite, InviteOptions, PeerInfo, QuarantinePage, QuarantineQuery, Readiness, ShardDigest,
+    Status, VerifyReport,
 };
 use folkmoot::wire::{self, InviteRequest, Items, LinkRequest};
-use folkmoot::{AuthorKey, Error, ErrorCode, Result};
+use folkmoot::{Action, AuthorKey, Error, ErrorCode, Result};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use warp::reply::Response;
@@ -24,7 +24,7 @@ pub(super) async fn status(request: Request) -> Result<Response> {
         return Ok(refused);
     }
     request.query.finish("")?;
-    json_answer(&request.context.database.status().await?)
+    json_answer(&request.database.status().await?)
 }
 
 /// Lists the other members.
@@ -35,7 +35,7 @@ pub(super) async fn peers(request: Request) -> Result<Response> {
         return Ok(refused);
     }
     request.query.finish("")?;
-    let items = request.context.database.peers().await?;
+    let items = request.database.peers().await?;
     json_answer(&Items { items })
 }
 
@@ -52,10 +52,10 @@ pub(super) async fn link(request: Request, node: String) -> Result<Response> {
         return Ok(method_not_allowed("PATCH"));
     }
     let node: AuthorKey = node.parse()?;
-    let Request { context, query, body, .. } = request;
+    let Request { database, query, body, .. } = request;
     query.finish("")?;
     let wanted: LinkRequest = json(&body.whole(REQUEST_BYTES_MAX).await?)?;
-    context.database.set_link(&node, wanted.link).await?;
+    database.set_link(&node, wanted.link).await?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
@@ -69,7 +69,7 @@ pub(super) async fn digests(request: Request) -> Result<Response> {
         return Ok(refused);
     }
     request.query.finish("")?;
-    let items = request.context.database.digests().await?;
+    let items = request.database.digests().await?;
     json_answer(&Items { items })
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn quarantine(mut request: Request) -> Result<Response> {
         limit: request.query.limit(QuarantineQuery::LIMIT_MAX)?,
     };
     request.query.finish("limit, after")?;
-    json_answer(&request.context.database.quarantine(&query).await?)
+    json_answer(&request.database.quarantine(&query).await?)
 }
 
 /// Checks every chain, signature and view of the node. Takes as long as reading all of it.
@@ -100,7 +100,7 @@ pub(super) async fn verify(request: Request) -> Result<Response> {
         return Ok(method_not_allowed("POST"));
     }
     request.query.finish("")?;
-    json_answer(&request.context.database.verify().await?)
+    json_answer(&request.database.verify().await?)
 }
 
 /// Makes a ticket with which a new node can join.
@@ -114,7 +114,7 @@ pub(super) async fn invites(request: Request) -> Result<Response> {
     if request.method != Method::POST {
         return Ok(method_not_allowed("POST"));
     }
-    let Request { context, query, body, .. } = request;
+    let Request { database, query, body, .. } = request;
     query.finish("")?;
     let body = body.whole(REQUEST_BYTES_MAX).await?;
     let wanted: InviteRequest = if body.is_empty() { InviteRequest::default() } else { json(&body)? };
@@ -137,7 +137,7 @@ pub(super) async fn invites(request: Request) -> Result<Response> {
         }
         options.role = role;
     }
-    let mut response = json_answer(&context.database.invite(&options).await?)?;
+    let mut response = json_answer(&database.invite(&options).await?)?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
 }
@@ -163,7 +163,7 @@ pub(super) async fn ready(request: Request) -> Result<Response> {
         return Ok(refused);
     }
     let shutting_down = *request.context.shutdown.borrow();
-    let ready = !shutting_down && request.context.database.readiness().await.is_ok_and(|readiness| readiness.ready);
+    let ready = !shutting_down && request.database.readiness().await.is_ok_and(|readiness| readiness.ready);
     let mut response = json_answer(&serde_json::json!({ "ready": ready }))?;
     if !ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -177,6 +177,10 @@ pub(super) async fn ready(request: Request) -> Result<Response> {
 pub(super) async fn metrics(request: Request) -> Result<Response> {
     if let Some(refused) = request.only_get() {
         return Ok(refused);
+    }
+    let question = AccessQuestion { principal: None, action: Action::Monitor, collection: None, id: None };
+    if !request.database.caller().await?.owner && !request.database.can(&question).await?.allowed {
+        return Err(Error::new(ErrorCode::NotAllowed, "no grant gives the right to monitor"));
     }
     let mut response = Response::new(request.context.metrics.render().into());
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

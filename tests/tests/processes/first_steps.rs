@@ -90,7 +90,7 @@ async fn an_import_that_was_interrupted_is_simply_made_again() {
     let mut import = command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     until("some cities are there", async || {
         let info = node.client().collection(&name("cities")).await.map_err(|error| error.to_string())?;
-        if info.documents > 0 { Ok(()) } else { Err("none".to_owned()) }
+        if info.documents > Some(0) { Ok(()) } else { Err("none".to_owned()) }
     })
     .await;
     let interrupt = format!("kill -INT {}", import.id().unwrap());

@@ -1,5 +1,6 @@
 //! The whole program in earnest: real processes, real disks, real connections over loopback.
 
+mod access;
 mod bad_input;
 mod bootstrap;
 mod crash;

@@ -5,7 +5,7 @@ use super::log::ActIx;
 use super::rights::Right;
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId};
-use crate::op::{Act, Action, Documents, Rank};
+use crate::op::{Act, Action, Rank};
 
 /// Whether a principal may do something now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,6 +54,32 @@ pub enum Readable {
 }
 
 impl Readable {
+    /// Those whose ids begin with one of these.
+    pub(super) fn of_prefixes(mut prefixes: Vec<String>) -> Self {
+        prefixes.sort();
+        // Whatever begins with another follows it.
+        prefixes.dedup_by(|later, earlier| later.starts_with(earlier.as_str()));
+        if prefixes.is_empty() { Self::Nothing } else { Self::Prefixes(prefixes) }
+    }
+
+    /// Returns those of them whose ids begin with this.
+    #[must_use]
+    pub fn within(self, wanted: &str) -> Self {
+        match self {
+            Self::All => Self::of_prefixes(vec![wanted.to_owned()]),
+            Self::Prefixes(prefixes) => Self::of_prefixes(
+                prefixes
+                    .into_iter()
+                    .filter_map(|prefix| match prefix.starts_with(wanted) {
+                        true => Some(prefix),
+                        false => wanted.starts_with(prefix.as_str()).then(|| wanted.to_owned()),
+                    })
+                    .collect(),
+            ),
+            Self::Nothing => Self::Nothing,
+        }
+    }
+
     /// Returns whether a document is among them.
     #[must_use]
     pub fn includes(&self, doc: &DocId) -> bool {
@@ -185,28 +211,10 @@ impl Authority {
         best.map_or(Decision::Denied(denial), |(_, grant)| Decision::Allowed { grant })
     }
 
-    /// Returns which documents of a collection a principal may read now.
+    /// Returns how many streams a revocation or readmission lets stand up to a pin; 0 if there is no such act.
     #[must_use]
-    pub fn readable(&self, principal: PrincipalId, collection: &CollectionName, now: Hlc) -> Readable {
-        let own = principal.own_prefix();
-        let mut prefixes: Vec<String> = Vec::new();
-        for right in self.log.rights_of(principal).filter(|right| right.target.touches(collection)) {
-            let all = right.rights.actions.has(Action::Read);
-            if !(all || right.rights.own_actions.has(Action::Read)) || right.parts().any(|ix| !self.in_force(ix, now)) {
-                continue;
-            }
-            match &right.target.documents {
-                Documents::All if all => return Readable::All,
-                Documents::All => prefixes.push(own.clone()),
-                Documents::Prefix(prefix) if all || prefix.starts_with(&own) => prefixes.push(prefix.clone()),
-                // Its own, if the target has room for them.
-                Documents::Prefix(prefix) => prefixes.extend(own.starts_with(prefix.as_str()).then(|| own.clone())),
-            }
-        }
-        prefixes.sort();
-        // Whatever begins with another follows it.
-        prefixes.dedup_by(|later, earlier| later.starts_with(earlier.as_str()));
-        if prefixes.is_empty() { Readable::Nothing } else { Readable::Prefixes(prefixes) }
+    pub fn pins_set_by(&self, act: OpId) -> usize {
+        self.log.find(act).and_then(|ix| self.log.act(ix).act()).map_or(0, |act| act.pins().len())
     }
 
     /// Returns the statements under which the holder of a key should sign an act, the strongest that give the right;

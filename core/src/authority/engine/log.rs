@@ -373,7 +373,7 @@ impl Log {
                 Role::BuiltIn(_) => {}
             },
             Act::Join(join) => self.joins.entry(join.group).or_default().push(ix),
-            Act::Role(_) | Act::Duty(_) | Act::Principal(_) => {}
+            Act::Role(_) | Act::Duty(_) | Act::Principal(_) | Act::Token(_) => {}
             Act::Collection(collection) => {
                 self.collections.entry(collection.name.clone()).or_default().push(ix);
             }

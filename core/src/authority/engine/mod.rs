@@ -10,6 +10,7 @@ mod effect;
 mod judge;
 mod log;
 mod past;
+mod policy;
 mod queries;
 mod reach;
 mod rights;
@@ -17,6 +18,7 @@ mod standing;
 mod streams;
 
 pub use ask::{Decision, Denial, Readable, StatementInfo};
+pub use policy::{CurrentToken, Policy, TokenLimits};
 pub use queries::{CertificateInfo, Closed, CollectionConfig, MemberInfo, Reach, RulesState};
 pub use streams::{Noted, Rejudge, WrittenFor};
 
@@ -57,13 +59,21 @@ pub struct Authority {
     streams: Streams,
     /// Whether pins reach further since that was last asked.
     reach_changed: bool,
+    /// Counts changes of what counts.
+    revision: u64,
 }
 
 impl Authority {
     /// Makes the engine of a cluster of which nothing is known yet.
     #[must_use]
     pub fn new(cluster: ClusterId) -> Self {
-        Self { log: Log::new(cluster), streams: Streams::default(), reach_changed: false }
+        Self { log: Log::new(cluster), streams: Streams::default(), reach_changed: false, revision: 0 }
+    }
+
+    /// Returns a number that grows whenever what counts may have changed.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Returns the cluster.
@@ -133,6 +143,7 @@ impl Authority {
 
     /// Computes effects again where needed, notes what has to be judged again, and finds the maximal acts.
     fn settle(&mut self, first_new: usize) {
+        self.revision += 1;
         let mut others_changed = false;
         for Change { act, was_effective } in self.log.settle() {
             others_changed |= act.0 < first_new;

@@ -135,7 +135,8 @@ impl Authority {
             | Act::Role(_)
             | Act::Duty(_)
             | Act::Principal(_)
-            | Act::Join(_) => None,
+            | Act::Join(_)
+            | Act::Token(_) => None,
         }
     }
 

@@ -123,7 +123,8 @@ impl Log {
                 | Act::Readmit(_)
                 | Act::Collection(_)
                 | Act::Rules(_)
-                | Act::Approve(_),
+                | Act::Approve(_)
+                | Act::Token(_),
             )
             | None => Vec::new(),
         }

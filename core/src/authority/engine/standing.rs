@@ -181,7 +181,8 @@ impl Log {
                 | Act::Rules(_)
                 | Act::Approve(_)
                 | Act::Principal(_)
-                | Act::Join(_) => own,
+                | Act::Join(_)
+                | Act::Token(_) => own,
             };
             if !given {
                 return None;
@@ -233,6 +234,13 @@ impl Log {
                     }
             }
             Act::Join(join) => self.permits_join(authority, join, knows),
+            Act::Token(token) => {
+                let speaks = self.known_introduction(token.principal, knows);
+                speaks.is_some_and(|(_, kind)| kind != PrincipalKind::Group)
+                    && (authority.is_owner
+                        || token.principal == authority.principal
+                        || authority.is_admin_of_everything())
+            }
             Act::Collection(collection) => authority.is_owner || authority.administers_collection(&collection.name),
             Act::Revoke(revoke) => match revoke.target {
                 RevokeTarget::Principal(principal) => {
@@ -333,7 +341,8 @@ fn administers_statement(authority: &Authority<'_>, statement: &Act) -> bool {
         | Act::Approve(_)
         | Act::Role(_)
         | Act::Principal(_)
-        | Act::Join(_) => None,
+        | Act::Join(_)
+        | Act::Token(_) => None,
     };
     authority.administers_everything() || target.is_some_and(|target| authority.administers_target(target))
 }

@@ -264,7 +264,8 @@ impl Streams {
                 | Act::Role(_)
                 | Act::Duty(_)
                 | Act::Principal(_)
-                | Act::Join(_),
+                | Act::Join(_)
+                | Act::Token(_),
             )
             | None => return,
         };

@@ -5,7 +5,7 @@ use crate::authority::mutant::Mutant;
 use crate::id::{AuthorKey, OpId, PrincipalId};
 use crate::op::{
     Act, Action, Actions, BuiltInRole, Certify, Duty, Grant, Header, Introduced, Join, PrincipalKind, Rank, Readmit,
-    Revoke, RevokeTarget, Rights, Role, Target,
+    Revoke, RevokeTarget, Rights, Role, Target, Token,
 };
 
 impl<'a> World<'a> {
@@ -24,7 +24,8 @@ impl<'a> World<'a> {
             | Act::Role(_)
             | Act::Duty(_)
             | Act::Principal(_)
-            | Act::Join(_) => false,
+            | Act::Join(_)
+            | Act::Token(_) => false,
         };
         self.statement(certificate).filter(|_| holds && self.is_potential(certificate)).map(|statement| statement.to)
     }
@@ -217,6 +218,11 @@ impl<'a> World<'a> {
                 is_group(*group) == Some(true)
                     && is_group(*principal).is_some_and(|nests| !nests || bug(Mutant::GroupsNest))
                     && (owner || self.is_admin_of_all(id))
+            }
+            Act::Token(Token { principal, .. }) => {
+                let introduced = self.introduction(id, *principal);
+                introduced.is_some_and(|said| said.kind != PrincipalKind::Group)
+                    && (owner || signer == Some(*principal) || self.is_admin_of_all(id))
             }
             Act::Certify(Certify { principal: Some(principal), .. }) => {
                 let introduced = self

@@ -4,6 +4,7 @@ mod attack;
 mod golden;
 mod histories;
 mod mutants;
+mod policy;
 mod properties;
 mod queries;
 mod rights;

@@ -346,7 +346,7 @@ fn a_pinned_op_that_waits_for_an_act_still_lets_those_before_it_be_judged() {
 fn what_one_may_read_is_all_or_what_begins_somehow() {
     let mut w = small();
     let (n, u) = (w.peer("n").principal, w.peer("u").principal);
-    let readable = |w: &World, who, on: &str| node(w).authority.readable(who, &collection(on), NOW);
+    let readable = |w: &World, who, on: &str| node(w).authority.policy().readable(who, &collection(on), NOW);
     assert_eq!((readable(&w, n, "x"), readable(&w, u, "x")), (Readable::Nothing, Readable::All));
     let mine = w.act("a0", rights::revision(&[], &[Action::Read], 20));
     w.act("a0", rights::grant(n, Role::Custom(mine), target("x"), 31));

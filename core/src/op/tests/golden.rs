@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::hlc::Hlc;
-use crate::id::{ChangeHash, CollectionName, DocId, Salt, StreamId};
+use crate::id::{ChangeHash, CollectionName, DocId, Salt, StreamId, TokenVerifier};
 use crate::keys::SecretKey;
 
 fn owner() -> SecretKey {
@@ -273,6 +273,18 @@ fn cases() -> Vec<(&'static str, Op)> {
         ("op-1-principal-user", introduce(PrincipalKind::User, true)),
         ("op-1-principal-service", introduce(PrincipalKind::Service, false)),
         ("op-1-principal-group", introduce(PrincipalKind::Group, false)),
+        (
+            "op-1-token",
+            control(Act::Token(Token {
+                principal: to,
+                verifier: TokenVerifier::new([0x77; 32]),
+                name: "ci".to_owned(),
+                actions: Action::Read.into(),
+                target: Target::collections("notes*"),
+                rank: Rank::DEVICE,
+                not_after: Some(TIME),
+            })),
+        ),
         (
             "op-1-join",
             control(Act::Join(Join {

@@ -210,6 +210,6 @@ impl Turn<'_> {
 async fn disk(nodes: &Nodes) -> Result<Disk, Error> {
     let client = &nodes.first()?.client;
     let status = client.status().await?;
-    let json_bytes = client.collections().await?.iter().map(|collection| collection.bytes).sum();
+    let json_bytes = client.collections().await?.iter().filter_map(|collection| collection.bytes).sum();
     Ok(Disk { store_bytes: status.store_bytes, documents: status.documents, json_bytes })
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use folkmoot::{Error, ErrorCode};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::watch;
@@ -47,8 +48,9 @@ fn world_for(limits: Limits, origins: &[&str]) -> World {
     let origins = Origins::parse(&origins).unwrap();
     let (down, shutdown) = watch::channel(false);
     let database = Shared::default();
-    let context =
-        Context { database: Arc::new(database.clone()), limits, metrics: Metrics::detached(), origins, shutdown };
+    let with_token = Box::new(|_: &str| Err(Error::new(ErrorCode::Unauthenticated, "the token is not valid")));
+    let (metrics, whole) = (Metrics::detached(), Arc::new(database.clone()));
+    let context = Context { database: whole, with_token, limits, metrics, origins, shutdown };
     World { front: Front::new(context, OwnerToken::new(TOKEN)), database, down }
 }
 

@@ -8,6 +8,7 @@ use folkmoot::{Error, ErrorCode};
 use serde_json::json;
 use tower_service::Service as _;
 
+use super::super::front::Door;
 use super::super::openapi;
 use super::*;
 
@@ -388,7 +389,9 @@ async fn the_short_way_to_a_document_answers_as_the_route_does() {
         "/V1/collections/c/docs/a",
     ] {
         let other = format!("\"{}\"", "0".repeat(64));
-        let request = || Request::builder().uri(path).header("if-none-match", &other).body(Full::<Bytes>::default());
+        let door = || Door(context.database.clone());
+        let request = || Request::builder().uri(path).header("if-none-match", &other).extension(door());
+        let request = || request().body(Full::<Bytes>::default());
         let taken = super::super::routes::read_of_document(context, request().unwrap());
         let ControlFlow::Break(short) = taken else { continue };
         short_ways += 1;

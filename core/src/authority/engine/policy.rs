@@ -1,0 +1,204 @@
+//! What everybody may do now, taken out of the engine: for those who ask often and elsewhere than on the replica's thread.
+
+use std::collections::BTreeMap;
+
+use super::Authority;
+use super::ask::Readable;
+use super::log::ActIx;
+use crate::hlc::Hlc;
+use crate::id::{CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
+use crate::op::{Act, Action, Actions, Documents, PrincipalKind, Rights, Target};
+
+/// What everybody may do, by the acts that count now. It never changes: a new act makes a new policy.
+///
+/// None of this is a verdict; see [`Authority::may`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Policy {
+    principals: BTreeMap<PrincipalId, Entry>,
+    tokens: BTreeMap<TokenVerifier, CurrentToken>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Entry {
+    name: String,
+    kind: PrincipalKind,
+    rights: Vec<Right>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Right {
+    statement: OpId,
+    rights: Rights,
+    target: Target,
+    not_after: Option<Hlc>,
+}
+
+/// A token that counts: until its time, within its limits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CurrentToken {
+    /// The statement that made it.
+    pub statement: OpId,
+    /// Whose it is.
+    pub principal: PrincipalId,
+    /// What of the principal's rights it gives.
+    pub limits: TokenLimits,
+    /// When it ends.
+    pub not_after: Option<Hlc>,
+}
+
+/// What of a principal's rights a token gives: no more than these actions, on no more than these documents.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenLimits {
+    /// The actions.
+    pub actions: Actions,
+    /// Where.
+    pub target: Target,
+}
+
+impl TokenLimits {
+    /// All that the principal may.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { actions: Actions::ALL, target: Target::everything() }
+    }
+
+    /// Returns whether the token gives this action on a document, or without one on the whole collection.
+    #[must_use]
+    pub fn allow(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
+        self.actions.has(action) && self.target.covers(collection, doc)
+    }
+
+    /// Returns whether the token gives this action on everything.
+    #[must_use]
+    pub fn allow_everywhere(&self, action: Action) -> bool {
+        self.actions.has(action) && self.target.is_everything()
+    }
+
+    /// Returns which of the readable documents of a collection the token lets its holder read.
+    #[must_use]
+    pub fn narrow(&self, readable: Readable, collection: &CollectionName) -> Readable {
+        if !self.actions.has(Action::Read) || !self.target.touches(collection) {
+            return Readable::Nothing;
+        }
+        match &self.target.documents {
+            Documents::All => readable,
+            Documents::Prefix(prefix) => readable.within(prefix),
+        }
+    }
+}
+
+impl Right {
+    fn in_force(&self, now: Hlc) -> bool {
+        self.not_after.is_none_or(|end| now <= end)
+    }
+
+    fn allows(&self, holder: PrincipalId, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
+        let everywhere = !action.is_of_cluster() || self.target.is_everything();
+        self.target.covers(collection, doc)
+            && (self.rights.actions.has(action) && everywhere
+                || self.rights.own_actions.has(action) && doc.is_some_and(|doc| holder.owns(doc)))
+    }
+}
+
+impl Policy {
+    fn rights(&self, principal: PrincipalId, now: Hlc) -> impl Iterator<Item = &Right> {
+        let entry = self.principals.get(&principal);
+        entry.into_iter().flat_map(|entry| &entry.rights).filter(move |right| right.in_force(now))
+    }
+
+    /// Returns a principal's name for people; none if it was never introduced, or was removed.
+    #[must_use]
+    pub fn name(&self, principal: PrincipalId) -> Option<&str> {
+        self.principals.get(&principal).map(|entry| entry.name.as_str())
+    }
+
+    /// Returns the principals of this name, by id.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = (PrincipalId, PrincipalKind)> {
+        self.principals.iter().filter(move |(_, entry)| entry.name == name).map(|(id, entry)| (*id, entry.kind))
+    }
+
+    /// Returns the token with this verifier, if it counts and its time is not over.
+    #[must_use]
+    pub fn token(&self, verifier: &TokenVerifier, now: Hlc) -> Option<&CurrentToken> {
+        self.tokens.get(verifier).filter(|token| token.not_after.is_none_or(|end| now <= end))
+    }
+
+    /// Returns whether a principal may do something now: to a document, or without one to the collection as a whole.
+    #[must_use]
+    pub fn may(
+        &self,
+        principal: PrincipalId,
+        action: Action,
+        collection: &CollectionName,
+        doc: Option<&DocId>,
+        now: Hlc,
+    ) -> bool {
+        self.rights(principal, now).any(|right| right.allows(principal, action, collection, doc))
+    }
+
+    /// Returns whether a principal may do something to everything there is now.
+    #[must_use]
+    pub fn may_everywhere(&self, principal: PrincipalId, action: Action, now: Hlc) -> bool {
+        self.rights(principal, now).any(|right| right.rights.actions.has(action) && right.target.is_everything())
+    }
+
+    /// Returns whether a principal may do something to some documents of a collection, its own or others'.
+    #[must_use]
+    pub fn may_somewhere(&self, principal: PrincipalId, action: Action, collection: &CollectionName, now: Hlc) -> bool {
+        self.rights(principal, now)
+            .filter(|right| right.target.touches(collection))
+            .any(|right| right.rights.actions.has(action) || right.rights.own_actions.has(action))
+    }
+
+    /// Returns which documents of a collection a principal may read now.
+    #[must_use]
+    pub fn readable(&self, principal: PrincipalId, collection: &CollectionName, now: Hlc) -> Readable {
+        let own = principal.own_prefix();
+        let mut prefixes: Vec<String> = Vec::new();
+        for right in self.rights(principal, now).filter(|right| right.target.touches(collection)) {
+            let all = right.rights.actions.has(Action::Read);
+            if !(all || right.rights.own_actions.has(Action::Read)) {
+                continue;
+            }
+            match &right.target.documents {
+                Documents::All if all => return Readable::All,
+                Documents::All => prefixes.push(own.clone()),
+                Documents::Prefix(prefix) if all || prefix.starts_with(&own) => prefixes.push(prefix.clone()),
+                // Its own, if the target has room for them.
+                Documents::Prefix(prefix) => prefixes.extend(own.starts_with(prefix.as_str()).then(|| own.clone())),
+            }
+        }
+        Readable::of_prefixes(prefixes)
+    }
+}
+
+impl Authority {
+    /// Returns what everybody may do now. Takes time and memory in proportion to the principals and grants; who asks often
+    /// compares [`Self::revision`] first.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        // Time is not asked here: what ends is told with its end.
+        let counts = |ix: ActIx| self.in_force(ix, Hlc::ZERO);
+        let mut policy = Policy::default();
+        for ix in (0..self.log.acts.len()).map(ActIx).filter(|ix| self.log.act(*ix).is_potential() && counts(*ix)) {
+            let record = self.log.act(ix);
+            let Some(act) = record.act() else { continue };
+            if let Some(introduced) = act.introduces(record.id) {
+                let (principal, name, kind) = (introduced.principal, introduced.name.to_owned(), introduced.kind);
+                let rights = self.log.rights_of(principal).filter(|right| right.parts().all(counts));
+                let rights = rights.filter_map(|right| {
+                    let ends = right.parts().filter_map(|part| self.log.act(part).statement()?.not_after);
+                    let statement = self.log.act(right.given()?).id;
+                    Some(Right { statement, rights: right.rights, target: right.target.clone(), not_after: ends.min() })
+                });
+                policy.principals.insert(principal, Entry { name, kind, rights: rights.collect() });
+            }
+            if let Act::Token(token) = act {
+                let limits = TokenLimits { actions: token.actions, target: token.target.clone() };
+                let (statement, principal, not_after) = (record.id, token.principal, token.not_after);
+                policy.tokens.insert(token.verifier, CurrentToken { statement, principal, limits, not_after });
+            }
+        }
+        policy
+    }
+}

@@ -1,0 +1,520 @@
+//! Who may do what, as acts of the control log.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use folkmoot_core::authority::{Action, Actions, Authority, Decision, Denial, Reach, StatementInfo};
+use folkmoot_core::hlc::Hlc;
+use folkmoot_core::id::{OpId, PrincipalId, TokenVerifier};
+use folkmoot_core::op::{
+    Act, BuiltInRole, Documents, Grant, Join, Principal, PrincipalKind as CoreKind, Rank, RevokeTarget, Rights, Role,
+    RoleRevision, Target, Token,
+};
+use folkmoot_core::replica::{ActRequest, Signer};
+
+use super::convert::act_error;
+use super::core_thread::wall_ms;
+use super::{Inner, Node, random, token};
+use crate::api::{
+    Access, AccessAnswer, AccessQuestion, AccessTarget, Caller, Error, ErrorCode, GrantInfo, IssuedToken,
+    MembershipInfo, NewGrant, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName, Result,
+    Revocation, RevokeOptions, RoleInfo, Timestamp, TokenInfo, check_name,
+};
+
+pub(super) fn now() -> Hlc {
+    Hlc::new(wall_ms(), 0)
+}
+
+fn gone() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "the node is shutting down")
+}
+
+fn end(until: Option<Timestamp>) -> Option<Hlc> {
+    until.map(|time| Hlc::new(time.millis(), u16::MAX))
+}
+
+fn until(end: Option<Hlc>) -> Option<Timestamp> {
+    end.map(|time| Timestamp::from_millis(time.millis()))
+}
+
+fn kind(kind: CoreKind) -> PrincipalKind {
+    match kind {
+        CoreKind::User => PrincipalKind::User,
+        CoreKind::Service => PrincipalKind::Service,
+        CoreKind::Group => PrincipalKind::Group,
+    }
+}
+
+fn core_kind(kind: PrincipalKind) -> CoreKind {
+    match kind {
+        PrincipalKind::User => CoreKind::User,
+        PrincipalKind::Service => CoreKind::Service,
+        PrincipalKind::Group => CoreKind::Group,
+    }
+}
+
+fn names(actions: Actions) -> Vec<String> {
+    actions.iter().map(|action| action.name().to_owned()).collect()
+}
+
+fn shown(target: &Target) -> AccessTarget {
+    let prefix = match &target.documents {
+        Documents::All => None,
+        Documents::Prefix(prefix) => Some(prefix.clone()),
+    };
+    AccessTarget { collections: target.collections.clone(), prefix }
+}
+
+fn target(collections: &str, prefix: Option<&str>) -> Result<Target> {
+    let documents = prefix.map_or(Documents::All, |prefix| Documents::Prefix(prefix.to_owned()));
+    let target = Target { collections: collections.to_owned(), documents };
+    target.check().map_err(|what| {
+        Error::new(ErrorCode::InvalidTarget, what)
+            .hint("a collection, a beginning of names followed by `*`, or `*`; and perhaps a beginning of document ids")
+    })?;
+    Ok(target)
+}
+
+/// What somebody sent, short enough to show again.
+fn shortened(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// Parses names of actions.
+fn parsed(names: &[String], pointer: &str) -> Result<Actions> {
+    names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            name.parse::<Action>().map_err(|_| {
+                let all: Vec<_> = Action::ALL.into_iter().map(Action::name).collect();
+                Error::new(ErrorCode::InvalidAction, format!("{:?} is no action", shortened(name)))
+                    .hint(format!("actions are {}", all.join(", ")))
+                    .pointer(format!("{pointer}/{index}"))
+            })
+        })
+        .collect()
+}
+
+fn not_found(name: &PrincipalName) -> Error {
+    Error::new(ErrorCode::PrincipalNotFound, format!("there is no principal {name}"))
+        .hint("`folkmoot user list` shows them")
+}
+
+/// Finds a principal, removed ones left out.
+fn find(authority: &Authority, wanted: &PrincipalName) -> Result<(PrincipalId, CoreKind)> {
+    let found: Vec<_> = introduced(authority)
+        .filter(|(id, name, _)| match wanted {
+            PrincipalName::Id(wanted) => id == wanted,
+            PrincipalName::Name(wanted) => name == wanted,
+        })
+        .map(|(id, _, kind)| (id, kind))
+        .collect();
+    match found.as_slice() {
+        [] => Err(not_found(wanted)),
+        [one] => Ok(*one),
+        several => {
+            let ids: Vec<String> = several.iter().map(|(id, _)| id.to_string()).collect();
+            Err(Error::new(ErrorCode::PrincipalNotFound, format!("{} principals are named {wanted}", several.len()))
+                .hint(format!("name one by its id: {}", ids.join(", "))))
+        }
+    }
+}
+
+fn introduced(authority: &Authority) -> impl Iterator<Item = (PrincipalId, String, CoreKind)> + '_ {
+    in_force(authority).filter_map(|statement| {
+        let said = statement.act.introduces(statement.id)?;
+        Some((said.principal, said.name.to_owned(), said.kind))
+    })
+}
+
+fn in_force(authority: &Authority) -> impl Iterator<Item = StatementInfo<'_>> + '_ {
+    authority.statements(now()).filter(|statement| statement.denial.is_none())
+}
+
+fn role_name(authority: &Authority, role: &Role) -> String {
+    match role {
+        Role::BuiltIn(role) => role.name().to_owned(),
+        Role::Custom(id) => match authority.statement(*id, now()).map(|statement| statement.act) {
+            Some(Act::Role(role)) => role.name.clone(),
+            _ => id.to_string(),
+        },
+    }
+}
+
+/// Finds a role by its name or statement.
+fn find_role(authority: &Authority, wanted: &str) -> Result<Role> {
+    if let Some(role) = BuiltInRole::ALL.into_iter().find(|role| role.name() == wanted) {
+        return Ok(Role::BuiltIn(role));
+    }
+    let found: Vec<OpId> = in_force(authority)
+        .filter(|statement| match statement.act {
+            Act::Role(role) => role.name == wanted || statement.id.to_string() == wanted,
+            _ => false,
+        })
+        .map(|statement| statement.id)
+        .collect();
+    match found.as_slice() {
+        [one] => Ok(Role::Custom(*one)),
+        [] => Err(Error::new(ErrorCode::RoleNotFound, format!("there is no role {:?}", shortened(wanted)))
+            .hint("`folkmoot role list` shows them")
+            .pointer("/role")),
+        several => {
+            let ids: Vec<String> = several.iter().map(ToString::to_string).collect();
+            Err(Error::new(ErrorCode::RoleNotFound, format!("{} roles are named {wanted}", several.len()))
+                .hint(format!("name one by its statement: {}", ids.join(", ")))
+                .pointer("/role"))
+        }
+    }
+}
+
+fn role_info(name: &str, statement: Option<OpId>, rights: Rights) -> RoleInfo {
+    RoleInfo {
+        name: name.to_owned(),
+        statement,
+        actions: names(rights.actions),
+        own_actions: names(rights.own_actions),
+    }
+}
+
+/// Returns what the principals have that `wanted` wants.
+fn list(authority: &Authority, wanted: impl Fn(PrincipalId) -> bool) -> Vec<PrincipalInfo> {
+    let mut all: BTreeMap<PrincipalId, PrincipalInfo> = BTreeMap::new();
+    let mut names_of: BTreeMap<PrincipalId, String> = BTreeMap::new();
+    for (id, name, core_kind) in introduced(authority) {
+        names_of.insert(id, name.clone());
+        if wanted(id) {
+            let own_prefix = id.own_prefix();
+            let (grants, groups, tokens) = (Vec::new(), Vec::new(), Vec::new());
+            all.insert(id, PrincipalInfo { id, name, kind: kind(core_kind), own_prefix, grants, groups, tokens });
+        }
+    }
+    for statement in in_force(authority) {
+        let Some(info) = all.get_mut(&statement.to) else { continue };
+        let (id, until) = (statement.id, until(statement.not_after));
+        match statement.act {
+            Act::Grant(grant) => {
+                let (role, target) = (role_name(authority, &grant.role), shown(&grant.target));
+                info.grants.push(GrantInfo { statement: id, role, target, until });
+            }
+            Act::Join(join) => {
+                let name = names_of.get(&join.group).cloned().unwrap_or_default();
+                info.groups.push(MembershipInfo { statement: id, group: join.group, name, until });
+            }
+            Act::Token(token) => info.tokens.push(token_info(id, token)),
+            _ => {}
+        }
+    }
+    let mut list: Vec<_> = all.into_values().collect();
+    list.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+    list
+}
+
+fn token_info(statement: OpId, token: &Token) -> TokenInfo {
+    TokenInfo {
+        statement,
+        name: token.name.clone(),
+        actions: names(token.actions),
+        target: shown(&token.target),
+        until: until(token.not_after),
+    }
+}
+
+fn denial_text(denial: &Denial) -> String {
+    match denial {
+        Denial::NotGranted => "no grant gives this right".to_owned(),
+        Denial::Revoked { by } => format!("the right was revoked by {by}"),
+        Denial::Expired => "the right has ended".to_owned(),
+        Denial::NotEffective { statement } => format!("the statement {statement} does not count (yet)"),
+        Denial::NotAttested => "it signs its own writes: nodes may not write for it".to_owned(),
+        Denial::NoDuty => "this node has no duty to write for others there".to_owned(),
+    }
+}
+
+impl Inner {
+    /// Runs a look at the authority on the replica's thread.
+    async fn authority<T: Send + 'static>(&self, look: impl FnOnce(&Authority) -> T + Send + 'static) -> Result<T> {
+        self.core.look(move |replica, _| look(replica.authority())).await.map_err(|_| gone())
+    }
+
+    pub(super) async fn find_principal(&self, name: &PrincipalName) -> Result<PrincipalId> {
+        let name = name.clone();
+        self.authority(move |authority| find(authority, &name).map(|(id, _)| id)).await?
+    }
+
+    /// Signs an act, at the request of somebody if it is not the node's own.
+    pub(super) async fn state(&self, asker: Option<PrincipalId>, act: Act) -> Result<OpId> {
+        let request = match asker {
+            Some(asker) => ActRequest::For(asker, act),
+            None => ActRequest::One(act),
+        };
+        metrics::counter!("folkmoot_access_acts_total").increment(1);
+        Ok(self.act(Signer::Node, request).await.map_err(act_error)?.op)
+    }
+
+    pub(super) async fn principals_of(&self, only: Option<PrincipalId>) -> Result<Vec<PrincipalInfo>> {
+        self.authority(move |authority| list(authority, |id| only.is_none_or(|only| only == id))).await
+    }
+
+    pub(super) async fn add_principal(&self, asker: Option<PrincipalId>, new: &NewPrincipal) -> Result<PrincipalInfo> {
+        check_name(&new.name)?;
+        let (name, kind) = (new.name.clone(), core_kind(new.kind));
+        let wanted = PrincipalName::Name(name.clone());
+        if let Ok((id, _)) = self.authority(move |authority| find(authority, &wanted)).await? {
+            return Err(Error::new(ErrorCode::NameTaken, format!("{name} is the name of principal {id}")));
+        }
+        let attest = kind != CoreKind::Group;
+        let id = self.state(asker, Act::Principal(Principal { name, kind, attest, rank: Rank::USER })).await?;
+        let id = PrincipalId::from(id);
+        let made = self.principals_of(Some(id)).await?.into_iter().next();
+        made.ok_or_else(|| not_found(&PrincipalName::Id(id)))
+    }
+
+    pub(super) async fn all_roles(&self) -> Result<Vec<RoleInfo>> {
+        self.authority(|authority| {
+            let built_in = BuiltInRole::ALL.into_iter().map(|role| role_info(role.name(), None, role.rights()));
+            let custom = in_force(authority).filter_map(|statement| match statement.act {
+                Act::Role(role) => Some(role_info(&role.name, Some(statement.id), role.rights())),
+                _ => None,
+            });
+            built_in.chain(custom).collect()
+        })
+        .await
+    }
+
+    pub(super) async fn add_role(&self, asker: Option<PrincipalId>, new: &NewRole) -> Result<RoleInfo> {
+        check_name(&new.name)?;
+        if BuiltInRole::ALL.into_iter().any(|role| role.name() == new.name) {
+            let error = Error::new(ErrorCode::NameTaken, format!("{} is a role of the rules", new.name));
+            return Err(error.pointer("/name"));
+        }
+        let (actions, own_actions) = (parsed(&new.actions, "/actions")?, parsed(&new.own_actions, "/own_actions")?);
+        if !Actions::OF_DOCUMENTS.contains(own_actions) {
+            let error =
+                Error::new(ErrorCode::InvalidAction, "own documents are read, created, updated and deleted only");
+            return Err(error.hint(format!("of own_actions there are {}", names(Actions::OF_DOCUMENTS).join(", "))));
+        }
+        if actions.union(own_actions) == Actions::NONE {
+            return Err(Error::new(ErrorCode::InvalidAction, "a role allows something").pointer("/actions"));
+        }
+        let role = RoleRevision { name: new.name.clone(), actions, own_actions, rank: Rank::USER };
+        let rights = role.rights();
+        let id = self.state(asker, Act::Role(role)).await?;
+        Ok(role_info(&new.name, Some(id), rights))
+    }
+
+    pub(super) async fn give(
+        &self,
+        asker: Option<PrincipalId>,
+        principal: &PrincipalName,
+        new: &NewGrant,
+    ) -> Result<GrantInfo> {
+        let target = target(&new.collections, new.prefix.as_deref())?;
+        let (wanted, role) = (principal.clone(), new.role.clone());
+        let (principal, role, name) = self
+            .authority(move |authority| {
+                let (principal, _) = find(authority, &wanted)?;
+                let role = find_role(authority, &role)?;
+                let name = role_name(authority, &role);
+                Ok::<_, Error>((principal, role, name))
+            })
+            .await??;
+        let target_shown = shown(&target);
+        let grant = Grant { principal, role, target, rank: Rank::USER, not_after: end(new.until) };
+        let statement = self.state(asker, Act::Grant(grant)).await?;
+        Ok(GrantInfo { statement, role: name, target: target_shown, until: new.until })
+    }
+
+    pub(super) async fn enrol(
+        &self,
+        asker: Option<PrincipalId>,
+        group: &PrincipalName,
+        principal: &PrincipalName,
+        until: Option<Timestamp>,
+    ) -> Result<MembershipInfo> {
+        let (wanted, member) = (group.clone(), principal.clone());
+        let (group, name, principal) = self
+            .authority(move |authority| {
+                let (group, is) = find(authority, &wanted)?;
+                let (principal, member_is) = find(authority, &member)?;
+                if is != CoreKind::Group || member_is == CoreKind::Group {
+                    let detail = if is == CoreKind::Group {
+                        format!("{member} is a group, and groups do not nest")
+                    } else {
+                        format!("{wanted} is no group")
+                    };
+                    return Err(Error::new(ErrorCode::InvalidRequest, detail));
+                }
+                Ok((group, authority.name_of(group).unwrap_or_default().to_owned(), principal))
+            })
+            .await??;
+        let join = Join { principal, group, rank: Rank::USER, not_after: end(until) };
+        let statement = self.state(asker, Act::Join(join)).await?;
+        Ok(MembershipInfo { statement, group, name, until })
+    }
+
+    pub(super) async fn issue(
+        &self,
+        asker: Option<PrincipalId>,
+        principal: &PrincipalName,
+        new: &NewToken,
+    ) -> Result<IssuedToken> {
+        check_name(&new.name)?;
+        let target = target(&new.collections, new.prefix.as_deref())?;
+        let actions = match &new.actions {
+            None => Actions::ALL,
+            Some(names) => parsed(names, "/actions")?,
+        };
+        if actions == Actions::NONE {
+            return Err(Error::new(ErrorCode::InvalidAction, "a token gives some action").pointer("/actions"));
+        }
+        let good_for = u64::try_from(NewToken::GOOD_FOR.as_millis()).unwrap_or(u64::MAX);
+        let until = new.until.unwrap_or_else(|| Timestamp::from_millis(wall_ms().saturating_add(good_for)));
+        if until <= Timestamp::now() {
+            return Err(Error::new(ErrorCode::InvalidRequest, "the token would have ended already").pointer("/until"));
+        }
+        let wanted = principal.clone();
+        let (principal, is) = self.authority(move |authority| find(authority, &wanted)).await??;
+        if is == CoreKind::Group {
+            return Err(Error::new(ErrorCode::InvalidRequest, "a group does not act: its members have tokens"));
+        }
+        let secret: [u8; 32] =
+            random().map_err(|error| Error::new(ErrorCode::Internal, format!("make a token: {error}")))?;
+        let made = Token {
+            principal,
+            verifier: TokenVerifier::of(&secret),
+            name: new.name.clone(),
+            actions,
+            target,
+            rank: Rank::DEVICE,
+            not_after: end(Some(until)),
+        };
+        let statement = self.state(asker, Act::Token(made.clone())).await?;
+        Ok(IssuedToken { token: token::write(&secret), info: token_info(statement, &made) })
+    }
+
+    pub(super) async fn take_back(
+        &self,
+        asker: Option<PrincipalId>,
+        target: RevokeTarget,
+        options: &RevokeOptions,
+    ) -> Result<Revocation> {
+        let reach = if options.cascade { Reach::Cascade } else { Reach::Target };
+        let why = options.why.clone();
+        if why.len() > folkmoot_core::limits::ACT_TEXT_BYTES_MAX {
+            return Err(Error::new(ErrorCode::InvalidRequest, "the reason is too long").pointer("/why"));
+        }
+        metrics::counter!("folkmoot_access_acts_total").increment(1);
+        let request = ActRequest::Revoke { target, reach, why, for_whom: asker };
+        let act = self.act(Signer::Node, request).await.map_err(act_error)?.op;
+        let pins = self.authority(move |authority| authority.pins_set_by(act)).await?;
+        Ok(Revocation { act, pins })
+    }
+
+    pub(super) async fn release(&self, asker: Option<PrincipalId>, op: OpId, transaction: u16) -> Result<Revocation> {
+        metrics::counter!("folkmoot_access_acts_total").increment(1);
+        let request = ActRequest::Readmit { op, transaction, for_whom: asker };
+        let act = self.act(Signer::Node, request).await.map_err(act_error)?.op;
+        let pins = self.authority(move |authority| authority.pins_set_by(act)).await?;
+        Ok(Revocation { act, pins })
+    }
+
+    /// Returns whom a statement was given to.
+    pub(super) async fn holder(&self, id: &OpId) -> Result<PrincipalId> {
+        let id = *id;
+        let to = self
+            .authority(move |authority| {
+                let statement = authority.statement(id, now())?;
+                let revocable = matches!(statement.act, Act::Grant(_) | Act::Join(_) | Act::Token(_) | Act::Role(_));
+                revocable.then_some(statement.to)
+            })
+            .await?;
+        to.ok_or_else(|| {
+            Error::new(ErrorCode::StatementNotFound, format!("there is no grant, membership, token or role {id}"))
+        })
+    }
+
+    pub(super) async fn answer(&self, principal: PrincipalId, question: &AccessQuestion) -> Result<AccessAnswer> {
+        let (action, collection, id) = (question.action, question.collection.clone(), question.id.clone());
+        let decision = self
+            .authority(move |authority| match collection {
+                None => authority.may_everywhere(principal, action, now()),
+                Some(collection) => authority.may(principal, action, &collection, id.as_ref(), now()),
+            })
+            .await?;
+        Ok(match decision {
+            Decision::Allowed { grant } => AccessAnswer { allowed: true, grant: Some(grant), reason: None },
+            Decision::Denied(denial) => {
+                AccessAnswer { allowed: false, grant: None, reason: Some(denial_text(&denial)) }
+            }
+        })
+    }
+
+    pub(super) fn name_of_principal(&self, id: PrincipalId) -> String {
+        self.core.policy.borrow().name(id).unwrap_or_default().to_owned()
+    }
+}
+
+#[async_trait]
+impl Access for Node {
+    async fn caller(&self) -> Result<Caller> {
+        let principal = self.inner.record.principal;
+        let name = self.inner.name_of_principal(principal);
+        Ok(Caller { owner: true, principal, name, token: None })
+    }
+
+    async fn principals(&self) -> Result<Vec<PrincipalInfo>> {
+        self.inner.principals_of(None).await
+    }
+
+    async fn add_principal(&self, new: &NewPrincipal) -> Result<PrincipalInfo> {
+        self.inner.add_principal(None, new).await
+    }
+
+    async fn remove_principal(&self, principal: &PrincipalName, options: &RevokeOptions) -> Result<Revocation> {
+        let id = self.inner.find_principal(principal).await?;
+        self.inner.take_back(None, RevokeTarget::Principal(id), options).await
+    }
+
+    async fn roles(&self) -> Result<Vec<RoleInfo>> {
+        self.inner.all_roles().await
+    }
+
+    async fn add_role(&self, new: &NewRole) -> Result<RoleInfo> {
+        self.inner.add_role(None, new).await
+    }
+
+    async fn grant(&self, principal: &PrincipalName, new: &NewGrant) -> Result<GrantInfo> {
+        self.inner.give(None, principal, new).await
+    }
+
+    async fn join_group(
+        &self,
+        group: &PrincipalName,
+        principal: &PrincipalName,
+        until: Option<Timestamp>,
+    ) -> Result<MembershipInfo> {
+        self.inner.enrol(None, group, principal, until).await
+    }
+
+    async fn issue_token(&self, principal: &PrincipalName, new: &NewToken) -> Result<IssuedToken> {
+        self.inner.issue(None, principal, new).await
+    }
+
+    async fn revoke(&self, statement: &OpId, options: &RevokeOptions) -> Result<Revocation> {
+        self.inner.holder(statement).await?;
+        self.inner.take_back(None, RevokeTarget::Statement(*statement), options).await
+    }
+
+    async fn readmit(&self, op: &OpId, transaction: u16) -> Result<Revocation> {
+        self.inner.release(None, *op, transaction).await
+    }
+
+    async fn can(&self, question: &AccessQuestion) -> Result<AccessAnswer> {
+        let principal = match &question.principal {
+            Some(name) => self.inner.find_principal(name).await?,
+            None => self.inner.record.principal,
+        };
+        self.inner.answer(principal, question).await
+    }
+}

@@ -1,0 +1,432 @@
+//! The node as one principal sees it: the one place where what leaves and what comes in is held against what the principal may.
+//!
+//! What may not be seen is absent: it is not found, not listed, not counted. Who may do nothing at all with a collection is told so
+//! whether or not it exists. Writes are made in the principal's name, so that every replica judges them by its rights;
+//! here they are refused early, before anything is told of what is there.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use folkmoot_core::authority::{Action, Policy, Readable, TokenLimits};
+use folkmoot_core::hlc::Hlc;
+use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
+use folkmoot_core::op::RevokeTarget;
+use futures_util::stream::BoxStream;
+
+use super::access::now;
+use super::convert::not_found;
+use super::{Node, token};
+use crate::api::{
+    Access, AccessAnswer, AccessQuestion, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery,
+    CollectionInfo, CollectionSettings, Conflict, Database, Document, Edit, Error, ErrorCode, GrantInfo, Invite,
+    InviteOptions, IssuedToken, LinkRule, ListPage, ListQuery, MembershipInfo, NewGrant, NewPrincipal, NewRole,
+    NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result,
+    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions, WriteOutcome,
+    poll_changes,
+};
+
+/// What is written at once: every action of it is checked.
+const WRITES: [Action; 3] = [Action::Create, Action::Update, Action::Delete];
+
+/// The node, for one principal and perhaps one of its tokens. Clones are handles to the same.
+#[derive(Clone, Debug)]
+pub struct Scoped {
+    node: Node,
+    principal: PrincipalId,
+    /// The token that was shown, by its verifier: whether it still counts is asked each time.
+    token: Option<TokenVerifier>,
+}
+
+impl Node {
+    /// Returns the node as a principal sees it that this node acts for: an app that has found out itself who its user is.
+    ///
+    /// # Errors
+    /// [`ErrorCode::PrincipalNotFound`].
+    pub async fn acting_for(&self, principal: &PrincipalName) -> Result<Scoped> {
+        let principal = self.inner.find_principal(principal).await?;
+        Ok(Scoped { node: self.clone(), principal, token: None })
+    }
+
+    /// Returns the node as the holder of a token sees it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unauthenticated`] if it is no token, or none that counts (any more).
+    pub fn with_token(&self, text: &str) -> Result<Scoped> {
+        let denied = || Error::new(ErrorCode::Unauthenticated, "the token is not valid, or has ended or been revoked");
+        let verifier = TokenVerifier::of(&token::read(text).ok_or_else(denied)?);
+        let principal = self.inner.core.policy.borrow().token(&verifier, now()).map(|token| token.principal);
+        let principal = principal.ok_or_else(denied)?;
+        Ok(Scoped { node: self.clone(), principal, token: Some(verifier) })
+    }
+}
+
+/// What the caller may at this moment.
+struct View {
+    policy: Arc<Policy>,
+    limits: TokenLimits,
+    statement: Option<OpId>,
+    principal: PrincipalId,
+    now: Hlc,
+}
+
+impl View {
+    fn may(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
+        self.limits.allow(action, collection, doc) && self.policy.may(self.principal, action, collection, doc, self.now)
+    }
+
+    fn may_everywhere(&self, action: Action) -> bool {
+        self.limits.allow_everywhere(action) && self.policy.may_everywhere(self.principal, action, self.now)
+    }
+
+    fn readable(&self, collection: &CollectionName) -> Readable {
+        self.limits.narrow(self.policy.readable(self.principal, collection, self.now), collection)
+    }
+
+    /// Whether there is anything that it may do with documents of the collection.
+    fn knows(&self, collection: &CollectionName) -> bool {
+        let some = [Action::Read, Action::Administer].into_iter().chain(WRITES);
+        self.limits.target.touches(collection)
+            && some
+                .filter(|action| self.limits.actions.has(*action))
+                .any(|action| self.policy.may_somewhere(self.principal, action, collection, self.now))
+    }
+
+    /// Checks that it may do something to the cluster or to all collections.
+    fn demand_everywhere(&self, action: Action) -> Result<()> {
+        if self.may_everywhere(action) { Ok(()) } else { Err(denied(action, "on everything")) }
+    }
+
+    /// Checks that it may do something to a whole collection.
+    fn demand(&self, action: Action, collection: &CollectionName) -> Result<()> {
+        if self.may(action, collection, None) { Ok(()) } else { Err(denied(action, &format!("on {collection}"))) }
+    }
+
+    /// Checks that it may do something in the collection. Otherwise nothing is told of it, not even whether it exists.
+    fn demand_some(&self, collection: &CollectionName) -> Result<()> {
+        if self.knows(collection) { Ok(()) } else { Err(denied(Action::Read, &format!("on {collection}"))) }
+    }
+
+    /// Checks that it may write a document in some way; in which is told by the replica, which knows whether it exists.
+    fn demand_write(&self, collection: &CollectionName, edit: &Edit) -> Result<()> {
+        let doc = match edit {
+            Edit::Create { id, .. } => id.as_ref(),
+            Edit::Put { id, .. } | Edit::Patch { id, .. } | Edit::Delete { id } => Some(id),
+        };
+        let wanted: &[Action] = match edit {
+            Edit::Create { .. } => &[Action::Create],
+            Edit::Put { .. } => &[Action::Create, Action::Update],
+            Edit::Patch { .. } => &[Action::Update],
+            Edit::Delete { .. } => &[Action::Delete],
+        };
+        if wanted.iter().any(|action| self.may(*action, collection, doc)) {
+            // A token gives less than its principal may, and the replica does not know of it: all that the edit could turn
+            // out to be must be within.
+            let limited = wanted.iter().find(|action| !self.limits.allow(**action, collection, doc));
+            return limited.map_or(Ok(()), |action| Err(denied(*action, &format!("on {collection}, by this token"))));
+        }
+        let action = wanted.first().copied().unwrap_or(Action::Update);
+        Err(denied(action, &format!("on {} in {collection}", doc.map_or("a new document", DocId::as_str))))
+    }
+}
+
+fn denied(action: Action, place: &str) -> Error {
+    metrics::counter!("folkmoot_access_denied_total", "action" => action.name()).increment(1);
+    Error::new(ErrorCode::NotAllowed, format!("no grant gives the right to {action} {place}"))
+        .hint("`folkmoot can` tells what may be done; an admin grants more")
+}
+
+impl Scoped {
+    /// Returns what the caller may now.
+    fn view(&self) -> Result<View> {
+        let (policy, now) = (self.node.inner.core.policy.borrow().clone(), now());
+        let (limits, statement) = match &self.token {
+            None => (TokenLimits::none(), None),
+            Some(verifier) => match policy.token(verifier, now) {
+                Some(token) => (token.limits.clone(), Some(token.statement)),
+                None => return Err(Error::new(ErrorCode::Unauthenticated, "the token has ended or been revoked")),
+            },
+        };
+        Ok(View { policy, limits, statement, principal: self.principal, now })
+    }
+
+    /// Returns the principal.
+    #[must_use]
+    pub fn principal(&self) -> PrincipalId {
+        self.principal
+    }
+
+    /// Who gives rights must have them on everything, and may not be limited by its token.
+    fn administers(&self) -> Result<View> {
+        let view = self.view()?;
+        view.demand_everywhere(Action::Administer)?;
+        Ok(view)
+    }
+}
+
+#[async_trait]
+impl Database for Scoped {
+    async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
+        let view = self.view()?;
+        if !view.may(Action::Read, collection, Some(id)) {
+            view.demand_some(collection)?;
+            return Err(not_found(id));
+        }
+        self.node.get(collection, id, options).await
+    }
+
+    async fn write(&self, collection: &CollectionName, edit: Edit, options: &WriteOptions) -> Result<WriteOutcome> {
+        self.view()?.demand_write(collection, &edit)?;
+        self.node.write_for(Some(self.principal), collection, edit, options).await
+    }
+
+    async fn bulk(
+        &self,
+        collection: &CollectionName,
+        edits: Vec<BulkOp>,
+        options: &BulkOptions,
+    ) -> Result<Vec<Result<WriteOutcome>>> {
+        let view = self.view()?;
+        let checked: Vec<Result<()>> = edits.iter().map(|op| view.demand_write(collection, &op.edit)).collect();
+        if options.atomicity == crate::api::Atomicity::AllOrNothing {
+            checked.into_iter().collect::<Result<Vec<()>>>()?;
+            return self.node.bulk_for(Some(self.principal), collection, edits, options).await;
+        }
+        let allowed = edits.into_iter().zip(&checked).filter(|(_, checked)| checked.is_ok()).map(|(op, _)| op);
+        let written = self.node.bulk_for(Some(self.principal), collection, allowed.collect(), options).await?;
+        let mut written = written.into_iter();
+        let gone = || Err(Error::new(ErrorCode::Internal, "an edit without an outcome"));
+        Ok(checked.into_iter().map(|checked| checked.and_then(|()| written.next().unwrap_or_else(gone))).collect())
+    }
+
+    async fn list(&self, collection: &CollectionName, query: &ListQuery) -> Result<ListPage> {
+        let view = self.view()?;
+        view.demand_some(collection)?;
+        let wanted = query.prefix.clone().unwrap_or_default();
+        let prefixes = match view.readable(collection) {
+            Readable::All => return self.node.list(collection, query).await,
+            Readable::Nothing => Vec::new(),
+            readable @ Readable::Prefixes(_) => match readable.within(&wanted) {
+                Readable::Prefixes(prefixes) => prefixes,
+                Readable::All | Readable::Nothing => Vec::new(),
+            },
+        };
+        let mut page = ListPage { items: Vec::new(), next: None };
+        let mut query = query.clone();
+        let limit = query.limit();
+        for prefix in prefixes {
+            query.prefix = Some(prefix);
+            query.limit = Some(limit.saturating_sub(page.items.len()));
+            let part = match self.node.list(collection, &query).await {
+                Ok(part) => part,
+                // Nothing is in it, which is no news to somebody who sees only a part of it.
+                Err(error) if error.code() == ErrorCode::CollectionNotFound => continue,
+                Err(error) => return Err(error),
+            };
+            page.items.extend(part.items);
+            page.next = part.next;
+            if page.next.is_some() {
+                return Ok(page);
+            }
+            if page.items.len() >= limit {
+                page.next = page.items.last().map(|last| crate::api::Cursor::after_document(&last.id));
+                return Ok(page);
+            }
+        }
+        Ok(page)
+    }
+
+    async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
+        self.get(collection, id, &ReadOptions::default()).await?;
+        self.node.conflicts(collection, id).await
+    }
+
+    async fn collections(&self) -> Result<Vec<CollectionInfo>> {
+        let view = self.view()?;
+        let all = self.node.collections().await?;
+        Ok(all.into_iter().filter(|info| view.knows(&info.name)).map(|info| counted(&view, info)).collect())
+    }
+
+    async fn collection(&self, name: &CollectionName) -> Result<CollectionInfo> {
+        let view = self.view()?;
+        view.demand_some(name)?;
+        Ok(counted(&view, self.node.collection(name).await?))
+    }
+
+    async fn configure(&self, name: &CollectionName, settings: CollectionSettings) -> Result<CollectionInfo> {
+        let view = self.view()?;
+        view.demand(Action::Administer, name)?;
+        self.node.inner.configure(Some(self.principal), name, &settings, false).await?;
+        self.collection(name).await
+    }
+
+    async fn drop_collection(&self, name: &CollectionName) -> Result<()> {
+        self.view()?.demand(Action::Administer, name)?;
+        let info = self.node.collection(name).await?;
+        self.node.inner.configure(Some(self.principal), name, &info.settings, true).await
+    }
+
+    async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {
+        let view = self.view()?;
+        if let Some(collection) = &query.collection {
+            view.demand_some(collection)?;
+        }
+        let deadline = tokio::time::Instant::now() + query.wait.min(ChangesQuery::WAIT_MAX);
+        let mut query = query.clone();
+        loop {
+            let mut page = self.node.changes(&query).await?;
+            // What may be seen is asked when it leaves: it may have been taken back while this waited.
+            let view = self.view()?;
+            page.items.retain(|change| view.may(Action::Read, &change.collection, Some(&change.id)));
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if !page.items.is_empty() || (left.is_zero() && !page.more) {
+                return Ok(page);
+            }
+            query.since = crate::api::Since::After(page.next);
+            query.wait = left;
+        }
+    }
+
+    fn subscribe(&self, query: ChangesQuery) -> BoxStream<'static, Result<Change>> {
+        poll_changes(self.clone(), query)
+    }
+
+    async fn status(&self) -> Result<Status> {
+        self.view()?.demand_everywhere(Action::Monitor)?;
+        self.node.status().await
+    }
+
+    async fn readiness(&self) -> Result<Readiness> {
+        self.node.readiness().await
+    }
+
+    async fn peers(&self) -> Result<Vec<PeerInfo>> {
+        self.view()?.demand_everywhere(Action::Monitor)?;
+        self.node.peers().await
+    }
+
+    async fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
+        self.view()?.demand_everywhere(Action::Operate)?;
+        self.node.set_link(peer, rule).await
+    }
+
+    async fn digests(&self) -> Result<Vec<ShardDigest>> {
+        self.view()?.demand_everywhere(Action::Monitor)?;
+        self.node.digests().await
+    }
+
+    async fn quarantine(&self, query: &QuarantineQuery) -> Result<QuarantinePage> {
+        self.view()?.demand_everywhere(Action::Audit)?;
+        self.node.quarantine(query).await
+    }
+
+    async fn verify(&self) -> Result<VerifyReport> {
+        self.view()?.demand_everywhere(Action::Operate)?;
+        self.node.verify().await
+    }
+
+    async fn invite(&self, options: &InviteOptions) -> Result<Invite> {
+        self.administers()?;
+        self.node.invite(options).await
+    }
+}
+
+/// Who does not see all documents is not told how many there are.
+fn counted(view: &View, mut info: CollectionInfo) -> CollectionInfo {
+    if view.readable(&info.name) != Readable::All {
+        (info.documents, info.bytes) = (None, None);
+    }
+    info
+}
+
+#[async_trait]
+impl Access for Scoped {
+    async fn caller(&self) -> Result<Caller> {
+        let view = self.view()?;
+        let name = self.node.inner.name_of_principal(self.principal);
+        Ok(Caller { owner: false, principal: self.principal, name, token: view.statement })
+    }
+
+    async fn principals(&self) -> Result<Vec<PrincipalInfo>> {
+        let only = if self.view()?.may_everywhere(Action::Administer) { None } else { Some(self.principal) };
+        self.node.inner.principals_of(only).await
+    }
+
+    async fn add_principal(&self, new: &NewPrincipal) -> Result<PrincipalInfo> {
+        self.administers()?;
+        self.node.inner.add_principal(Some(self.principal), new).await
+    }
+
+    async fn remove_principal(&self, principal: &PrincipalName, options: &RevokeOptions) -> Result<Revocation> {
+        self.administers()?;
+        let id = self.node.inner.find_principal(principal).await?;
+        self.node.inner.take_back(Some(self.principal), RevokeTarget::Principal(id), options).await
+    }
+
+    async fn roles(&self) -> Result<Vec<RoleInfo>> {
+        self.view()?;
+        self.node.inner.all_roles().await
+    }
+
+    async fn add_role(&self, new: &NewRole) -> Result<RoleInfo> {
+        self.administers()?;
+        self.node.inner.add_role(Some(self.principal), new).await
+    }
+
+    async fn grant(&self, principal: &PrincipalName, new: &NewGrant) -> Result<GrantInfo> {
+        self.administers()?;
+        self.node.inner.give(Some(self.principal), principal, new).await
+    }
+
+    async fn join_group(
+        &self,
+        group: &PrincipalName,
+        principal: &PrincipalName,
+        until: Option<Timestamp>,
+    ) -> Result<MembershipInfo> {
+        self.administers()?;
+        self.node.inner.enrol(Some(self.principal), group, principal, until).await
+    }
+
+    async fn issue_token(&self, principal: &PrincipalName, new: &NewToken) -> Result<IssuedToken> {
+        self.administers()?;
+        self.node.inner.issue(Some(self.principal), principal, new).await
+    }
+
+    async fn revoke(&self, statement: &OpId, options: &RevokeOptions) -> Result<Revocation> {
+        let holder = self.node.inner.holder(statement).await;
+        // One's own may always be given back. To others nothing is told of what there is.
+        if !holder.as_ref().is_ok_and(|holder| *holder == self.principal) {
+            self.administers()?;
+        }
+        holder?;
+        self.node.inner.take_back(Some(self.principal), RevokeTarget::Statement(*statement), options).await
+    }
+
+    async fn readmit(&self, op: &OpId, transaction: u16) -> Result<Revocation> {
+        self.administers()?;
+        self.node.inner.release(Some(self.principal), *op, transaction).await
+    }
+
+    async fn can(&self, question: &AccessQuestion) -> Result<AccessAnswer> {
+        let view = self.view()?;
+        let principal = match &question.principal {
+            None => self.principal,
+            Some(PrincipalName::Id(id)) if *id == self.principal => self.principal,
+            Some(name) => {
+                self.administers()?;
+                self.node.inner.find_principal(name).await?
+            }
+        };
+        let answer = self.node.inner.answer(principal, question).await?;
+        let limited = principal == self.principal
+            && match &question.collection {
+                None => !view.limits.allow_everywhere(question.action),
+                Some(collection) => !view.limits.allow(question.action, collection, question.id.as_ref()),
+            };
+        if answer.allowed && limited {
+            let reason = Some("this token does not give the right, though its principal has it".to_owned());
+            return Ok(AccessAnswer { allowed: false, grant: None, reason });
+        }
+        Ok(answer)
+    }
+}

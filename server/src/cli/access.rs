@@ -1,0 +1,228 @@
+//! Commands about who may do what.
+
+use std::time::{Duration, SystemTime};
+
+use folkmoot::api::{
+    AccessQuestion, ExitCode, IssuedToken, NewGrant, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind,
+    PrincipalName, Revocation, RevokeOptions, Timestamp,
+};
+use folkmoot::{Access as _, Client, OpId};
+
+use super::args::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
+use super::failure::Failure;
+use super::output::{Output, facts, table};
+
+fn until(good_for: Option<Duration>) -> Option<Timestamp> {
+    good_for.map(|time| Timestamp::from(SystemTime::now() + time))
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "-".to_owned() } else { names.join(" ") }
+}
+
+fn ending(until: Option<Timestamp>) -> String {
+    until.map_or_else(|| "for good".to_owned(), |time| format!("until {time}"))
+}
+
+fn kind(kind: PrincipalKind) -> &'static str {
+    match kind {
+        PrincipalKind::User => "user",
+        PrincipalKind::Service => "service",
+        PrincipalKind::Group => "group",
+    }
+}
+
+fn show(info: &PrincipalInfo, output: &Output) -> Result<(), Failure> {
+    output.show(info, || {
+        let mut rows = vec![
+            ("name", info.name.clone()),
+            ("kind", kind(info.kind).to_owned()),
+            ("id", info.id.to_string()),
+            ("own documents", format!("{}…", info.own_prefix)),
+        ];
+        rows.extend(info.grants.iter().map(|grant| {
+            ("grant", format!("{} on {} {} ({})", grant.role, grant.target, ending(grant.until), grant.statement))
+        }));
+        rows.extend(
+            info.groups
+                .iter()
+                .map(|group| ("group", format!("{} {} ({})", group.name, ending(group.until), group.statement))),
+        );
+        rows.extend(info.tokens.iter().map(|token| {
+            ("token", format!("{} on {} {} ({})", token.name, token.target, ending(token.until), token.statement))
+        }));
+        facts(&rows)
+    })?;
+    Ok(())
+}
+
+async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
+    let all = client.principals().await?;
+    output.show(&all, || {
+        let rows = all.iter().map(|info| {
+            let grants: Vec<String> =
+                info.grants.iter().map(|grant| format!("{} on {}", grant.role, grant.target)).collect();
+            let groups: Vec<String> = info.groups.iter().map(|group| group.name.clone()).collect();
+            let tokens = info.tokens.len().to_string();
+            let grants = if grants.is_empty() { "-".to_owned() } else { grants.join(", ") };
+            [info.name.clone(), kind(info.kind).to_owned(), grants, listed(&groups), tokens]
+        });
+        table(["name", "kind", "grants", "groups", "tokens"], rows)
+    })?;
+    Ok(())
+}
+
+async fn add(client: &Client, name: String, kind: PrincipalKind, output: &Output) -> Result<(), Failure> {
+    show(&client.add_principal(&NewPrincipal { name, kind }).await?, output)
+}
+
+impl Reason {
+    fn options(&self) -> RevokeOptions {
+        RevokeOptions { why: self.why.clone().unwrap_or_default(), cascade: self.cascade }
+    }
+}
+
+fn taken_back(revocation: &Revocation, what: &str, output: &Output) -> Result<(), Failure> {
+    output
+        .show(revocation, || format!("took back {what} (act {}); what was written until now stands", revocation.act))?;
+    Ok(())
+}
+
+pub(super) async fn user(client: &Client, command: Option<UserCommand>, output: &Output) -> Result<ExitCode, Failure> {
+    match command {
+        None | Some(UserCommand::List) => list(client, output).await?,
+        Some(UserCommand::Show { name }) => show(&client.principal(&name).await?, output)?,
+        Some(UserCommand::Add { name, service }) => {
+            let kind = if service { PrincipalKind::Service } else { PrincipalKind::User };
+            add(client, name, kind, output).await?;
+        }
+        Some(UserCommand::Remove { name, reason }) => {
+            let revocation = client.remove_principal(&name, &reason.options()).await?;
+            taken_back(&revocation, &format!("all that {name} had"), output)?;
+        }
+    }
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn group(client: &Client, command: GroupCommand, output: &Output) -> Result<ExitCode, Failure> {
+    match command {
+        GroupCommand::Add { name } => add(client, name, PrincipalKind::Group, output).await?,
+        GroupCommand::Join { group, name, good_for } => {
+            let membership = client.join_group(&group, &name, until(good_for)).await?;
+            output.show(&membership, || {
+                let ends = ending(membership.until);
+                format!("{name} is a member of {} {ends} ({})", membership.name, membership.statement)
+            })?;
+        }
+    }
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn role(client: &Client, command: Option<RoleCommand>, output: &Output) -> Result<ExitCode, Failure> {
+    match command {
+        None | Some(RoleCommand::List) => {
+            let all = client.roles().await?;
+            output.show(&all, || {
+                let rows = all.iter().map(|role| {
+                    let statement = role.statement.map_or_else(|| "-".to_owned(), |id| id.to_string());
+                    [role.name.clone(), listed(&role.actions), listed(&role.own_actions), statement]
+                });
+                table(["name", "allows", "on own documents", "statement"], rows)
+            })?;
+        }
+        Some(RoleCommand::Add { name, allow, allow_own }) => {
+            let role = client.add_role(&NewRole { name, actions: allow, own_actions: allow_own }).await?;
+            output.show(&role, || {
+                facts(&[
+                    ("name", role.name.clone()),
+                    ("allows", listed(&role.actions)),
+                    ("on own documents", listed(&role.own_actions)),
+                    ("statement", role.statement.map(|id| id.to_string()).unwrap_or_default()),
+                ])
+            })?;
+        }
+    }
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn grant(client: &Client, args: GrantArgs, output: &Output) -> Result<ExitCode, Failure> {
+    let GrantArgs { name, role, scope: Scope { on, prefix, good_for } } = args;
+    let until = until(good_for);
+    let grant = client.grant(&name, &NewGrant { role, collections: on, prefix, until }).await?;
+    output.show(&grant, || {
+        format!("{name} is {} on {} {} ({})", grant.role, grant.target, ending(grant.until), grant.statement)
+    })?;
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn revoke(client: &Client, args: Revoke, output: &Output) -> Result<ExitCode, Failure> {
+    let revocation = client.revoke(&args.statement, &args.reason.options()).await?;
+    taken_back(&revocation, &args.statement.to_string(), output)?;
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn token(client: &Client, command: TokenCommand, output: &Output) -> Result<ExitCode, Failure> {
+    match command {
+        TokenCommand::Issue { name, label, allow, scope: Scope { on, prefix, good_for } } => {
+            let actions = (!allow.is_empty()).then_some(allow);
+            let new = NewToken { name: label, actions, collections: on, prefix, until: until(good_for) };
+            let issued = client.issue_token(&name, &new).await?;
+            let IssuedToken { token, info } = &issued;
+            output.note(&format!(
+                "a token of {name}, {}; it is shown this once, and is taken back by `folkmoot revoke {}`",
+                ending(info.until),
+                info.statement
+            ));
+            output.show(&issued, || token.clone())?;
+        }
+        TokenCommand::List { name } => {
+            let tokens = client.principal(&name).await?.tokens;
+            output.show(&tokens, || {
+                let rows = tokens.iter().map(|token| {
+                    let (target, ends) = (token.target.to_string(), ending(token.until));
+                    [token.name.clone(), listed(&token.actions), target, ends, token.statement.to_string()]
+                });
+                table(["name", "allows", "on", "good", "statement"], rows)
+            })?;
+        }
+    }
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn release(client: &Client, (op, number): (OpId, u16), output: &Output) -> Result<ExitCode, Failure> {
+    let readmission = client.readmit(&op, number).await?;
+    output.show(&readmission, || format!("{op}#{number} stands again (act {})", readmission.act))?;
+    Ok(ExitCode::Done)
+}
+
+/// Exits with 4 if it may not.
+pub(super) async fn can(client: &Client, args: Can, output: &Output) -> Result<ExitCode, Failure> {
+    let Can { name, action, collection, id } = args;
+    let question = AccessQuestion { principal: Some(name.clone()), action, collection, id };
+    let answer = client.can(&question).await?;
+    output.show(&answer, || match (answer.allowed, answer.grant, &answer.reason) {
+        (true, Some(grant), _) => format!("yes: {name} may {action} there, by {grant}"),
+        (true, None, _) => format!("yes: {name} may {action} there"),
+        (false, _, reason) => format!("no: {}", reason.as_deref().unwrap_or("no grant gives this right")),
+    })?;
+    Ok(if answer.allowed { ExitCode::Done } else { ExitCode::Denied })
+}
+
+pub(super) async fn whoami(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
+    let caller = client.caller().await?;
+    output.show(&caller, || {
+        let what = if caller.owner { "the owner of the node's directory" } else { "by a token" };
+        let mut rows = vec![
+            ("name", caller.name.clone()),
+            ("principal", caller.principal.to_string()),
+            ("known", what.to_owned()),
+        ];
+        rows.extend(caller.token.map(|token| ("token", token.to_string())));
+        facts(&rows)
+    })?;
+    Ok(ExitCode::Done)
+}
+
+pub(super) fn principal_name(text: &str) -> Result<PrincipalName, String> {
+    text.parse().map_err(|error: folkmoot::Error| error.detail().to_owned())
+}
