@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::records::{TxRef, TxState};
+use super::records::{HeadRecord, TxRef, TxState};
 use super::{OpenError, Replica};
 use crate::hlc::Hlc;
-use crate::id::{AuthorKey, ChangeHash, StreamId};
+use crate::id::{AuthorKey, ChangeHash, SessionId, ShardId, StreamId};
 use crate::op::Op;
 use crate::op::codec;
 use crate::replication::limits::WAITING_MAX;
@@ -31,7 +31,7 @@ const ACCUSED_MAX: usize = 1_024;
 /// How often it is looked for what authors' transactions wait for.
 const LACKS_INTERVAL_MS: u64 = 10_000;
 /// How long something must be lacking before its author is blamed: longer than it takes to ask all for it by name.
-const LACKS_FOR_MS: u64 = 30_000;
+const LACKS_FOR_MS: u64 = 90_000;
 /// In how many sessions of one shard, but its newest, an author's transactions may wait without blame.
 const LACKING_SESSIONS_MAX: usize = 4;
 /// How many transactions that wait are looked at.
@@ -134,30 +134,28 @@ impl Replica {
         self.lacks.by_author = found;
     }
 
-    /// Returns, of streams in which something waits, those whose authors are to blame: the newest of their author in the shard, and
-    /// all of one with many.
+    /// Returns, of streams in which something waits, those whose authors are to blame: of the author's newest session in any shard, and
+    /// all of one with many in the shard.
     fn blamed_streams(&self, waiting: BTreeSet<StreamId>) -> BTreeSet<StreamId> {
-        let place = |stream: &StreamId| self.heads.get(stream).map(|head| (head.key.author, head.key.shard.clone()));
-        let mut newest = BTreeMap::new();
-        for place in waiting.iter().filter_map(place) {
-            newest.insert(place, (Hlc::default(), StreamId::ZERO));
+        let heads = || waiting.iter().filter_map(|stream| self.heads.get(stream));
+        let mut newest: BTreeMap<AuthorKey, (Hlc, SessionId)> = BTreeMap::new();
+        let mut streams: BTreeMap<(AuthorKey, &ShardId), usize> = BTreeMap::new();
+        for head in heads() {
+            newest.insert(head.key.author, (Hlc::default(), SessionId::ZERO));
+            *streams.entry((head.key.author, &head.key.shard)).or_default() += 1;
         }
-        for (stream, head) in &self.heads {
-            if let Some(last) = newest.get_mut(&(head.key.author, head.key.shard.clone())) {
-                *last = (*last).max((head.hlc, *stream));
+        for head in self.heads.values() {
+            if let Some(last) = newest.get_mut(&head.key.author) {
+                *last = (*last).max((head.hlc, head.key.session));
             }
         }
-        let mut sessions: BTreeMap<_, usize> = BTreeMap::new();
-        for place in waiting.iter().filter_map(place) {
-            *sessions.entry(place).or_default() += 1;
-        }
-        let is_blamed = |stream: &StreamId| {
-            place(stream).is_some_and(|place| {
-                newest.get(&place).is_some_and(|(_, last)| last == stream)
-                    || sessions.get(&place).is_some_and(|count| *count > LACKING_SESSIONS_MAX)
+        let is_blamed = |stream: &&StreamId| {
+            self.heads.get(*stream).is_some_and(|HeadRecord { key, .. }| {
+                newest.get(&key.author).is_some_and(|(_, session)| *session == key.session)
+                    || streams.get(&(key.author, &key.shard)).is_some_and(|count| *count > LACKING_SESSIONS_MAX)
             })
         };
-        waiting.into_iter().filter(is_blamed).collect()
+        waiting.iter().filter(is_blamed).copied().collect()
     }
 
     /// Whether what is lacking is named by the transaction that waits for it, and by nobody else.
