@@ -210,6 +210,15 @@ pub struct Rights {
     pub own_actions: Actions,
 }
 
+impl Rights {
+    /// Returns whether they allow an action within a target: `everything` tells whether that is every document there is, `owned`
+    /// whether what is asked for is an own document of whoever has them.
+    #[must_use]
+    pub fn allow(&self, action: Action, everything: bool, owned: impl FnOnce() -> bool) -> bool {
+        self.actions.has(action) && (everything || !action.is_of_cluster()) || self.own_actions.has(action) && owned()
+    }
+}
+
 tagged_enum! {
     /// A role: a named set of actions.
     #[derive(Clone, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@ use super::flush::Waiter;
 use super::records::TxRecord;
 use super::types::{ActError, ActRequest, Effect, RequestTicket, Signer};
 use super::{Now, Replica};
-use crate::authority::{Position, Reach, Verdict};
+use crate::authority::{Reach, Verdict};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, OpId, PrincipalId, ShardId};
 use crate::keys::SecretKey;
@@ -93,12 +93,11 @@ impl Replica {
         let value = self.read_back(Keyspace::Quarantine, &key).ok_or_else(|| nothing("is not quarantined"))?;
         let tx = TxRecord::decode(&value).map_err(|_| nothing("has a damaged record: run `folkmoot verify`"))?.tx;
         let op = self.load_op(&tx).ok_or_else(|| nothing("is not here"))?;
-        let at = Position { stream: tx.stream, seq: tx.seq, op: tx.op };
         let pin = Pin { stream: tx.stream, seq: tx.seq, head: tx.op };
         let mut readmitted = BTreeSet::new();
         let mut first = None;
         loop {
-            let verdict = self.verdict(&at, op.header(), usize::from(transaction));
+            let verdict = self.verdict(&tx.position(), op.header(), usize::from(transaction));
             let Verdict::AfterRevocation { by } = verdict else {
                 return first.ok_or_else(|| nothing(&format!("was not cut by a revocation: {}", verdict.kind())));
             };

@@ -76,7 +76,7 @@ impl Work {
     }
 
     fn position(&self) -> Position {
-        Position { stream: self.tx.stream, seq: self.tx.seq, op: self.tx.op }
+        self.tx.position()
     }
 }
 

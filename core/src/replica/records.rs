@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::authority::Position;
 use crate::hlc::Hlc;
 use crate::id::{ChangeHash, DocId, OpId, RequestId, ShardId, StreamId};
 use crate::op::codec::{self, CodecError};
@@ -52,6 +53,12 @@ pub struct HeadRecord {
 }
 
 impl TxRef {
+    /// Returns where its op lies.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        Position { stream: self.stream, seq: self.seq, op: self.op }
+    }
+
     /// Before every other one.
     pub const FIRST: Self = Self { stream: StreamId::ZERO, seq: 0, op: OpId::ZERO, tx: 0 };
 

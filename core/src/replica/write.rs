@@ -10,7 +10,7 @@ use super::types::{
     DocWrite, Effect, ItemOutcome, ItemStatus, Precondition, RequestTicket, WriteError, WriteItem, WriteOutcome,
     WriteRequest,
 };
-use crate::authority::{Action, Decision, Denial};
+use crate::authority::{Action, Decision};
 use crate::document::edit::{Edit, EditError, FieldTypes};
 use crate::document::{self, LocalChange};
 use crate::hlc::Hlc;
@@ -230,11 +230,11 @@ impl Replica {
             && let Decision::Denied(denial) =
                 self.authority.may_act_for(self.identity.principal, principal, collection, doc, now)
         {
-            return Err(WriteError::NotAllowed(format!("for {principal}: {}", denial_text(&denial))));
+            return Err(WriteError::NotAllowed(format!("for {principal}: {denial}")));
         }
         match self.authority.may(principal, action, collection, Some(doc), now) {
             Decision::Allowed { .. } => Ok(()),
-            Decision::Denied(denial) => Err(WriteError::NotAllowed(denial_text(&denial))),
+            Decision::Denied(denial) => Err(WriteError::NotAllowed(denial.to_string())),
         }
     }
 
@@ -570,17 +570,5 @@ const fn status_of(code: u8) -> ItemStatus {
         2 => ItemStatus::Unchanged,
         3 => ItemStatus::Deleted,
         _ => ItemStatus::Updated,
-    }
-}
-
-/// Says in words why somebody may not do something.
-pub(super) fn denial_text(denial: &Denial) -> String {
-    match denial {
-        Denial::NotGranted => "no grant gives this right".to_owned(),
-        Denial::Revoked { by } => format!("the right was revoked by {by}"),
-        Denial::NotAttested => "that principal signs its own writes; nodes may not write for it".to_owned(),
-        Denial::NoDuty => "this node has no duty to write for others there".to_owned(),
-        Denial::Expired => "the right has expired".to_owned(),
-        Denial::NotEffective { statement } => format!("the grant {statement} does not count (yet)"),
     }
 }

@@ -34,6 +34,7 @@ mod frame;
 pub mod fuzz;
 mod heads;
 mod held;
+mod lane;
 pub mod limits;
 mod live;
 mod misdeed;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use folkmoot_core::authority::{Action, Actions, Authority, Decision, Denial, Reach, StatementInfo};
+use folkmoot_core::authority::{Action, Actions, Authority, Decision, Policy, Reach, StatementInfo};
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{OpId, PrincipalId, TokenVerifier};
 use folkmoot_core::op::{
@@ -102,14 +102,11 @@ fn not_found(name: &PrincipalName) -> Error {
 }
 
 /// Finds a principal, removed ones left out.
-fn find(authority: &Authority, wanted: &PrincipalName) -> Result<(PrincipalId, CoreKind)> {
-    let found: Vec<_> = introduced(authority)
-        .filter(|(id, name, _)| match wanted {
-            PrincipalName::Id(wanted) => id == wanted,
-            PrincipalName::Name(wanted) => name == wanted,
-        })
-        .map(|(id, _, kind)| (id, kind))
-        .collect();
+fn find(policy: &Policy, wanted: &PrincipalName) -> Result<(PrincipalId, CoreKind)> {
+    let found: Vec<_> = match wanted {
+        PrincipalName::Id(id) => policy.kind(*id, now()).map(|kind| (*id, kind)).into_iter().collect(),
+        PrincipalName::Name(name) => policy.named(name, now()).collect(),
+    };
     match found.as_slice() {
         [] => Err(not_found(wanted)),
         [one] => Ok(*one),
@@ -220,26 +217,18 @@ fn token_info(statement: OpId, token: &Token) -> TokenInfo {
     }
 }
 
-fn denial_text(denial: &Denial) -> String {
-    match denial {
-        Denial::NotGranted => "no grant gives this right".to_owned(),
-        Denial::Revoked { by } => format!("the right was revoked by {by}"),
-        Denial::Expired => "the right has ended".to_owned(),
-        Denial::NotEffective { statement } => format!("the statement {statement} does not count (yet)"),
-        Denial::NotAttested => "it signs its own writes: nodes may not write for it".to_owned(),
-        Denial::NoDuty => "this node has no duty to write for others there".to_owned(),
-    }
-}
-
 impl Inner {
     /// Runs a look at the authority on the replica's thread.
     async fn authority<T: Send + 'static>(&self, look: impl FnOnce(&Authority) -> T + Send + 'static) -> Result<T> {
         self.core.look(move |replica, _| look(replica.authority())).await.map_err(|_| gone())
     }
 
-    pub(super) async fn find_principal(&self, name: &PrincipalName) -> Result<PrincipalId> {
-        let name = name.clone();
-        self.authority(move |authority| find(authority, &name).map(|(id, _)| id)).await?
+    fn find(&self, name: &PrincipalName) -> Result<(PrincipalId, CoreKind)> {
+        find(&self.core.policy.borrow(), name)
+    }
+
+    pub(super) fn find_principal(&self, name: &PrincipalName) -> Result<PrincipalId> {
+        self.find(name).map(|(id, _)| id)
     }
 
     /// Signs an act, at the request of somebody if it is not the node's own.
@@ -259,8 +248,7 @@ impl Inner {
     pub(super) async fn add_principal(&self, asker: Option<PrincipalId>, new: &NewPrincipal) -> Result<PrincipalInfo> {
         check_name(&new.name)?;
         let (name, kind) = (new.name.clone(), core_kind(new.kind));
-        let wanted = PrincipalName::Name(name.clone());
-        if let Ok((id, _)) = self.authority(move |authority| find(authority, &wanted)).await? {
+        if let Ok((id, _)) = self.find(&PrincipalName::Name(name.clone())) {
             return Err(Error::new(ErrorCode::NameTaken, format!("{name} is the name of principal {id}")));
         }
         let attest = kind != CoreKind::Group;
@@ -310,13 +298,12 @@ impl Inner {
         new: &NewGrant,
     ) -> Result<GrantInfo> {
         let target = target(&new.collections, new.prefix.as_deref())?;
-        let (wanted, role) = (principal.clone(), new.role.clone());
-        let (principal, role, name) = self
+        let (principal, wanted) = (self.find_principal(principal)?, new.role.clone());
+        let (role, name) = self
             .authority(move |authority| {
-                let (principal, _) = find(authority, &wanted)?;
-                let role = find_role(authority, &role)?;
+                let role = find_role(authority, &wanted)?;
                 let name = role_name(authority, &role);
-                Ok::<_, Error>((principal, role, name))
+                Ok::<_, Error>((role, name))
             })
             .await??;
         let target_shown = shown(&target);
@@ -332,22 +319,16 @@ impl Inner {
         principal: &PrincipalName,
         until: Option<Timestamp>,
     ) -> Result<MembershipInfo> {
-        let (wanted, member) = (group.clone(), principal.clone());
-        let (group, name, principal) = self
-            .authority(move |authority| {
-                let (group, is) = find(authority, &wanted)?;
-                let (principal, member_is) = find(authority, &member)?;
-                if is != CoreKind::Group || member_is == CoreKind::Group {
-                    let detail = if is == CoreKind::Group {
-                        format!("{member} is a group, and groups do not nest")
-                    } else {
-                        format!("{wanted} is no group")
-                    };
-                    return Err(Error::new(ErrorCode::InvalidRequest, detail));
-                }
-                Ok((group, authority.name_of(group).unwrap_or_default().to_owned(), principal))
-            })
-            .await??;
+        let ((group_id, is), (principal_id, member_is)) = (self.find(group)?, self.find(principal)?);
+        if is != CoreKind::Group || member_is == CoreKind::Group {
+            let detail = if is == CoreKind::Group {
+                format!("{principal} is a group, and groups do not nest")
+            } else {
+                format!("{group} is no group")
+            };
+            return Err(Error::new(ErrorCode::InvalidRequest, detail));
+        }
+        let (group, principal, name) = (group_id, principal_id, self.name_of_principal(group_id));
         let join = Join { principal, group, rank: Rank::USER, not_after: end(until) };
         let statement = self.state(asker, Act::Join(join)).await?;
         Ok(MembershipInfo { statement, group, name, until })
@@ -373,8 +354,7 @@ impl Inner {
         if until <= Timestamp::now() {
             return Err(Error::new(ErrorCode::InvalidRequest, "the token would have ended already").pointer("/until"));
         }
-        let wanted = principal.clone();
-        let (principal, is) = self.authority(move |authority| find(authority, &wanted)).await??;
+        let (principal, is) = self.find(principal)?;
         if is == CoreKind::Group {
             return Err(Error::new(ErrorCode::InvalidRequest, "a group does not act: its members have tokens"));
         }
@@ -444,9 +424,7 @@ impl Inner {
             .await?;
         Ok(match decision {
             Decision::Allowed { grant } => AccessAnswer { allowed: true, grant: Some(grant), reason: None },
-            Decision::Denied(denial) => {
-                AccessAnswer { allowed: false, grant: None, reason: Some(denial_text(&denial)) }
-            }
+            Decision::Denied(denial) => AccessAnswer { allowed: false, grant: None, reason: Some(denial.to_string()) },
         })
     }
 
@@ -472,7 +450,7 @@ impl Access for Node {
     }
 
     async fn remove_principal(&self, principal: &PrincipalName, options: &RevokeOptions) -> Result<Revocation> {
-        let id = self.inner.find_principal(principal).await?;
+        let id = self.inner.find_principal(principal)?;
         self.inner.take_back(None, RevokeTarget::Principal(id), options).await
     }
 
@@ -512,7 +490,7 @@ impl Access for Node {
 
     async fn can(&self, question: &AccessQuestion) -> Result<AccessAnswer> {
         let principal = match &question.principal {
-            Some(name) => self.inner.find_principal(name).await?,
+            Some(name) => self.inner.find_principal(name)?,
             None => self.inner.record.principal,
         };
         self.inner.answer(principal, question).await

@@ -107,6 +107,10 @@ pub(super) struct Welcome {
     pub(super) peers: Vec<KnownPeer>,
 }
 
+/// All the reasons that there are for being refused before anything is said.
+const REFUSED_AT_THE_DOOR: &str = "it lets nobody in now: the ticket is used up, or was given out by a node that has forgotten \
+     it, or many came from this address just now, of which one is let in every two seconds";
+
 /// Asks to be let in with a ticket.
 pub(super) async fn ask(
     key: &SecretKey,
@@ -115,20 +119,13 @@ pub(super) async fn ask(
     labels: Vec<(String, String)>,
 ) -> Result<Welcome, OpenError> {
     let request = Request { secret: ticket.secret.to_vec(), name: name.to_owned(), labels };
-    let answer =
-        folkmoot_net::join(key, ticket.inviter, &ticket.addresses, codec::encode(&request).into(), JOIN_TIME_MAX)
-            .await
-            .map_err(|source| {
-                match source {
+    let asked = codec::encode(&request).into();
+    let answer = folkmoot_net::join(key, ticket.inviter, &ticket.addresses, asked, JOIN_TIME_MAX).await;
+    let answer = answer.map_err(|source| match source {
         // Who is refused at the door is told no reason; these are all there are.
-        JoinError::Refused => OpenError::JoinRefused(
-            "it lets nobody in now: the ticket is used up, or was given out by a node that has forgotten it, or many \
-                     came from this address just now, of which one is let in every two seconds"
-                .to_owned(),
-        ),
+        JoinError::Refused => OpenError::JoinRefused(REFUSED_AT_THE_DOOR.to_owned()),
         source => OpenError::Join { inviter: ticket.inviter, source: Box::new(source) },
-    }
-            })?;
+    })?;
     let bad = |what: String| OpenError::JoinAnswer(what);
     let answer: Answer = codec::decode(&answer, ANSWER_BYTES_MAX).map_err(|error| bad(error.to_string()))?;
     let (cluster_name, certificate, control, peers) = match answer {

@@ -42,8 +42,8 @@ impl Node {
     ///
     /// # Errors
     /// [`ErrorCode::PrincipalNotFound`].
-    pub async fn acting_for(&self, principal: &PrincipalName) -> Result<Scoped> {
-        let principal = self.inner.find_principal(principal).await?;
+    pub fn acting_for(&self, principal: &PrincipalName) -> Result<Scoped> {
+        let principal = self.inner.find_principal(principal)?;
         Ok(Scoped { node: self.clone(), principal, token: None })
     }
 
@@ -106,6 +106,15 @@ impl View {
         if self.knows(collection) { Ok(()) } else { Err(denied(Action::Read, &format!("on {collection}"))) }
     }
 
+    /// Checks that it may read a document; where it may do something else only, that is not found.
+    fn demand_read(&self, collection: &CollectionName, id: &DocId) -> Result<()> {
+        if self.may(Action::Read, collection, Some(id)) {
+            return Ok(());
+        }
+        self.demand_some(collection)?;
+        Err(not_found(id))
+    }
+
     /// Checks that it may write a document in some way; in which is told by the replica, which knows whether it exists.
     fn demand_write(&self, collection: &CollectionName, edit: &Edit) -> Result<()> {
         let doc = match edit {
@@ -166,11 +175,7 @@ impl Scoped {
 #[async_trait]
 impl Database for Scoped {
     async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
-        let view = self.view()?;
-        if !view.may(Action::Read, collection, Some(id)) {
-            view.demand_some(collection)?;
-            return Err(not_found(id));
-        }
+        self.view()?.demand_read(collection, id)?;
         self.node.get(collection, id, options).await
     }
 
@@ -236,7 +241,7 @@ impl Database for Scoped {
     }
 
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
-        self.get(collection, id, &ReadOptions::default()).await?;
+        self.view()?.demand_read(collection, id)?;
         self.node.conflicts(collection, id).await
     }
 
@@ -358,7 +363,7 @@ impl Access for Scoped {
 
     async fn remove_principal(&self, principal: &PrincipalName, options: &RevokeOptions) -> Result<Revocation> {
         self.administers()?;
-        let id = self.node.inner.find_principal(principal).await?;
+        let id = self.node.inner.find_principal(principal)?;
         self.node.inner.take_back(Some(self.principal), RevokeTarget::Principal(id), options).await
     }
 
@@ -414,7 +419,7 @@ impl Access for Scoped {
             Some(PrincipalName::Id(id)) if *id == self.principal => self.principal,
             Some(name) => {
                 self.administers()?;
-                self.node.inner.find_principal(name).await?
+                self.node.inner.find_principal(name)?
             }
         };
         let answer = self.node.inner.answer(principal, question).await?;

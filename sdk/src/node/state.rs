@@ -56,25 +56,21 @@ impl Inner {
         let mut infos: BTreeMap<CollectionName, CollectionInfo> = BTreeMap::new();
         let dropped: BTreeSet<CollectionName> =
             configs.iter().filter(|config| config.dropped).map(|config| config.name.clone()).collect();
+        let empty = |name: &CollectionName, settings| CollectionInfo {
+            name: name.clone(),
+            settings,
+            documents: Some(0),
+            bytes: Some(0),
+        };
         for config in &configs {
-            let info = CollectionInfo {
-                name: config.name.clone(),
-                settings: settings(config),
-                documents: Some(0),
-                bytes: Some(0),
-            };
-            infos.insert(config.name.clone(), info);
+            infos.insert(config.name.clone(), empty(&config.name, settings(config)));
         }
         for shard in self.shards().await? {
+            let name = &shard.shard.collection;
             if shard.shard.is_control() {
                 continue;
             }
-            let info = infos.entry(shard.shard.collection.clone()).or_insert_with(|| CollectionInfo {
-                name: shard.shard.collection.clone(),
-                settings: CollectionSettings::default(),
-                documents: Some(0),
-                bytes: Some(0),
-            });
+            let info = infos.entry(name.clone()).or_insert_with(|| empty(name, CollectionSettings::default()));
             info.documents = info.documents.map(|count| count + shard.documents);
             info.bytes = info.bytes.map(|count| count + shard.bytes);
         }

@@ -7,12 +7,12 @@ use folkmoot::api::{
 use folkmoot::wire::{self, Items, NewMember};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, OpId, Result};
 use http::header::CACHE_CONTROL;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use warp::reply::Response;
 
 use super::problem::method_not_allowed;
-use super::reply::json_answer;
+use super::reply::{created, json_answer};
 use super::request::{Query, Request, json};
 
 /// Requests of this part are a few members.
@@ -23,12 +23,6 @@ fn principal_name(segment: &str) -> Result<PrincipalName> {
         .decode_utf8()
         .map_err(|_| Error::new(ErrorCode::InvalidName, "the name in the path is not UTF-8"))?;
     name.parse()
-}
-
-fn created(value: &impl serde::Serialize) -> Result<Response> {
-    let mut response = json_answer(value)?;
-    *response.status_mut() = StatusCode::CREATED;
-    Ok(response)
 }
 
 async fn parsed<T: serde::de::DeserializeOwned>(body: super::body::Body) -> Result<T> {

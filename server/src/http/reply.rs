@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use folkmoot::{Error, ErrorCode, Result};
-use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use warp::reply::Response;
 
@@ -27,6 +27,16 @@ pub(super) fn json_text(text: impl Into<Bytes>) -> Response {
 /// [`ErrorCode::Internal`] if the value has no JSON form.
 pub(super) fn json_answer<T: Serialize>(value: &T) -> Result<Response> {
     Ok(json_text(text_of(value)?))
+}
+
+/// Returns an answer with a JSON body that says that this was made.
+///
+/// # Errors
+/// As [`json_answer`].
+pub(super) fn created<T: Serialize>(value: &T) -> Result<Response> {
+    let mut response = json_answer(value)?;
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
 }
 
 /// Writes metadata as a JSON object with the document's own text as its last member: the document is not parsed.

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode};
 use warp::reply::Response;
 
 use super::problem::method_not_allowed;
-use super::reply::json_answer;
+use super::reply::{created, json_answer};
 use super::request::{Request, json};
 
 /// Requests of this part are a few members.
@@ -137,9 +137,7 @@ pub(super) async fn invites(request: Request) -> Result<Response> {
         }
         options.role = role;
     }
-    let mut response = json_answer(&database.invite(&options).await?)?;
-    *response.status_mut() = StatusCode::CREATED;
-    Ok(response)
+    created(&database.invite(&options).await?)
 }
 
 /// Tells that the process runs.

@@ -1,11 +1,13 @@
 //! Who may do what now: questions about the present, none of them a verdict.
 
+use std::fmt;
+
 use super::Authority;
 use super::log::ActIx;
 use super::rights::Right;
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId};
-use crate::op::{Act, Action, Rank};
+use crate::op::{Act, Action, Rank, Statement};
 
 /// Whether a principal may do something now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +42,19 @@ pub enum Denial {
         /// The statement.
         statement: OpId,
     },
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotGranted => f.write_str("no grant gives this right"),
+            Self::Revoked { by } => write!(f, "the right was revoked by {by}"),
+            Self::NotAttested => f.write_str("that principal signs its own writes; nodes may not write for it"),
+            Self::NoDuty => f.write_str("this node has no duty to write for others there"),
+            Self::Expired => f.write_str("the right has expired"),
+            Self::NotEffective { statement } => write!(f, "the grant {statement} does not count (yet)"),
+        }
+    }
 }
 
 /// Which documents of a collection somebody may read.
@@ -131,22 +146,27 @@ impl Authority {
     /// Returns the statements that the log has, in the order in which they became complete here; those that never had a right
     /// to be made are left out.
     pub fn statements(&self, now: Hlc) -> impl Iterator<Item = StatementInfo<'_>> + '_ {
-        (0..self.log.acts.len()).map(ActIx).filter(|ix| self.log.act(*ix).is_potential()).filter_map(move |ix| {
-            let record = self.log.act(ix);
-            let made = record.statement()?;
-            let (to, rank, not_after, act) = (made.to, made.rank, made.not_after, made.act);
-            let denial = self.denial(ix, now);
-            Some(StatementInfo { id: record.id, to, rank, not_after, act, hlc: record.header.hlc, denial })
-        })
+        (0..self.log.acts.len()).map(ActIx).filter_map(move |ix| self.statement_info(ix, now))
     }
 
     /// Returns a statement as it stands now; `None` if there is none of that name that had a right to be made.
     #[must_use]
     pub fn statement(&self, id: OpId, now: Hlc) -> Option<StatementInfo<'_>> {
-        let ix = self.log.find(id).filter(|ix| self.log.act(*ix).is_potential())?;
-        let (record, made) = (self.log.act(ix), self.log.act(ix).statement()?);
-        let (to, rank, not_after, act) = (made.to, made.rank, made.not_after, made.act);
-        Some(StatementInfo { id, to, rank, not_after, act, hlc: record.header.hlc, denial: self.denial(ix, now) })
+        self.statement_info(self.log.find(id)?, now)
+    }
+
+    fn statement_info(&self, ix: ActIx, now: Hlc) -> Option<StatementInfo<'_>> {
+        let record = self.log.act(ix);
+        let Statement { to, rank, not_after, act } = record.statement().filter(|_| record.is_potential())?;
+        Some(StatementInfo {
+            id: record.id,
+            to,
+            rank,
+            not_after,
+            act,
+            hlc: record.header.hlc,
+            denial: self.denial(ix, now),
+        })
     }
 
     /// Returns whether a principal may do something now: to a document, or without one to the collection as a whole. What is

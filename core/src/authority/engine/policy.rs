@@ -22,12 +22,12 @@ pub struct Policy {
 struct Entry {
     name: String,
     kind: PrincipalKind,
+    not_after: Option<Hlc>,
     rights: Vec<Right>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Right {
-    statement: OpId,
     rights: Rights,
     target: Target,
     not_after: Option<Hlc>,
@@ -87,23 +87,21 @@ impl TokenLimits {
     }
 }
 
-impl Right {
-    fn in_force(&self, now: Hlc) -> bool {
-        self.not_after.is_none_or(|end| now <= end)
-    }
+fn lasts(end: Option<Hlc>, now: Hlc) -> bool {
+    end.is_none_or(|end| now <= end)
+}
 
+impl Right {
     fn allows(&self, holder: PrincipalId, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
-        let everywhere = !action.is_of_cluster() || self.target.is_everything();
-        self.target.covers(collection, doc)
-            && (self.rights.actions.has(action) && everywhere
-                || self.rights.own_actions.has(action) && doc.is_some_and(|doc| holder.owns(doc)))
+        let owns = || doc.is_some_and(|doc| holder.owns(doc));
+        self.target.covers(collection, doc) && self.rights.allow(action, self.target.is_everything(), owns)
     }
 }
 
 impl Policy {
     fn rights(&self, principal: PrincipalId, now: Hlc) -> impl Iterator<Item = &Right> {
         let entry = self.principals.get(&principal);
-        entry.into_iter().flat_map(|entry| &entry.rights).filter(move |right| right.in_force(now))
+        entry.into_iter().flat_map(|entry| &entry.rights).filter(move |right| lasts(right.not_after, now))
     }
 
     /// Returns a principal's name for people; none if it was never introduced, or was removed.
@@ -112,15 +110,22 @@ impl Policy {
         self.principals.get(&principal).map(|entry| entry.name.as_str())
     }
 
-    /// Returns the principals of this name, by id.
-    pub fn named(&self, name: &str) -> impl Iterator<Item = (PrincipalId, PrincipalKind)> {
-        self.principals.iter().filter(move |(_, entry)| entry.name == name).map(|(id, entry)| (*id, entry.kind))
+    /// Returns what a principal is; none if it was never introduced, was removed, or its time is over.
+    #[must_use]
+    pub fn kind(&self, principal: PrincipalId, now: Hlc) -> Option<PrincipalKind> {
+        self.principals.get(&principal).filter(|entry| lasts(entry.not_after, now)).map(|entry| entry.kind)
+    }
+
+    /// Returns the principals of this name whose time is not over, by id.
+    pub fn named(&self, name: &str, now: Hlc) -> impl Iterator<Item = (PrincipalId, PrincipalKind)> {
+        let named = self.principals.iter().filter(move |(_, entry)| entry.name == name && lasts(entry.not_after, now));
+        named.map(|(id, entry)| (*id, entry.kind))
     }
 
     /// Returns the token with this verifier, if it counts and its time is not over.
     #[must_use]
     pub fn token(&self, verifier: &TokenVerifier, now: Hlc) -> Option<&CurrentToken> {
-        self.tokens.get(verifier).filter(|token| token.not_after.is_none_or(|end| now <= end))
+        self.tokens.get(verifier).filter(|token| lasts(token.not_after, now))
     }
 
     /// Returns whether a principal may do something now: to a document, or without one to the collection as a whole.
@@ -186,12 +191,12 @@ impl Authority {
             if let Some(introduced) = act.introduces(record.id) {
                 let (principal, name, kind) = (introduced.principal, introduced.name.to_owned(), introduced.kind);
                 let rights = self.log.rights_of(principal).filter(|right| right.parts().all(counts));
-                let rights = rights.filter_map(|right| {
+                let rights = rights.map(|right| {
                     let ends = right.parts().filter_map(|part| self.log.act(part).statement()?.not_after);
-                    let statement = self.log.act(right.given()?).id;
-                    Some(Right { statement, rights: right.rights, target: right.target.clone(), not_after: ends.min() })
+                    Right { rights: right.rights, target: right.target.clone(), not_after: ends.min() }
                 });
-                policy.principals.insert(principal, Entry { name, kind, rights: rights.collect() });
+                let not_after = record.statement().and_then(|statement| statement.not_after);
+                policy.principals.insert(principal, Entry { name, kind, not_after, rights: rights.collect() });
             }
             if let Act::Token(token) = act {
                 let limits = TokenLimits { actions: token.actions, target: token.target.clone() };

@@ -34,11 +34,8 @@ impl Right<'_> {
         let covers = self.target.covers(collection, doc)
             || self.is_duty && planted(Site::Engine, Mutant::DutyTargetIgnored)
             || planted(Site::Engine, Mutant::DocumentsIgnored) && self.target.touches(collection);
-        let everywhere = !action.is_of_cluster() || self.target.is_everything();
         let owns = |doc: &DocId| self.principal.owns(doc) || planted(Site::Engine, Mutant::OwnIsAll);
-        covers
-            && (self.rights.actions.has(action) && everywhere
-                || self.rights.own_actions.has(action) && doc.is_some_and(owns))
+        covers && self.rights.allow(action, self.target.is_everything(), || doc.is_some_and(owns))
     }
 }
 

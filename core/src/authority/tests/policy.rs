@@ -124,7 +124,7 @@ fn tokens_end_with_their_time_their_revocation_and_their_principal() {
     w.revoke_with("a0", RevokeTarget::Principal(user), Vec::new(), false);
     assert!(!known(&w, 3, NOW));
     assert_eq!(authority(&w).policy().name(user), None);
-    assert!(authority(&w).policy().named("u").next().is_none());
+    assert!(authority(&w).policy().named("u", NOW).next().is_none());
 }
 
 #[test]
