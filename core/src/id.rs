@@ -278,6 +278,18 @@ impl TokenVerifier {
     pub fn of(secret: &[u8; 32]) -> Self {
         Self(hash(Domain::Token, &[secret]))
     }
+
+    /// Returns the verifier of what Argon2id made of a password.
+    #[must_use]
+    pub fn of_password(hashed: &[u8; 32]) -> Self {
+        Self(hash(Domain::Token, &[b"password", hashed]))
+    }
+
+    /// Returns the verifier of a certificate by its public key (`SubjectPublicKeyInfo`, DER).
+    #[must_use]
+    pub fn of_certificate(public_key: &[u8]) -> Self {
+        Self(hash(Domain::Token, &[b"certificate", public_key]))
+    }
 }
 
 impl From<OpId> for ClusterId {

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod limits;
 pub mod op;
 mod random;
+pub mod rate;
 pub mod replica;
 pub mod replication;
 pub mod store;

@@ -66,6 +66,10 @@ pub const MEMBER_LABELS_MAX: usize = 16;
 pub const FIELD_TYPES_MAX: usize = 256;
 /// Free text in an act (a name, a reason).
 pub const ACT_TEXT_BYTES_MAX: usize = 256;
+/// Memory that a password's hash may take, in KiB: what a log-in costs a node.
+pub const PASSWORD_MEMORY_KIB_MAX: u32 = 256 << 10;
+/// Passes that a password's hash may take.
+pub const PASSWORD_PASSES_MAX: u32 = 16;
 /// Ranks: −1 is recovery, 0 the owners; statements have 1 to this.
 pub const RANK_MAX: i16 = 1_000;
 

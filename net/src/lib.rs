@@ -23,7 +23,6 @@ mod join;
 pub mod limits;
 mod metrics;
 mod per_lane;
-mod rate;
 mod session;
 mod shared;
 mod supervisor;

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::http::{Context, Exposure, Front, Listener, Metrics, Origins, OwnerToken, ShellError, Tls};
+use crate::http::{
+    ClientCertificates, Context, Exposure, Front, Listener, Metrics, Origins, OwnerToken, Rates, ShellError, Tls,
+};
 
 /// File in the data directory that holds the first bearer token.
 pub const TOKEN_FILE: &str = "owner.token";
@@ -95,7 +97,10 @@ struct Checked {
 impl Checked {
     fn new(config: &Config) -> Result<Self, ServeError> {
         let exposure = if config.insecure_listen { Exposure::Anywhere } else { Exposure::LoopbackOnly };
-        let tls = Tls::load(&config.tls_cert, &config.tls_key).map_err(ShellError::from).map_err(ListenError)?;
+        let clients =
+            if config.tls_client_certificates { ClientCertificates::Asked } else { ClientCertificates::Unasked };
+        let tls =
+            Tls::load(&config.tls_cert, &config.tls_key, clients).map_err(ShellError::from).map_err(ListenError)?;
         exposure.permits(config.listen, tls.as_ref()).map_err(ListenError)?;
         let origins = Origins::parse(&config.http.cors_origins).map_err(ServeError::Origin)?;
         Ok(Self { exposure, tls, origins })
@@ -137,8 +142,6 @@ impl Server {
         let token =
             std::fs::read_to_string(&token_path).map_err(|source| ServeError::Token { path: token_path, source })?;
         let database: Arc<dyn Database> = Arc::new(node.clone());
-        let node = node.clone();
-        let with_token = move |text: &str| Ok(Arc::new(node.with_token(text)?) as Arc<dyn Database>);
         let p2p = database.status().await.map(|status| status.p2p).unwrap_or_default();
         let certificate = (!config.tls_cert.as_os_str().is_empty()).then(|| {
             // A client may stand in another folder.
@@ -148,14 +151,16 @@ impl Server {
         let (down, shutdown) = watch::channel(false);
         let context = Context {
             database,
-            with_token: Box::new(with_token),
+            entrance: Box::new(node.clone()),
             limits: config.http.limits(),
+            rates: Rates::new(config.limits.rates()),
             metrics: self.metrics.clone(),
             origins: self.origins,
             shutdown,
         };
         let front = Front::new(context, OwnerToken::new(&token));
         let upkeep = tokio::spawn(self.metrics.upkeep(config.data.clone()));
+        let renewal = self.listener.tls().cloned().map(|tls| tokio::spawn(tls.watch()));
         let serving = tokio::spawn(self.listener.serve(front));
         let path = config.data.join(ENDPOINTS_FILE);
         write_whole(&path, &endpoints).map_err(|source| ServeError::Endpoints { path: path.clone(), source })?;
@@ -169,6 +174,9 @@ impl Server {
             tracing::error!(%error, "the accept loop failed");
         }
         upkeep.abort();
+        if let Some(renewal) = renewal {
+            renewal.abort();
+        }
         Ok(())
     }
 }

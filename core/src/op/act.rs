@@ -10,6 +10,7 @@ use super::role::{Actions, Rights, Role};
 use super::target::Target;
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, OpId, PrincipalId, Salt, StreamId, TokenVerifier};
+use crate::limits;
 
 /// How strong a statement or act is: −1 recovery, 0 owners, greater is weaker. Says who may cut whom, never what one may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -377,7 +378,7 @@ impl<'de> Deserialize<'de> for PrincipalKind {
 pub struct Token {
     /// Whose it is.
     pub principal: PrincipalId,
-    /// What tells the secret, which has 256 random bits: nothing is to be guessed from it.
+    /// What tells the secret.
     pub verifier: TokenVerifier,
     /// Name for people.
     pub name: String,
@@ -389,6 +390,83 @@ pub struct Token {
     pub rank: Rank,
     /// When it ends.
     pub not_after: Option<Hlc>,
+    /// What has to be shown.
+    #[serde(default, skip_serializing_if = "Secret::is_random")]
+    pub secret: Secret,
+}
+
+/// What the holder of a [`Token`] shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Secret {
+    /// 256 random bits: nothing is to be guessed from the verifier.
+    #[default]
+    Random,
+    /// A password of a person, of which the verifier tells what Argon2id made: every member can try out guesses, at the price
+    /// of that.
+    Password(PasswordHash),
+    /// That it has the key of a certificate, of which the verifier tells the public half.
+    Certificate,
+}
+
+/// How Argon2id (RFC 9106, version 0x13, one lane, 32 bytes) makes of a password what its verifier tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PasswordHash {
+    /// Random bytes, other ones for each password.
+    pub salt: Salt,
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub passes: u32,
+}
+
+impl PasswordHash {
+    /// Returns whether hashing takes a node no more than it can give.
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        self.memory_kib >= 8
+            && self.memory_kib <= limits::PASSWORD_MEMORY_KIB_MAX
+            && self.passes >= 1
+            && self.passes <= limits::PASSWORD_PASSES_MAX
+    }
+}
+
+impl Secret {
+    /// Returns whether it is random bits.
+    #[must_use]
+    pub const fn is_random(&self) -> bool {
+        matches!(self, Self::Random)
+    }
+}
+
+// Random bits, where they are said at all, are nil; a password is how it is hashed; a certificate is true.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum SecretOnWire {
+    Random(()),
+    Certificate(bool),
+    Password(PasswordHash),
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Random => SecretOnWire::Random(()),
+            Self::Certificate => SecretOnWire::Certificate(true),
+            Self::Password(hash) => SecretOnWire::Password(*hash),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match SecretOnWire::deserialize(deserializer)? {
+            SecretOnWire::Random(()) => Ok(Self::Random),
+            SecretOnWire::Certificate(true) => Ok(Self::Certificate),
+            SecretOnWire::Certificate(false) => Err(serde::de::Error::custom("unknown kind of secret")),
+            SecretOnWire::Password(hash) => Ok(Self::Password(hash)),
+        }
+    }
 }
 
 /// "This principal is a member of this group": what is granted to the group counts for it.

@@ -7,9 +7,9 @@ use proptest::sample::select;
 
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
-    DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant, Header, Join, Member, Op, Payload, Pin, Principal,
-    PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, SessionEnd, Target, Token,
-    Transaction, WriteAction,
+    DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant, Header, Join, Member, Op, PasswordHash, Payload, Pin,
+    Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd,
+    Target, Token, Transaction, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -221,10 +221,14 @@ fn act() -> impl Strategy<Value = Act> {
         let ids: Vec<_> = ids.into_iter().map(PrincipalId::new).collect();
         Act::Join(Join { principal: ids[1], group: ids[0], rank, not_after })
     });
-    let token = (principal(), any::<[u8; 32]>(), named(), actions(Actions::ALL), target(), rank(), option::of(hlc()));
-    let token = token.prop_map(|(principal, verifier, name, actions, target, rank, not_after)| {
+    let hashed = (any::<[u8; 16]>(), 8..=limits::PASSWORD_MEMORY_KIB_MAX, 1..=limits::PASSWORD_PASSES_MAX).prop_map(
+        |(salt, memory_kib, passes)| Secret::Password(PasswordHash { salt: Salt::new(salt), memory_kib, passes }),
+    );
+    let secret = prop_oneof![Just(Secret::Random), Just(Secret::Certificate), hashed];
+    let said = (principal(), any::<[u8; 32]>(), named(), actions(Actions::ALL), target(), rank(), option::of(hlc()));
+    let token = (said, secret).prop_map(|((principal, verifier, name, actions, target, rank, not_after), secret)| {
         let verifier = TokenVerifier::new(verifier);
-        Act::Token(Token { principal, verifier, name, actions, target, rank, not_after })
+        Act::Token(Token { principal, verifier, name, actions, target, rank, not_after, secret })
     });
     prop_oneof![
         certify,

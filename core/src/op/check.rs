@@ -1,6 +1,6 @@
 //! What can be said of an act without anything else.
 
-use super::act::{Act, Duty, Pin, PrincipalKind, Rank};
+use super::act::{Act, Duty, Pin, PrincipalKind, Rank, Secret};
 use super::role::Actions;
 use crate::id::OpId;
 use crate::limits;
@@ -118,6 +118,11 @@ impl Act {
                 text(&t.name)?;
                 if t.actions == Actions::NONE {
                     return Err("token without an action");
+                }
+                match t.secret {
+                    Secret::Random | Secret::Certificate => {}
+                    Secret::Password(hash) if hash.is_valid() => {}
+                    Secret::Password(_) => return Err("hash of a password out of bounds"),
                 }
                 t.target.check()
             }

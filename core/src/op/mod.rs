@@ -16,8 +16,8 @@ mod target;
 
 pub use act::{
     Act, Approve, Certify, Collection, Control, Duty, DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant,
-    Introduced, Join, Member, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, RoleRevision, Rules,
-    Statement, Token,
+    Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget,
+    RoleRevision, Rules, Secret, Statement, Token,
 };
 pub use body::{Body, Delete};
 pub use header::{

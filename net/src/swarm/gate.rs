@@ -22,7 +22,7 @@ use crate::limits::{
     HANDSHAKES_PER_ADDRESS_RATE, RATED_ADDRESSES_MAX,
 };
 use crate::metrics::NetMetrics;
-use crate::rate::{Buckets, Rate};
+use folkmoot_core::rate::{Buckets, Rate};
 
 /// What the swarm is told when the gate refuses.
 #[derive(Debug, Clone, Copy, thiserror::Error)]

@@ -32,11 +32,11 @@ use crate::limits::{
     OUTBOX_MAX, PINNED_ADDRESSES_MAX, RATED_ADDRESSES_MAX, STABLE_SESSION, TICK,
 };
 use crate::per_lane::PerLane;
-use crate::rate::{Buckets, Rate};
 use crate::session::{self, HandshakeError, Opened};
 use crate::shared::{Phase, Shared};
 use crate::swarm::streams::{self, HandlerEvent, Protocol};
 use crate::swarm::{Behaviour, BehaviourEvent, beacon_topic};
+use folkmoot_core::rate::{Buckets, Rate};
 use folkmoot_core::replication::Lane;
 
 /// Messages of the tasks of connections that wait for the network task.

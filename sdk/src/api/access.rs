@@ -164,10 +164,25 @@ pub struct MembershipInfo {
     pub until: Option<Timestamp>,
 }
 
-/// A token that counts. The secret is nowhere but with its holder.
+/// What the holder of a token shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SecretKind {
+    /// The token: random text.
+    Token,
+    /// A password.
+    Password,
+    /// That it has the key of a certificate.
+    Certificate,
+}
+
+/// A token, password or certificate that counts. The secret is nowhere but with its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenInfo {
+    /// What is shown.
+    pub kind: SecretKind,
     /// The statement: what is revoked.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub statement: OpId,
@@ -298,6 +313,49 @@ impl NewToken {
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), actions: None, collections: every_collection(), prefix: None, until: None }
     }
+}
+
+/// A password to set.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewPassword {
+    /// The password: 10 to 256 characters, and not the name.
+    pub password: String,
+    /// The password until now: needed of those who set their own and administer nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// Until when; for good if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub until: Option<Timestamp>,
+}
+
+impl NewPassword {
+    /// A password that is good until it is changed.
+    #[must_use]
+    pub fn new(password: impl Into<String>) -> Self {
+        Self { password: password.into(), current: None, until: None }
+    }
+}
+
+impl std::fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewPassword").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+/// A certificate to believe: who has its key is the principal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewCertificate {
+    /// The certificate as PEM text. Only its key counts, so one that is renewed with the same key needs nothing.
+    pub certificate: String,
+    /// Until when; as long as the certificate says if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub until: Option<Timestamp>,
 }
 
 /// Why something is taken back.
@@ -435,6 +493,18 @@ pub trait Access: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorCode::InvalidAction`], [`ErrorCode::InvalidTarget`].
     async fn issue_token(&self, principal: &PrincipalName, new: &NewToken) -> Result<IssuedToken>;
+
+    /// Sets the password with which the principal is known to every node, in place of the one before.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidPassword`]; [`ErrorCode::Unauthenticated`] if the current one is not right.
+    async fn set_password(&self, principal: &PrincipalName, new: &NewPassword) -> Result<TokenInfo>;
+
+    /// Believes a certificate: who shows it, where nodes ask for certificates, is the principal.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidCertificate`].
+    async fn trust_certificate(&self, principal: &PrincipalName, new: &NewCertificate) -> Result<TokenInfo>;
 
     /// Takes back a grant, a membership, a token or a role. What was written under it until now, as far as this node knows
     /// it, stands.

@@ -133,6 +133,9 @@ error_codes! {
     DocumentTooLarge = "document_too_large", 413, Failed, "The document is too large";
     UnsupportedMediaType = "unsupported_media_type", 415, Failed, "The content type is not supported";
     NotSupported = "not_supported", 501, Failed, "This is not supported";
+    TooManyRequests = "too_many_requests", 429, Failed, "Too much was asked for in too short a time";
+    InvalidPassword = "invalid_password", 400, Failed, "The password cannot be used";
+    InvalidCertificate = "invalid_certificate", 400, Failed, "The certificate is not valid";
     // Who sent it.
     Unauthenticated = "unauthenticated", 401, Denied, "A valid token is needed";
     NotAllowed = "not_allowed", 403, Denied, "This is not allowed";
@@ -174,6 +177,7 @@ impl ErrorCode {
         matches!(
             self,
             Self::Busy
+                | Self::TooManyRequests
                 | Self::NotReady
                 | Self::ShuttingDown
                 | Self::SessionNotReached

@@ -24,9 +24,9 @@ use futures_util::stream::BoxStream;
 
 pub(crate) use access::check_name;
 pub use access::{
-    Access, AccessAnswer, AccessQuestion, AccessTarget, Caller, GrantInfo, IssuedToken, MembershipInfo, NewGrant,
-    NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName, Revocation, RevokeOptions, RoleInfo,
-    TokenInfo,
+    Access, AccessAnswer, AccessQuestion, AccessTarget, Caller, GrantInfo, IssuedToken, MembershipInfo, NewCertificate,
+    NewGrant, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName, Revocation,
+    RevokeOptions, RoleInfo, SecretKind, TokenInfo,
 };
 pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};

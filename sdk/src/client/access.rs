@@ -8,8 +8,9 @@ use super::Client;
 use super::calls::{Query, quoted};
 use super::transport::Call;
 use crate::api::{
-    Access, AccessAnswer, AccessQuestion, Caller, GrantInfo, IssuedToken, MembershipInfo, NewGrant, NewPrincipal,
-    NewRole, NewToken, PrincipalInfo, PrincipalName, Result, Revocation, RevokeOptions, RoleInfo, Timestamp,
+    Access, AccessAnswer, AccessQuestion, Caller, GrantInfo, IssuedToken, MembershipInfo, NewCertificate, NewGrant,
+    NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Result, Revocation, RevokeOptions,
+    RoleInfo, Timestamp, TokenInfo,
 };
 use crate::wire::NewMember;
 
@@ -76,6 +77,15 @@ impl Access for Client {
 
     async fn issue_token(&self, principal: &PrincipalName, new: &NewToken) -> Result<IssuedToken> {
         self.make(principal_path(principal, "/tokens"), new).await
+    }
+
+    async fn set_password(&self, principal: &PrincipalName, new: &NewPassword) -> Result<TokenInfo> {
+        let call = Call::new(Method::PUT, principal_path(principal, "/password")).json(new)?;
+        self.transport.send(&call).await?.json()
+    }
+
+    async fn trust_certificate(&self, principal: &PrincipalName, new: &NewCertificate) -> Result<TokenInfo> {
+        self.make(principal_path(principal, "/certificates"), new).await
     }
 
     async fn revoke(&self, statement: &OpId, options: &RevokeOptions) -> Result<Revocation> {

@@ -13,6 +13,9 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use self::transport::Transport;
 use crate::api::{Error, ErrorCode, Result};
 
@@ -28,12 +31,39 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// How to reach a database. The token is never shown.
+/// What a client shows of itself in each request.
+#[derive(Clone)]
+enum Shown {
+    Nothing,
+    Token(String),
+    Password { name: String, password: String },
+}
+
+impl Shown {
+    fn header(&self) -> Result<Option<http::HeaderValue>> {
+        let text = match self {
+            Self::Nothing => return Ok(None),
+            Self::Token(token) => format!("Bearer {}", token.trim()),
+            Self::Password { name, .. } if name.contains(':') => {
+                let detail = "a name with a colon cannot be sent with a password: use the principal's id";
+                return Err(Error::new(ErrorCode::InvalidParameter, detail));
+            }
+            Self::Password { name, password } => format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))),
+        };
+        let mut value = http::HeaderValue::from_str(&text)
+            .map_err(|_| Error::new(ErrorCode::InvalidHeader, "the token holds characters that no header can carry"))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+/// How to reach a database. What it shows of itself is never printed.
 #[derive(Clone)]
 pub struct ClientBuilder {
     urls: Vec<String>,
-    token: Option<String>,
+    shown: Shown,
     trusted: Option<Vec<u8>>,
+    identity: Option<(Vec<u8>, Vec<u8>)>,
     timeout: Duration,
     attempts: u32,
 }
@@ -49,7 +79,8 @@ impl Client {
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder {
             urls: vec![url.into()],
-            token: None,
+            shown: Shown::Nothing,
+            identity: None,
             trusted: None,
             timeout: TIMEOUT_DEFAULT,
             attempts: ATTEMPTS_DEFAULT,
@@ -74,7 +105,22 @@ impl ClientBuilder {
     /// Sets the bearer token.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.shown = Shown::Token(token.into());
+        self
+    }
+
+    /// Sets name and password of a user, instead of a token.
+    #[must_use]
+    pub fn password(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.shown = Shown::Password { name: name.into(), password: password.into() };
+        self
+    }
+
+    /// Sets a certificate and its key, as PEM text, to show to nodes that ask for one. Without a token or password it says who
+    /// the client is.
+    #[must_use]
+    pub fn identity(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.identity = Some((certificate.into(), key.into()));
         self
     }
 
@@ -107,17 +153,9 @@ impl ClientBuilder {
     /// certificate is in what to trust, [`ErrorCode::InvalidHeader`] if the token
     /// cannot be sent.
     pub fn build(self) -> Result<Client> {
-        let token = match self.token {
-            Some(token) => {
-                let mut value = http::HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|_| {
-                    Error::new(ErrorCode::InvalidHeader, "the token holds characters that no header can carry")
-                })?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-            None => None,
-        };
-        let transport = Transport::new(&self.urls, token, self.trusted.as_deref(), self.timeout, self.attempts)?;
+        let identity = self.identity.as_ref().map(|(certificate, key)| (certificate.as_slice(), key.as_slice()));
+        let trust = tls::Trust { given: self.trusted.as_deref(), identity };
+        let transport = Transport::new(&self.urls, self.shown.header()?, trust, self.timeout, self.attempts)?;
         Ok(Client { transport: Arc::new(transport) })
     }
 }

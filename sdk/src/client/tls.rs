@@ -7,7 +7,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
@@ -77,11 +77,20 @@ pub(super) fn is_mistrusted(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Returns what connects to nodes. `trusted` is PEM text of certificates; without it those of the machine are taken.
+/// Whom a client believes, and what it shows of itself.
+pub(super) struct Trust<'a> {
+    /// PEM text of certificates to believe; without it those of the machine.
+    pub(super) given: Option<&'a [u8]>,
+    /// PEM text of a certificate and its key to show.
+    pub(super) identity: Option<(&'a [u8], &'a [u8])>,
+}
+
+/// Returns what connects to nodes.
 ///
 /// # Errors
-/// [`ErrorCode::InvalidParameter`] if `trusted` holds no certificate, or nobody is trusted at all.
-pub(super) fn connector(http: HttpConnector, trusted: Option<&[u8]>) -> Result<HttpsConnector<HttpConnector>> {
+/// [`ErrorCode::InvalidParameter`] if what to believe holds no certificate, nobody is believed at all, or the identity is none.
+pub(super) fn connector(http: HttpConnector, trust: &Trust<'_>) -> Result<HttpsConnector<HttpConnector>> {
+    let trusted = trust.given;
     let wrong = |what: &str| Error::new(ErrorCode::InvalidParameter, format!("cannot speak TLS: {what}"));
     let given = match trusted {
         None => Vec::new(),
@@ -112,8 +121,20 @@ pub(super) fn connector(http: HttpConnector, trusted: Option<&[u8]>) -> Result<H
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| wrong("version 1.3 cannot be had").with_source(error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Trusted { given, authorities }))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Trusted { given, authorities }));
+    let config = match trust.identity {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = CertificateDer::pem_slice_iter(certificate)
+                .collect::<std::result::Result<Vec<_>, _>>()
+                .map_err(|error| wrong("the certificate to show is not PEM").with_source(error))?;
+            let key = PrivateKeyDer::from_pem_slice(key)
+                .map_err(|error| wrong("the key of the certificate to show is not PEM").with_source(error))?;
+            config
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| wrong("the certificate to show and its key do not fit").with_source(error))?
+        }
+    };
     Ok(hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_or_http()

@@ -111,7 +111,7 @@ impl Transport {
     pub(super) fn new(
         urls: &[String],
         token: Option<HeaderValue>,
-        trusted: Option<&[u8]>,
+        trust: tls::Trust<'_>,
         timeout: Duration,
         attempts: u32,
     ) -> Result<Self> {
@@ -123,7 +123,7 @@ impl Transport {
         builder.pool_idle_timeout(POOL_IDLE).pool_timer(TokioTimer::new()).timer(TokioTimer::new());
         let http = if nodes.iter().any(|node| node.scheme_str() == Some("https")) {
             connector.enforce_http(false);
-            Http::Tls(builder.build(tls::connector(connector, trusted)?))
+            Http::Tls(builder.build(tls::connector(connector, &trust)?))
         } else {
             Http::Clear(builder.build(connector))
         };

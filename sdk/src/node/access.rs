@@ -8,7 +8,7 @@ use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{OpId, PrincipalId, TokenVerifier};
 use folkmoot_core::op::{
     Act, BuiltInRole, Documents, Grant, Join, Principal, PrincipalKind as CoreKind, Rank, RevokeTarget, Rights, Role,
-    RoleRevision, Target, Token,
+    RoleRevision, Secret, Target, Token,
 };
 use folkmoot_core::replica::{ActRequest, Signer};
 
@@ -17,8 +17,9 @@ use super::core_thread::wall_ms;
 use super::{Inner, Node, random, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, AccessTarget, Caller, Error, ErrorCode, GrantInfo, IssuedToken,
-    MembershipInfo, NewGrant, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName, Result,
-    Revocation, RevokeOptions, RoleInfo, Timestamp, TokenInfo, check_name,
+    MembershipInfo, NewCertificate, NewGrant, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo,
+    PrincipalKind, PrincipalName, Result, Revocation, RevokeOptions, RoleInfo, SecretKind, Timestamp, TokenInfo,
+    check_name,
 };
 
 pub(super) fn now() -> Hlc {
@@ -29,7 +30,7 @@ fn gone() -> Error {
     Error::new(ErrorCode::ShuttingDown, "the node is shutting down")
 }
 
-fn end(until: Option<Timestamp>) -> Option<Hlc> {
+pub(super) fn end(until: Option<Timestamp>) -> Option<Hlc> {
     until.map(|time| Hlc::new(time.millis(), u16::MAX))
 }
 
@@ -207,8 +208,14 @@ fn list(authority: &Authority, wanted: impl Fn(PrincipalId) -> bool) -> Vec<Prin
     list
 }
 
-fn token_info(statement: OpId, token: &Token) -> TokenInfo {
+pub(super) fn token_info(statement: OpId, token: &Token) -> TokenInfo {
+    let kind = match token.secret {
+        Secret::Random => SecretKind::Token,
+        Secret::Password(_) => SecretKind::Password,
+        Secret::Certificate => SecretKind::Certificate,
+    };
     TokenInfo {
+        kind,
         statement,
         name: token.name.clone(),
         actions: names(token.actions),
@@ -229,6 +236,17 @@ impl Inner {
 
     pub(super) fn find_principal(&self, name: &PrincipalName) -> Result<PrincipalId> {
         self.find(name).map(|(id, _)| id)
+    }
+
+    /// Finds a principal that can show something of itself.
+    pub(super) fn find_actor(&self, name: &PrincipalName) -> Result<PrincipalId> {
+        match self.find(name)? {
+            (id, CoreKind::User | CoreKind::Service) => Ok(id),
+            (_, CoreKind::Group) => Err(Error::new(
+                ErrorCode::InvalidRequest,
+                "a group does not act: its members have tokens and passwords",
+            )),
+        }
     }
 
     /// Signs an act, at the request of somebody if it is not the node's own.
@@ -354,10 +372,7 @@ impl Inner {
         if until <= Timestamp::now() {
             return Err(Error::new(ErrorCode::InvalidRequest, "the token would have ended already").pointer("/until"));
         }
-        let (principal, is) = self.find(principal)?;
-        if is == CoreKind::Group {
-            return Err(Error::new(ErrorCode::InvalidRequest, "a group does not act: its members have tokens"));
-        }
+        let principal = self.find_actor(principal)?;
         let secret: [u8; 32] =
             random().map_err(|error| Error::new(ErrorCode::Internal, format!("make a token: {error}")))?;
         let made = Token {
@@ -368,6 +383,7 @@ impl Inner {
             target,
             rank: Rank::DEVICE,
             not_after: end(Some(until)),
+            secret: Secret::Random,
         };
         let statement = self.state(asker, Act::Token(made.clone())).await?;
         Ok(IssuedToken { token: token::write(&secret), info: token_info(statement, &made) })
@@ -477,6 +493,14 @@ impl Access for Node {
 
     async fn issue_token(&self, principal: &PrincipalName, new: &NewToken) -> Result<IssuedToken> {
         self.inner.issue(None, principal, new).await
+    }
+
+    async fn set_password(&self, principal: &PrincipalName, new: &NewPassword) -> Result<TokenInfo> {
+        self.inner.set_password(None, principal, new).await
+    }
+
+    async fn trust_certificate(&self, principal: &PrincipalName, new: &NewCertificate) -> Result<TokenInfo> {
+        self.inner.trust_certificate(None, principal, new).await
     }
 
     async fn revoke(&self, statement: &OpId, options: &RevokeOptions) -> Result<Revocation> {

@@ -13,6 +13,7 @@ mod join;
 mod maintenance;
 mod network;
 mod outbox;
+mod password;
 mod read;
 mod scoped;
 mod state;
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     member_keys: Mutex<BTreeSet<AuthorKey>>,
     blocked: Mutex<BTreeSet<AuthorKey>>,
     invites: Mutex<Invites>,
+    passwords: password::Passwords,
     whereabouts: Mutex<Whereabouts>,
     /// Requests to join that are being answered.
     joins: std::sync::atomic::AtomicUsize,
@@ -254,6 +256,7 @@ impl Node {
             seed: Vec::new(),
             feed,
         };
+        let passwords = password::Passwords::new()?;
         let (core, notices, thread) = core_thread::spawn(start).map_err(OpenError::Thread)?;
         let mut net_config = NetworkConfig::new(node_key.clone(), record.cluster);
         net_config.listen = config.p2p_listen.clone();
@@ -280,6 +283,7 @@ impl Node {
             member_keys: Mutex::default(),
             blocked: Mutex::default(),
             invites: Mutex::new(invites),
+            passwords,
             whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),
             started: crate::api::Timestamp::now(),

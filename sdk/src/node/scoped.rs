@@ -4,6 +4,7 @@
 //! whether or not it exists. Writes are made in the principal's name, so that every replica judges them by its rights;
 //! here they are refused early, before anything is told of what is there.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,10 +20,10 @@ use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery,
     CollectionInfo, CollectionSettings, Conflict, Database, Document, Edit, Error, ErrorCode, GrantInfo, Invite,
-    InviteOptions, IssuedToken, LinkRule, ListPage, ListQuery, MembershipInfo, NewGrant, NewPrincipal, NewRole,
-    NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result,
-    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions, WriteOutcome,
-    poll_changes,
+    InviteOptions, IssuedToken, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewPassword,
+    NewPrincipal, NewRole, NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery,
+    ReadOptions, Readiness, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, TokenInfo,
+    VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// What is written at once: every action of it is checked.
@@ -35,6 +36,8 @@ pub struct Scoped {
     principal: PrincipalId,
     /// The token that was shown, by its verifier: whether it still counts is asked each time.
     token: Option<TokenVerifier>,
+    /// Where the request came from, if from elsewhere.
+    source: Option<IpAddr>,
 }
 
 impl Node {
@@ -44,7 +47,7 @@ impl Node {
     /// [`ErrorCode::PrincipalNotFound`].
     pub fn acting_for(&self, principal: &PrincipalName) -> Result<Scoped> {
         let principal = self.inner.find_principal(principal)?;
-        Ok(Scoped { node: self.clone(), principal, token: None })
+        Ok(Scoped { node: self.clone(), principal, token: None, source: None })
     }
 
     /// Returns the node as the holder of a token sees it.
@@ -54,9 +57,33 @@ impl Node {
     pub fn with_token(&self, text: &str) -> Result<Scoped> {
         let denied = || Error::new(ErrorCode::Unauthenticated, "the token is not valid, or has ended or been revoked");
         let verifier = TokenVerifier::of(&token::read(text).ok_or_else(denied)?);
-        let principal = self.inner.core.policy.borrow().token(&verifier, now()).map(|token| token.principal);
-        let principal = principal.ok_or_else(denied)?;
-        Ok(Scoped { node: self.clone(), principal, token: Some(verifier) })
+        self.shown(verifier, None).ok_or_else(denied)
+    }
+
+    /// Returns the node as a user sees it who knows a password. `source` is where the request came from: who tries one password
+    /// after the other from there has to wait, and nobody else.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unauthenticated`]; [`ErrorCode::TooManyRequests`] after many wrong ones; [`ErrorCode::Busy`].
+    pub async fn with_password(&self, name: &PrincipalName, password: &str, source: Option<IpAddr>) -> Result<Scoped> {
+        let verifier = self.inner.password(name, password, source).await?;
+        self.shown(verifier, source).ok_or_else(super::password::wrong)
+    }
+
+    /// Returns the node as the holder of a certificate's key sees it. That it has the key was shown by its handshake; the
+    /// certificate is DER.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unauthenticated`] if nobody has it; [`ErrorCode::InvalidCertificate`].
+    pub fn with_certificate(&self, certificate: &[u8]) -> Result<Scoped> {
+        let verifier = super::password::Certificate::parse(certificate)?.verifier;
+        let denied = || Error::new(ErrorCode::Unauthenticated, "the certificate is nobody's here, or no longer");
+        self.shown(verifier, None).ok_or_else(denied)
+    }
+
+    fn shown(&self, verifier: TokenVerifier, source: Option<IpAddr>) -> Option<Scoped> {
+        let principal = self.inner.core.policy.borrow().token(&verifier, now())?.principal;
+        Some(Scoped { node: self.clone(), principal, token: Some(verifier), source })
     }
 }
 
@@ -395,6 +422,28 @@ impl Access for Scoped {
     async fn issue_token(&self, principal: &PrincipalName, new: &NewToken) -> Result<IssuedToken> {
         self.administers()?;
         self.node.inner.issue(Some(self.principal), principal, new).await
+    }
+
+    async fn set_password(&self, principal: &PrincipalName, new: &NewPassword) -> Result<TokenInfo> {
+        let view = self.view()?;
+        if !view.may_everywhere(Action::Administer) {
+            let own = self.node.inner.find_principal(principal).is_ok_and(|id| id == self.principal);
+            if !own {
+                view.demand_everywhere(Action::Administer)?;
+            }
+            // Who has only found somebody's token must not be able to stay.
+            let current = new.current.as_deref().ok_or_else(|| {
+                Error::new(ErrorCode::Unauthenticated, "to set one's own password the current one is needed")
+                    .pointer("/current")
+            })?;
+            self.node.inner.demand_password(self.principal, current, self.source).await?;
+        }
+        self.node.inner.set_password(Some(self.principal), principal, new).await
+    }
+
+    async fn trust_certificate(&self, principal: &PrincipalName, new: &NewCertificate) -> Result<TokenInfo> {
+        self.administers()?;
+        self.node.inner.trust_certificate(Some(self.principal), principal, new).await
     }
 
     async fn revoke(&self, statement: &OpId, options: &RevokeOptions) -> Result<Revocation> {

@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use folkmoot::api::{
-    AccessQuestion, ExitCode, IssuedToken, NewGrant, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind,
-    PrincipalName, Revocation, RevokeOptions, Timestamp,
+    AccessQuestion, ExitCode, IssuedToken, NewCertificate, NewGrant, NewPassword, NewPrincipal, NewRole, NewToken,
+    PrincipalInfo, PrincipalKind, PrincipalName, Revocation, RevokeOptions, SecretKind, Timestamp,
 };
-use folkmoot::{Access as _, Client, OpId};
+use folkmoot::{Access as _, Client, Error, ErrorCode, OpId};
 
-use super::args::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
+use super::args::{Can, Find, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
+use super::credential::secret;
 use super::failure::Failure;
 use super::output::{Output, facts, table};
 
@@ -22,6 +23,14 @@ fn listed(names: &[String]) -> String {
 
 fn ending(until: Option<Timestamp>) -> String {
     until.map_or_else(|| "for good".to_owned(), |time| format!("until {time}"))
+}
+
+fn kind_of(secret: SecretKind) -> &'static str {
+    match secret {
+        SecretKind::Token => "token",
+        SecretKind::Password => "password",
+        SecretKind::Certificate => "certificate",
+    }
 }
 
 fn kind(kind: PrincipalKind) -> &'static str {
@@ -49,7 +58,10 @@ fn show(info: &PrincipalInfo, output: &Output) -> Result<(), Failure> {
                 .map(|group| ("group", format!("{} {} ({})", group.name, ending(group.until), group.statement))),
         );
         rows.extend(info.tokens.iter().map(|token| {
-            ("token", format!("{} on {} {} ({})", token.name, token.target, ending(token.until), token.statement))
+            (
+                kind_of(token.kind),
+                format!("{} on {} {} ({})", token.name, token.target, ending(token.until), token.statement),
+            )
         }));
         facts(&rows)
     })?;
@@ -88,13 +100,36 @@ fn taken_back(revocation: &Revocation, what: &str, output: &Output) -> Result<()
     Ok(())
 }
 
-pub(super) async fn user(client: &Client, command: Option<UserCommand>, output: &Output) -> Result<ExitCode, Failure> {
+pub(super) async fn user(
+    client: &Client,
+    find: &Find,
+    command: Option<UserCommand>,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
     match command {
         None | Some(UserCommand::List) => list(client, output).await?,
         Some(UserCommand::Show { name }) => show(&client.principal(&name).await?, output)?,
         Some(UserCommand::Add { name, service }) => {
             let kind = if service { PrincipalKind::Service } else { PrincipalKind::User };
             add(client, name, kind, output).await?;
+        }
+        Some(UserCommand::Password { name, new_password_file, good_for }) => {
+            let prompt = format!("New password of {name}: ");
+            let password = secret(&prompt, new_password_file.as_deref(), "FOLKMOOT_NEW_PASSWORD")?;
+            let new = NewPassword { password, current: find.own_password()?, until: until(good_for) };
+            let set = client.set_password(&name, &new).await?;
+            output.show(&set, || format!("{name} has another password, {} ({})", ending(set.until), set.statement))?;
+        }
+        Some(UserCommand::Certificate { name, file, good_for }) => {
+            let certificate = std::fs::read_to_string(&file).map_err(|source| {
+                let what = format!("cannot read the certificate {}", file.display());
+                Failure::Usage(Error::new(ErrorCode::InvalidParameter, what).with_source(source))
+            })?;
+            let new = NewCertificate { certificate, until: until(good_for) };
+            let made = client.trust_certificate(&name, &new).await?;
+            output.show(&made, || {
+                format!("who has the key of {:?} is {name}, {} ({})", made.name, ending(made.until), made.statement)
+            })?;
         }
         Some(UserCommand::Remove { name, reason }) => {
             let revocation = client.remove_principal(&name, &reason.options()).await?;
@@ -180,9 +215,10 @@ pub(super) async fn token(client: &Client, command: TokenCommand, output: &Outpu
             output.show(&tokens, || {
                 let rows = tokens.iter().map(|token| {
                     let (target, ends) = (token.target.to_string(), ending(token.until));
-                    [token.name.clone(), listed(&token.actions), target, ends, token.statement.to_string()]
+                    let kind = kind_of(token.kind).to_owned();
+                    [kind, token.name.clone(), listed(&token.actions), target, ends, token.statement.to_string()]
                 });
-                table(["name", "allows", "on", "good", "statement"], rows)
+                table(["kind", "name", "allows", "on", "good", "statement"], rows)
             })?;
         }
     }
@@ -224,5 +260,5 @@ pub(super) async fn whoami(client: &Client, output: &Output) -> Result<ExitCode,
 }
 
 pub(super) fn principal_name(text: &str) -> Result<PrincipalName, String> {
-    text.parse().map_err(|error: folkmoot::Error| error.detail().to_owned())
+    text.parse().map_err(|error: Error| error.detail().to_owned())
 }

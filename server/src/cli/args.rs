@@ -12,6 +12,8 @@ use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
 
 use super::bench::{Bench, BenchBare};
+use super::credential::secret;
+use super::failure::Failure;
 use super::output::Format;
 use crate::config::P2pTransport;
 
@@ -40,6 +42,18 @@ pub(super) struct Find {
     /// File that holds the token (or FOLKMOOT_TOKEN holds it)
     #[arg(long, global = true, env = "FOLKMOOT_TOKEN_FILE", value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
+    /// Name of a user, to come in by password instead of a token
+    #[arg(long, global = true, env = "FOLKMOOT_USER", value_name = "NAME")]
+    pub(super) user: Option<String>,
+    /// File that holds the user's password (or FOLKMOOT_PASSWORD holds it) [default: it is asked for]
+    #[arg(long, global = true, env = "FOLKMOOT_PASSWORD_FILE", value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// PEM file of a certificate to show to nodes that ask for one
+    #[arg(long, global = true, env = "FOLKMOOT_CERT", value_name = "FILE")]
+    pub(super) cert: Option<PathBuf>,
+    /// PEM file of its key
+    #[arg(long, global = true, env = "FOLKMOOT_KEY", value_name = "FILE")]
+    pub(super) key: Option<PathBuf>,
     /// PEM file of a certificate or an authority to trust, for a node that speaks TLS [default: those of this machine]
     #[arg(long, global = true, env = "FOLKMOOT_CA", value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
@@ -54,6 +68,13 @@ pub(super) struct Find {
 impl Find {
     pub(super) fn format(&self) -> Format {
         if self.json { Format::Json } else { Format::People }
+    }
+
+    /// Returns the password by which the command comes in itself, if it does by one.
+    pub(super) fn own_password(&self) -> Result<Option<String>, Failure> {
+        let Some(user) = &self.user else { return Ok(None) };
+        let prompt = format!("Password of {user}: ");
+        secret(&prompt, self.password_file.as_deref(), "FOLKMOOT_PASSWORD").map(Some)
     }
 
     /// Returns how to find another node: at an address, or by a data directory with the token in it.

@@ -5,6 +5,7 @@ mod agreement;
 mod args;
 mod bench;
 mod cluster;
+mod credential;
 mod demo;
 mod documents;
 mod failure;
@@ -23,7 +24,7 @@ use folkmoot::{Client, Error, ErrorCode};
 use self::args::{Args, Command, Find, QuarantineCommand};
 use self::failure::Failure;
 use self::output::{Format, Output};
-use crate::serve::{ENDPOINTS_FILE, Endpoints, TOKEN_FILE};
+use crate::serve::{ENDPOINTS_FILE, Endpoints};
 
 /// Runs the program; returns how it ends.
 #[must_use]
@@ -116,7 +117,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             }
             Command::Verify => cluster::verify(&client, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,
-            Command::User { command } => access::user(&client, command, output).await,
+            Command::User { command } => access::user(&client, &find, command, output).await,
             Command::Group(command) => access::group(&client, command, output).await,
             Command::Role { command } => access::role(&client, command, output).await,
             Command::Grant(args) => access::grant(&client, args, output).await,
@@ -188,31 +189,11 @@ fn connect(find: &Find) -> Result<Client, Failure> {
         })?;
         builder = builder.trust(pem);
     }
-    if let Some(token) = token(find, &data)? {
-        builder = builder.token(token);
-    }
+    let builder = credential::show(builder, find, &data)?;
     builder.build().map_err(|error| match error.code() {
         ErrorCode::InvalidParameter => Failure::Usage(error),
         _ => error.into(),
     })
-}
-
-fn token(find: &Find, data: &std::path::Path) -> Result<Option<String>, Failure> {
-    if let Some(path) = &find.token_file {
-        return match std::fs::read_to_string(path) {
-            Ok(token) => Ok(Some(token)),
-            Err(source) => {
-                let error =
-                    Error::new(ErrorCode::Unauthenticated, format!("cannot read the token file {}", path.display()));
-                Err(error.with_source(source).into())
-            }
-        };
-    }
-    if let Ok(token) = std::env::var("FOLKMOOT_TOKEN") {
-        return Ok(Some(token));
-    }
-    // Without it the node answers what is missing.
-    Ok(std::fs::read_to_string(data.join(TOKEN_FILE)).ok())
 }
 
 #[cfg(test)]

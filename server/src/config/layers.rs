@@ -12,8 +12,19 @@ use super::Config;
 /// What the names of environment variables begin with.
 const PREFIX: &str = "FOLKMOOT_";
 /// Variables that are not configuration of a node: they tell client commands where it is.
-const CLIENT_VARIABLES: [&str; 5] =
-    ["FOLKMOOT_URL", "FOLKMOOT_TOKEN", "FOLKMOOT_TOKEN_FILE", "FOLKMOOT_CA", "FOLKMOOT_CONFIG"];
+const CLIENT_VARIABLES: [&str; 11] = [
+    "FOLKMOOT_URL",
+    "FOLKMOOT_TOKEN",
+    "FOLKMOOT_TOKEN_FILE",
+    "FOLKMOOT_USER",
+    "FOLKMOOT_PASSWORD",
+    "FOLKMOOT_PASSWORD_FILE",
+    "FOLKMOOT_NEW_PASSWORD",
+    "FOLKMOOT_CERT",
+    "FOLKMOOT_KEY",
+    "FOLKMOOT_CA",
+    "FOLKMOOT_CONFIG",
+];
 /// The file that is read when none is named.
 const FILE: &str = "folkmoot.toml";
 

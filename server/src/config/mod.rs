@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use layers::{ConfigError, Flag, Layered, Source, load};
 
-use crate::http::Limits;
+use crate::http::{Limits, RateLimits};
 
 /// How a node runs. Read once at start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub tls_cert: PathBuf,
     /// PEM file with its key, for the owner alone to read.
     pub tls_key: PathBuf,
+    /// Ask clients for certificates; those of principals say who they are, others nothing.
+    pub tls_client_certificates: bool,
     /// Where other nodes reach this one.
     pub p2p_listen: Vec<SocketAddr>,
     /// How: by TCP, by QUIC (UDP) or both, on the same addresses and ports.
@@ -44,6 +46,8 @@ pub struct Config {
     pub labels: Vec<String>,
     /// The HTTP shell.
     pub http: HttpConfig,
+    /// What each principal and address may use.
+    pub limits: LimitsConfig,
     /// Memory and disk.
     pub store: StoreConfig,
     /// The log.
@@ -102,6 +106,33 @@ pub struct HttpConfig {
     pub cors_origins: Vec<String>,
 }
 
+/// What each principal and address may use. The owner's token has no limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Requests of a principal a second in the long run, twice as many at once; 0 for no limit.
+    pub requests_per_second: u32,
+    /// Bytes of requests of a principal a second in the long run, twice as many at once.
+    #[serde(with = "size")]
+    pub bytes_per_second: u64,
+    /// Change feeds and long polls of a principal at once.
+    pub streams: usize,
+    /// Connections from one address at once; those beyond are closed.
+    pub connections_per_address: usize,
+}
+
+impl LimitsConfig {
+    /// Returns the bounds for the shell.
+    pub(crate) fn rates(&self) -> RateLimits {
+        RateLimits {
+            requests: self.requests_per_second,
+            bytes: u32::try_from(self.bytes_per_second).unwrap_or(u32::MAX),
+            streams: self.streams,
+            connections: self.connections_per_address,
+        }
+    }
+}
+
 /// Memory and disk that the store may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -145,6 +176,7 @@ impl Default for Config {
             insecure_listen: false,
             tls_cert: PathBuf::new(),
             tls_key: PathBuf::new(),
+            tls_client_certificates: false,
             p2p_listen: vec![SocketAddr::from(([127, 0, 0, 1], 7071))],
             p2p_transports: vec![P2pTransport::Tcp],
             bootstrap: Vec::new(),
@@ -162,6 +194,12 @@ impl Default for Config {
                 write_timeout: Duration::from_secs(60),
                 shutdown_timeout: Duration::from_secs(10),
                 cors_origins: Vec::new(),
+            },
+            limits: LimitsConfig {
+                requests_per_second: 5_000,
+                bytes_per_second: 64 << 20,
+                streams: 1_000,
+                connections_per_address: 5_000,
             },
             store: StoreConfig { document_cache: 256 << 20, block_cache: 64 << 20, journal: 128 << 20 },
             log: LogConfig { level: "info".to_owned(), format: LogFormat::Text },

@@ -1,8 +1,9 @@
 //! Who may do what: principals, grants, roles, tokens.
 
 use folkmoot::api::{
-    AccessAnswer, AccessQuestion, Caller, GrantInfo, IssuedToken, MembershipInfo, NewGrant, NewPrincipal, NewRole,
-    NewToken, PrincipalInfo, PrincipalName, Revocation, RevokeOptions, RoleInfo,
+    AccessAnswer, AccessQuestion, Caller, GrantInfo, IssuedToken, MembershipInfo, NewCertificate, NewGrant,
+    NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Revocation, RevokeOptions, RoleInfo,
+    TokenInfo,
 };
 use folkmoot::wire::{self, Items, NewMember};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, OpId, Result};
@@ -174,6 +175,48 @@ pub(super) async fn tokens(request: Request, name: String) -> Result<Response> {
     let mut response = created(&database.issue_token(&name, &new).await?)?;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Sets the password with which a principal is known to every node, in place of the one before.
+#[utoipa::path(put, path = "/v1/principals/{name}/password", tag = "access",
+    params(("name" = String, Path, description = "Its id, or its name if only one has that")),
+    request_body = NewPassword,
+    responses(
+        (status = 200, description = "The password's statement", body = TokenInfo),
+        (status = 400, description = "invalid_password", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 401, description = "unauthenticated: the current password is missing or not right", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn password(request: Request, name: String) -> Result<Response> {
+    if request.method != Method::PUT {
+        return Ok(method_not_allowed("PUT"));
+    }
+    let name = principal_name(&name)?;
+    let Request { database, query, body, .. } = request;
+    query.finish("")?;
+    let new: NewPassword = parsed(body).await?;
+    json_answer(&database.set_password(&name, &new).await?)
+}
+
+/// Believes a certificate: who shows it is the principal. Nodes ask for certificates with `tls_client_certificates`.
+#[utoipa::path(post, path = "/v1/principals/{name}/certificates", tag = "access",
+    params(("name" = String, Path, description = "Its id, or its name if only one has that")),
+    request_body = NewCertificate,
+    responses(
+        (status = 201, description = "The certificate's statement", body = TokenInfo),
+        (status = 400, description = "invalid_certificate", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "name_taken: the key is somebody's already", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn certificates(request: Request, name: String) -> Result<Response> {
+    if request.method != Method::POST {
+        return Ok(method_not_allowed("POST"));
+    }
+    let name = principal_name(&name)?;
+    let Request { database, query, body, .. } = request;
+    query.finish("")?;
+    let new: NewCertificate = parsed(body).await?;
+    created(&database.trust_certificate(&name, &new).await?)
 }
 
 pub(super) async fn roles(request: Request) -> Result<Response> {

@@ -10,26 +10,30 @@ use warp::Reply as _;
 use warp::reply::Response;
 
 use super::Limits;
+use super::rates::Meter;
 
 /// A request's body.
 pub(crate) struct Body {
     chunks: BoxStream<'static, std::result::Result<Bytes, warp::Error>>,
     idle: Duration,
     whole: Duration,
+    meter: Option<Meter>,
 }
 
 impl Body {
     pub(crate) fn new<B: Buf>(
         chunks: impl warp::Stream<Item = std::result::Result<B, warp::Error>> + Send + 'static,
         limits: &Limits,
+        meter: Option<Meter>,
     ) -> Self {
         let chunks = chunks.map(|chunk| chunk.map(|mut buf| buf.copy_to_bytes(buf.remaining()))).boxed();
-        Self { chunks, idle: limits.body_idle_timeout, whole: limits.body_timeout }
+        Self { chunks, idle: limits.body_idle_timeout, whole: limits.body_timeout, meter }
     }
 
     /// Returns a body without bytes.
     pub(crate) fn empty() -> Self {
-        Self { chunks: futures_util::stream::empty().boxed(), idle: Duration::ZERO, whole: Duration::ZERO }
+        let chunks = futures_util::stream::empty().boxed();
+        Self { chunks, idle: Duration::ZERO, whole: Duration::ZERO, meter: None }
     }
 
     /// Returns the next bytes; none at the end.
@@ -40,7 +44,12 @@ impl Body {
                 format!("the body paused for more than {}", humantime::format_duration(self.idle)),
             )),
             Ok(None) => Ok(None),
-            Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
+            Ok(Some(Ok(chunk))) => {
+                if let Some(meter) = &self.meter {
+                    meter.count(chunk.len());
+                }
+                Ok(Some(chunk))
+            }
             Ok(Some(Err(error))) => {
                 Err(Error::new(ErrorCode::InvalidRequest, "the body broke off or is malformed").with_source(error))
             }

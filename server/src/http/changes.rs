@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use folkmoot::api::{Change, ChangeContent, ChangeToken, ChangesPage, ChangesQuery, Since};
 use folkmoot::wire::{self, ChangeMeta, Items};
-use folkmoot::{CollectionName, Database, Result};
+use folkmoot::{CollectionName, Database, PrincipalId, Result};
 use futures_util::StreamExt as _;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use warp::reply::Response;
 
 use super::body::streamed;
+use super::rates::InUse;
 use super::reply::spliced;
 use super::request::{Request, collection_name};
 
@@ -104,8 +105,13 @@ async fn feed(mut request: Request, collection: Option<CollectionName>) -> Resul
     let prefix = request.query.take("prefix");
     let limit = request.query.limit(ChangesQuery::LIMIT_MAX)?;
     let query = ChangesQuery { collection, prefix, since, limit, wait, content };
-    let Request { context, database, query: rest, .. } = request;
+    let Request { context, database, principal, query: rest, .. } = request;
     rest.finish("since, limit, feed, wait, prefix, docs")?;
+    // Held as long as the answer lasts.
+    let stream = match feed {
+        Feed::Normal => None,
+        Feed::LongPoll | Feed::Events => context.rates.stream(principal)?,
+    };
     match feed {
         Feed::Normal => page(&database.changes(&query).await?),
         Feed::LongPoll => {
@@ -127,7 +133,7 @@ async fn feed(mut request: Request, collection: Option<CollectionName>) -> Resul
                 Since::Now => Since::After(begin.next),
                 since @ (Since::Beginning | Since::After(_)) => since,
             };
-            Ok(events(&context, &*database, ChangesQuery { since, ..query }))
+            Ok(events(&context, &*database, ChangesQuery { since, ..query }, stream))
         }
     }
 }
@@ -141,7 +147,12 @@ fn line(change: &Change) -> Result<Vec<u8>> {
 }
 
 /// A slow reader holds up its own stream only: the feed is pulled, never buffered beyond a few chunks.
-fn events(context: &std::sync::Arc<super::Context>, database: &dyn Database, query: ChangesQuery) -> Response {
+fn events(
+    context: &std::sync::Arc<super::Context>,
+    database: &dyn Database,
+    query: ChangesQuery,
+    stream: Option<InUse<PrincipalId>>,
+) -> Response {
     let (writer, mut response) = streamed();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -149,6 +160,7 @@ fn events(context: &std::sync::Arc<super::Context>, database: &dyn Database, que
     let context = context.clone();
     let mut changes = database.subscribe(query);
     tokio::spawn(async move {
+        let _stream = stream;
         // Tells the client and every proxy between that the stream has begun.
         if writer.send(": folkmoot change feed\n\n").await.is_err() {
             return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use folkmoot::{Database, Error, wire};
+use folkmoot::{Error, wire};
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderValue};
 use tower_service::Service as _;
@@ -13,6 +13,8 @@ use tracing::Instrument as _;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use super::auth::Credential;
+use super::entrance::{Arrival, Entered};
 use super::metrics::{Counted, answered};
 use super::routes::{self, Route};
 use super::{Context, OwnerToken, auth, docs, problem};
@@ -26,9 +28,9 @@ pub(crate) struct Front {
     ids: Arc<Ids>,
 }
 
-/// The database as the caller may see it.
+/// Who asks, and the database as it may be seen.
 #[derive(Clone)]
-pub(super) struct Door(pub(super) Arc<dyn Database>);
+pub(super) struct Door(pub(super) Entered);
 
 /// Makes request ids: a part that differs with every start, and a number.
 struct Ids {
@@ -77,11 +79,12 @@ impl Front {
         // Whether it lives and is ready may be asked by a balancer that has no token; the description is no secret.
         let is_root = uri.path() == "/";
         let open = uri.path().starts_with("/health/") || uri.path() == "/docs" || is_root;
-        let entered = if open { Ok(self.context.database.clone()) } else { self.enter(request.headers()) };
+        let arrival = request.extensions().get::<Arrival>().cloned();
+        let entered = if open { Ok(self.whole()) } else { self.enter(request.headers(), arrival.as_ref()).await };
         let mut response = match entered {
             // Who opens the node's address in a browser is shown what can be done there.
             Ok(_) if is_root => docs::way(),
-            Ok(database) => self.route(request, Door(database)).await,
+            Ok(entered) => self.route(request, Door(entered)).await,
             Err(error) => problem::answer(&error),
         };
         let route = response.extensions().get::<Route>().map_or("none", |route| route.0);
@@ -96,10 +99,26 @@ impl Front {
         response
     }
 
-    /// Returns the database as whoever shows this token may see it.
-    fn enter(&self, headers: &HeaderMap) -> Result<Arc<dyn Database>, Error> {
-        let given = auth::bearer(headers)?;
-        if self.token.is(given) { Ok(self.context.database.clone()) } else { (self.context.with_token)(given) }
+    fn whole(&self) -> Entered {
+        Entered { database: self.context.database.clone(), principal: None }
+    }
+
+    /// Returns the database as whoever sent these headers may see it.
+    async fn enter(&self, headers: &HeaderMap, arrival: Option<&Arrival>) -> Result<Entered, Error> {
+        let entrance = &self.context.entrance;
+        let entered = match auth::credential(headers)? {
+            Some(Credential::Token(token)) if self.token.is(token) => return Ok(self.whole()),
+            Some(Credential::Token(token)) => entrance.by_token(token)?,
+            Some(Credential::Password { name, password }) => {
+                entrance.by_password(&name, &password, arrival.map(|arrival| arrival.source)).await?
+            }
+            None => match arrival.and_then(|arrival| arrival.certificate.as_deref()) {
+                Some(certificate) => entrance.by_certificate(certificate)?,
+                None => return Err(auth::nothing_shown()),
+            },
+        };
+        self.context.rates.admit(entered.principal)?;
+        Ok(entered)
     }
 
     async fn route<B>(&self, mut request: http::Request<B>, door: Door) -> Response

@@ -171,6 +171,14 @@ impl Access for Shared {
         nobody()
     }
 
+    async fn set_password(&self, _: &PrincipalName, _: &NewPassword) -> Result<TokenInfo> {
+        nobody()
+    }
+
+    async fn trust_certificate(&self, _: &PrincipalName, _: &NewCertificate) -> Result<TokenInfo> {
+        nobody()
+    }
+
     async fn revoke(&self, _: &OpId, _: &RevokeOptions) -> Result<Revocation> {
         nobody()
     }

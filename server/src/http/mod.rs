@@ -11,12 +11,14 @@ mod collections;
 mod cors;
 mod docs;
 mod documents;
+mod entrance;
 mod front;
 mod guard;
 mod host;
 mod metrics;
 mod openapi;
 mod problem;
+mod rates;
 mod reply;
 mod request;
 mod routes;
@@ -34,10 +36,12 @@ use std::time::Duration;
 
 pub(crate) use auth::OwnerToken;
 pub(crate) use cors::Origins;
+pub(crate) use entrance::Entrance;
 pub(crate) use front::Front;
 pub(crate) use metrics::Metrics;
+pub(crate) use rates::{RateLimits, Rates};
 pub(crate) use shell::{Exposure, Listener, ShellError};
-pub(crate) use tls::Tls;
+pub(crate) use tls::{ClientCertificates, Tls};
 
 use folkmoot::Database;
 use tokio::sync::watch;
@@ -63,16 +67,14 @@ pub(crate) struct Limits {
     pub(crate) shutdown_timeout: Duration,
 }
 
-/// Finds out who shows a token; an error if it is none.
-pub(crate) type WithToken = Box<dyn Fn(&str) -> folkmoot::Result<Arc<dyn Database>> + Send + Sync>;
-
 /// What every handler can reach.
 pub(crate) struct Context {
     /// The whole database: for the owner, and for what everybody may ask.
     pub(crate) database: Arc<dyn Database>,
-    /// Returns the database as the holder of a token may see it.
-    pub(crate) with_token: WithToken,
+    /// Finds out who somebody is.
+    pub(crate) entrance: Box<dyn Entrance>,
     pub(crate) limits: Limits,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) metrics: Metrics,
     /// Whose pages may use the API from a browser.
     pub(crate) origins: Origins,

@@ -40,6 +40,8 @@ use super::{access, bulk, changes, collections, documents, state};
         access::grants,
         access::members,
         access::tokens,
+        access::password,
+        access::certificates,
         access::list_roles,
         access::add_role,
         access::statement,

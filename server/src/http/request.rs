@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folkmoot::api::{Durability, Heads, IdempotencyKey, Precondition, ReadOptions, SessionToken, WriteOptions};
-use folkmoot::{CollectionName, Database, DocId, Error, ErrorCode, Result, wire};
+use folkmoot::{CollectionName, Database, DocId, Error, ErrorCode, PrincipalId, Result, wire};
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, Method};
 use percent_encoding::percent_decode_str;
@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) context: Arc<Context>,
     /// The database as the caller may see it.
     pub(crate) database: Arc<dyn Database>,
+    /// Whose limits count; none for the owner.
+    pub(crate) principal: Option<PrincipalId>,
     pub(crate) method: Method,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,

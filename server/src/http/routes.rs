@@ -11,6 +11,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::body::Body;
+use super::entrance::Entered;
 use super::front::Door;
 use super::request::{Query, Request};
 use super::{Context, access, bulk, changes, collections, documents, problem, state};
@@ -26,13 +27,14 @@ fn request(context: &Arc<Context>) -> impl Filter<Extract = (Request,), Error = 
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     let head = warp::path::end().and(warp::method()).and(query).and(warp::header::headers_cloned());
     head.and(warp::ext::get::<Door>()).and(warp::body::stream()).map(
-        move |method, query: String, headers, Door(database): Door, chunks| Request {
+        move |method, query: String, headers, Door(entered): Door, chunks| Request {
+            body: Body::new(chunks, &context.limits, context.rates.meter(entered.principal)),
             context: context.clone(),
-            database,
+            database: entered.database,
+            principal: entered.principal,
             method,
             query: Query::parse(&query),
             headers,
-            body: Body::new(chunks, &context.limits),
         },
     )
 }
@@ -134,14 +136,14 @@ pub(super) fn read_of_document<B: http_body::Body>(
     let (Some((collection, id)), &Method::GET, true) = (names, request.method(), request.body().is_end_stream()) else {
         return ControlFlow::Continue(request);
     };
-    let Some(Door(database)) = request.extensions().get::<Door>().cloned() else {
+    let Some(Door(Entered { database, principal })) = request.extensions().get::<Door>().cloned() else {
         return ControlFlow::Continue(request);
     };
     let (collection, id) = (collection.to_owned(), id.to_owned());
     let (head, _) = request.into_parts();
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let (context, body) = (context.clone(), Body::empty());
-    let request = Request { context, database, method: head.method, query, headers: head.headers, body };
+    let request = Request { context, database, principal, method: head.method, query, headers: head.headers, body };
     let (limit, method) = request.bounds();
     ControlFlow::Break(answer(DOCUMENT, limit, method, documents::one(request, collection, id)))
 }
@@ -208,6 +210,10 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .or(named!(context, warp::path("members"), "/v1/principals/{name}/members", access::members))
             .unify()
             .or(named!(context, warp::path("tokens"), "/v1/principals/{name}/tokens", access::tokens))
+            .unify()
+            .or(named!(context, warp::path("password"), "/v1/principals/{name}/password", access::password))
+            .unify()
+            .or(named!(context, warp::path("certificates"), "/v1/principals/{name}/certificates", access::certificates))
             .unify()
             .boxed(),
     );

@@ -3,7 +3,7 @@
 //! `warp::serve` has none of these: its connections have no timer at all and its shutdown waits without limit.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
 use super::Front;
+use super::entrance::Arrival;
 use super::guard::Guarded;
 use super::metrics::Counted;
 use super::tls::{Tls, TlsError};
@@ -98,6 +99,11 @@ impl Listener {
         format!("{scheme}://{}", self.address)
     }
 
+    /// Returns what the socket speaks TLS with.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
     /// Serves until the context's shutdown begins and its deadline has passed, or all requests have ended.
     pub(crate) async fn serve(self, front: Front) {
         let context = front.context().clone();
@@ -138,14 +144,16 @@ impl Listener {
             accepting.set(accept());
             // The semaphore is never closed.
             let Ok(slot) = slot else { break };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
+            // Closed at once: an address that opens ever more is told nothing.
+            let Some(in_use) = context.rates.connection(from.ip()) else { continue };
             let connection = Connection {
                 front: front.clone(),
                 builder: builder.clone(),
@@ -155,8 +163,8 @@ impl Listener {
             let tls = self.tls.clone();
             connections.spawn(async move {
                 let _counted = Counted::connection();
-                connection.serve(stream, tls).await;
-                drop(slot);
+                connection.serve(stream, from.ip(), tls).await;
+                drop((slot, in_use));
             });
         }
         drop(accepting);
@@ -180,21 +188,26 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, tls: Option<Tls>) {
+    async fn serve(self, stream: TcpStream, source: IpAddr, tls: Option<Tls>) {
         // Answers are written whole; waiting for more would only add latency. A failure costs no more than that.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = tls else { return self.speak(stream).await };
+        let Some(tls) = tls else { return self.speak(stream, Arrival { source, certificate: None }).await };
         match tokio::time::timeout(self.limits.first_byte_timeout, tls.acceptor().accept(stream)).await {
-            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                let certificate = shown.map(|certificate| Arc::from(certificate.as_ref()));
+                self.speak(stream, Arrival { source, certificate }).await;
+            }
             Ok(Err(error)) => tracing::debug!(%error, "no TLS came over a new connection"),
             Err(_) => tracing::debug!("a new connection was silent"),
         }
     }
 
-    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S, arrival: Arrival) {
         let Self { front, builder, watcher, limits } = self;
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
             let front = front.clone();
+            request.extensions_mut().insert(arrival.clone());
             async move { Ok::<_, Infallible>(front.answer(request).await) }
         });
         let io = TokioIo::new(Guarded::new(stream, limits.first_byte_timeout, limits.write_timeout));

@@ -18,7 +18,7 @@ mod standing;
 mod streams;
 
 pub use ask::{Decision, Denial, Readable, StatementInfo};
-pub use policy::{CurrentToken, Policy, TokenLimits};
+pub use policy::{CurrentToken, Password, Policy, TokenLimits};
 pub use queries::{CertificateInfo, Closed, CollectionConfig, MemberInfo, Reach, RulesState};
 pub use streams::{Noted, Rejudge, WrittenFor};
 

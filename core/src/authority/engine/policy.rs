@@ -7,7 +7,7 @@ use super::ask::Readable;
 use super::log::ActIx;
 use crate::hlc::Hlc;
 use crate::id::{CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
-use crate::op::{Act, Action, Actions, Documents, PrincipalKind, Rights, Target};
+use crate::op::{Act, Action, Actions, Documents, PasswordHash, PrincipalKind, Rights, Secret, Target};
 
 /// What everybody may do, by the acts that count now. It never changes: a new act makes a new policy.
 ///
@@ -16,6 +16,18 @@ use crate::op::{Act, Action, Actions, Documents, PrincipalKind, Rights, Target};
 pub struct Policy {
     principals: BTreeMap<PrincipalId, Entry>,
     tokens: BTreeMap<TokenVerifier, CurrentToken>,
+    passwords: BTreeMap<PrincipalId, Vec<Password>>,
+}
+
+/// A password that counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Password {
+    /// What tells it; also the name of the [`CurrentToken`].
+    pub verifier: TokenVerifier,
+    /// How it is hashed.
+    pub hash: PasswordHash,
+    /// The statement that set it.
+    pub statement: OpId,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,6 +140,12 @@ impl Policy {
         self.tokens.get(verifier).filter(|token| lasts(token.not_after, now))
     }
 
+    /// Returns the passwords of a principal, those whose time is over included.
+    #[must_use]
+    pub fn passwords(&self, principal: PrincipalId) -> &[Password] {
+        self.passwords.get(&principal).map_or(&[], Vec::as_slice)
+    }
+
     /// Returns whether a principal may do something now: to a document, or without one to the collection as a whole.
     #[must_use]
     pub fn may(
@@ -202,6 +220,10 @@ impl Authority {
                 let limits = TokenLimits { actions: token.actions, target: token.target.clone() };
                 let (statement, principal, not_after) = (record.id, token.principal, token.not_after);
                 policy.tokens.insert(token.verifier, CurrentToken { statement, principal, limits, not_after });
+                if let Secret::Password(hash) = token.secret {
+                    let password = Password { verifier: token.verifier, hash, statement };
+                    policy.passwords.entry(principal).or_default().push(password);
+                }
             }
         }
         policy

@@ -7,7 +7,7 @@ use super::world::{Random, World, collection};
 use crate::authority::{Action, Actions, Authority, Decision, Readable, TokenLimits};
 use crate::hlc::Hlc;
 use crate::id::{DocId, OpId, PrincipalId, TokenVerifier};
-use crate::op::{Act, Principal, PrincipalKind, Rank, RevokeTarget, Target, Token};
+use crate::op::{Act, Principal, PrincipalKind, Rank, RevokeTarget, Secret, Target, Token};
 
 const NOW: Hlc = Hlc::new(1_000_000, 0);
 
@@ -78,6 +78,7 @@ fn token(principal: PrincipalId, n: u8, not_after: Option<Hlc>) -> Act {
         target: Target::everything(),
         rank: Rank(40),
         not_after,
+        secret: Secret::Random,
     })
 }
 

@@ -171,6 +171,18 @@ fn cases() -> Vec<(&'static str, Op)> {
     };
     let part = Target { documents: Documents::Prefix("2026/".to_owned()), ..Target::collections("logs-*") };
     let duty = |duty, not_after| control(Act::Duty(DutyGrant { principal: to, duty, rank: Rank::NODE, not_after }));
+    let token = |secret| {
+        control(Act::Token(Token {
+            principal: to,
+            verifier: TokenVerifier::new([0x77; 32]),
+            name: "ci".to_owned(),
+            actions: Action::Read.into(),
+            target: Target::collections("notes*"),
+            rank: Rank::DEVICE,
+            not_after: Some(TIME),
+            secret,
+        }))
+    };
     let introduce =
         |kind, attest| control(Act::Principal(Principal { name: "Ann".to_owned(), kind, attest, rank: Rank::USER }));
     let kinds = [FieldKind::Counter, FieldKind::Text, FieldKind::Timestamp, FieldKind::Bytes];
@@ -273,17 +285,11 @@ fn cases() -> Vec<(&'static str, Op)> {
         ("op-1-principal-user", introduce(PrincipalKind::User, true)),
         ("op-1-principal-service", introduce(PrincipalKind::Service, false)),
         ("op-1-principal-group", introduce(PrincipalKind::Group, false)),
+        ("op-1-token", token(Secret::Random)),
+        ("op-1-token-certificate", token(Secret::Certificate)),
         (
-            "op-1-token",
-            control(Act::Token(Token {
-                principal: to,
-                verifier: TokenVerifier::new([0x77; 32]),
-                name: "ci".to_owned(),
-                actions: Action::Read.into(),
-                target: Target::collections("notes*"),
-                rank: Rank::DEVICE,
-                not_after: Some(TIME),
-            })),
+            "op-1-token-password",
+            token(Secret::Password(PasswordHash { salt: Salt::new([0x5a; 16]), memory_kib: 65_536, passes: 3 })),
         ),
         (
             "op-1-join",

@@ -1,5 +1,6 @@
 //! What can be said about who may do what.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -25,6 +26,29 @@ pub(in crate::cli) enum UserCommand {
         /// A program, not a person
         #[arg(long)]
         service: bool,
+    },
+    /// Set somebody's password, in place of the one before: asked for, or the first line of standard input
+    Password {
+        /// Name or id
+        #[arg(value_parser = principal_name)]
+        name: PrincipalName,
+        /// File that holds the new password (or FOLKMOOT_NEW_PASSWORD holds it)
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
+        /// For how long [default: for good]
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        good_for: Option<Duration>,
+    },
+    /// Believe a certificate: who shows it to a node that asks for one is this one
+    Certificate {
+        /// Name or id
+        #[arg(value_parser = principal_name)]
+        name: PrincipalName,
+        /// PEM file of the certificate
+        file: PathBuf,
+        /// For how long [default: as long as the certificate says]
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        good_for: Option<Duration>,
     },
     /// Take all back that one has; what it wrote until now stands
     Remove {

@@ -134,7 +134,7 @@ fn check(workloads: &[Workload], urls: &[String]) -> Result<(), Failure> {
 fn tokens(find: &Find) -> Result<Vec<String>, Failure> {
     let files = find.token_file.as_ref().map(|files| files.to_string_lossy().into_owned()).unwrap_or_default();
     if !files.contains(',') {
-        return Ok(super::token(find, &find.data_directory())?.into_iter().collect());
+        return Ok(super::credential::token(find, &find.data_directory())?.into_iter().collect());
     }
     let read = |path: &str| {
         std::fs::read_to_string(path.trim()).map_err(|source| {

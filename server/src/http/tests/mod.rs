@@ -4,6 +4,7 @@ mod client;
 mod requests;
 mod sockets;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::watch;
 
+use super::entrance::Entered;
 use super::memory::Shared;
-use super::{Context, Front, Limits, Metrics, Origins, OwnerToken};
+use super::{Context, Entrance, Front, Limits, Metrics, Origins, OwnerToken, RateLimits, Rates};
 
 const TOKEN: &str = "owner-token";
 
@@ -33,6 +35,28 @@ fn limits() -> Limits {
     }
 }
 
+/// Nobody but the owner comes in: who else does is tested with real nodes.
+struct OwnerOnly;
+
+fn nobody() -> Result<Entered, Error> {
+    Err(Error::new(ErrorCode::Unauthenticated, "the token is not valid"))
+}
+
+#[async_trait::async_trait]
+impl Entrance for OwnerOnly {
+    fn by_token(&self, _: &str) -> Result<Entered, Error> {
+        nobody()
+    }
+
+    async fn by_password(&self, _: &str, _: &str, _: Option<IpAddr>) -> Result<Entered, Error> {
+        nobody()
+    }
+
+    fn by_certificate(&self, _: &[u8]) -> Result<Entered, Error> {
+        nobody()
+    }
+}
+
 struct World {
     front: Front,
     database: Shared,
@@ -48,9 +72,10 @@ fn world_for(limits: Limits, origins: &[&str]) -> World {
     let origins = Origins::parse(&origins).unwrap();
     let (down, shutdown) = watch::channel(false);
     let database = Shared::default();
-    let with_token = Box::new(|_: &str| Err(Error::new(ErrorCode::Unauthenticated, "the token is not valid")));
+    let entrance = Box::new(OwnerOnly);
+    let rates = Rates::new(RateLimits { requests: 0, bytes: 0, streams: 10, connections: 100 });
     let (metrics, whole) = (Metrics::detached(), Arc::new(database.clone()));
-    let context = Context { database: whole, with_token, limits, metrics, origins, shutdown };
+    let context = Context { database: whole, entrance, limits, rates, metrics, origins, shutdown };
     World { front: Front::new(context, OwnerToken::new(TOKEN)), database, down }
 }
 

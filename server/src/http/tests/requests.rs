@@ -389,7 +389,7 @@ async fn the_short_way_to_a_document_answers_as_the_route_does() {
         "/V1/collections/c/docs/a",
     ] {
         let other = format!("\"{}\"", "0".repeat(64));
-        let door = || Door(context.database.clone());
+        let door = || Door(Entered { database: context.database.clone(), principal: None });
         let request = || Request::builder().uri(path).header("if-none-match", &other).extension(door());
         let request = || request().body(Full::<Bytes>::default());
         let taken = super::super::routes::read_of_document(context, request().unwrap());
