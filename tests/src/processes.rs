@@ -3,6 +3,7 @@
 //! Every node listens on loopback, on ports that the system picks. A node that is started again keeps the port for other
 //! nodes, as it would in earnest, and gets a new one for its API.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -163,6 +164,8 @@ pub struct HttpAnswer {
     pub head: String,
     /// The body, if it is JSON; else null.
     pub json: Value,
+    /// The body.
+    pub body: Vec<u8>,
 }
 
 impl Node {
@@ -450,8 +453,18 @@ impl Node {
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
         let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
-        let json = serde_json::from_slice(&answer[end + 4..]).unwrap_or_default();
-        HttpAnswer { status, head, json }
+        let body = answer.split_off(end + 4);
+        let json = serde_json::from_slice(&body).unwrap_or_default();
+        HttpAnswer { status, head, json, body }
+    }
+
+    /// Returns the value of each metric, by name and labels.
+    pub async fn metrics(&self) -> BTreeMap<String, f64> {
+        let answer = self.http("GET", "/metrics", &[], b"").await;
+        let text = String::from_utf8_lossy(&answer.body);
+        let metric =
+            |line: &str| line.rsplit_once(' ').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(metric).collect()
     }
 
     /// Writes a document.

@@ -156,7 +156,9 @@ pub(super) fn not_found(doc: &DocId) -> Error {
 
 pub(super) fn act_error(error: ActError) -> Error {
     match error {
-        ActError::NotAllowed(reason) => Error::new(ErrorCode::NotAllowed, reason),
+        ActError::NotAllowed(reason) => Error::new(ErrorCode::NotAllowed, reason).hint(
+            "the node signs such an act with its own rights: ask one that is an admin of everything, as the first is",
+        ),
         ActError::NothingToDo(what) => Error::new(ErrorCode::StatementNotFound, what),
         ActError::NoOwnerKey => Error::new(ErrorCode::NotAllowed, "the owner key is not on this node"),
         ActError::Invalid(source) => Error::new(ErrorCode::InvalidSettings, format!("the act breaks a rule: {source}")),

@@ -19,7 +19,7 @@ const USAGE: &str = "usage: folkmoot-sim [--seed N] [--count N] [--minutes N] [-
   --minutes N  simulated minutes with faults (5)
   --trace      print what happens
   --attack A   one more member means harm, such as flood; a wrong name lists all (hostility: every one, each beside a run
-               without; 3 seeds, 2 minutes)
+               without; 3 seeds, 3 minutes)
 
   --peers N    how many peers; several numbers give a table
   --degree N   connections of a peer, on average (8)
@@ -109,7 +109,7 @@ fn attack(values: &Values) -> Result<Option<Attack>, String> {
 
 fn run_hostility(values: &Values) -> Result<ExitCode, String> {
     let seed = number(values, "--seed", 1)?;
-    let minutes = number(values, "--minutes", 2)?;
+    let minutes = number(values, "--minutes", 3)?;
     let seeds = seed..seed.saturating_add(number(values, "--count", 3)?);
     let attacks = attack(values)?.map_or_else(|| Attack::ALL.to_vec(), |attack| vec![attack]);
     let run =

@@ -33,23 +33,6 @@ const CORE_SHARE_MAX: f64 = 0.2;
 /// others may use too, so that no more can be said of time on the wall.
 const WRITE_MAX: Duration = Duration::from_millis(250);
 
-/// Returns the value of each metric, by name and labels.
-async fn metrics(node: &Node) -> BTreeMap<String, f64> {
-    let mut stream = tokio::net::TcpStream::connect(node.url().trim_start_matches("http://")).await.unwrap();
-    let token = std::fs::read_to_string(node.data().join("owner.token")).unwrap();
-    let request = format!(
-        "GET /metrics HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
-        token.trim()
-    );
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    let metric =
-        |line: &str| line.rsplit_once(' ').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
-    text.lines().filter(|line| !line.starts_with('#')).filter_map(metric).collect()
-}
-
 /// Returns what a node says of a villain.
 async fn known(node: &Node, villain: &LiveVillain) -> PeerInfo {
     let peers = node.client().peers().await.unwrap();
@@ -162,7 +145,7 @@ async fn attackers_are_banned_and_harm_nobody() {
         println!("the attackers took {:.1} % of a core from node {node}", share * 100.0);
         assert!(share <= CORE_SHARE_MAX, "{share}");
     }
-    let counted = metrics(&a).await;
+    let counted = a.metrics().await;
     for villain in &villains {
         let info = known(&a, villain).await;
         let misdeeds = villain.attack.misdeeds();

@@ -4,6 +4,7 @@ mod access;
 mod bad_input;
 mod bootstrap;
 mod crash;
+mod credentials;
 mod disk_full;
 mod faults;
 mod first_steps;
