@@ -1,6 +1,5 @@
 //! Members that mean harm, on real connections, against nodes that serve clients meanwhile.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use folkmoot::api::{Database as _, LinkRule, PeerInfo, PeerState};
@@ -54,17 +53,17 @@ fn middle(mut times: Vec<Duration>) -> Duration {
 }
 
 async fn resident(node: &Node) -> f64 {
-    metrics(node).await["process_resident_memory_bytes"]
+    node.metrics().await["process_resident_memory_bytes"]
 }
 
 /// Returns the seconds of processor time that two nodes have taken.
 async fn cpu([a, b]: [&Node; 2]) -> [f64; 2] {
-    [metrics(a).await["process_cpu_seconds_total"], metrics(b).await["process_cpu_seconds_total"]]
+    [a.metrics().await["process_cpu_seconds_total"], b.metrics().await["process_cpu_seconds_total"]]
 }
 
 /// Nothing that a node keeps has outgrown its bound.
 async fn assert_bounded(node: &Node) {
-    let metrics = metrics(node).await;
+    let metrics = node.metrics().await;
     let held = metrics.iter().filter(|(name, _)| name.starts_with("folkmoot_memory_held"));
     let mut count = 0;
     for (name, held) in held {
