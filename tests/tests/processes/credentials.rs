@@ -1,6 +1,7 @@
 //! How somebody is known to nodes: passwords, certificates; and how much may be asked for.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,6 +10,13 @@ use folkmoot::api::{ChangesQuery, Database as _, NewPassword, PrincipalName, Sin
 use folkmoot::{Access as _, Client, Error, ErrorCode};
 use folkmoot_tests::processes::{Node, id, name, printed, run, text, until};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::ResolvesClientCert;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, SignatureScheme, crypto};
 
 const GOOD: &str = "correct horse battery";
 const BETTER: &str = "staple of a better one";
@@ -89,18 +97,22 @@ async fn a_password_is_known_everywhere_and_ends_everywhere() {
         ..NewPassword::new(password)
     };
     done(&a, &["user", "add", "bob"], "").await;
-    assert_eq!(code(ann.set_password(&named("bob"), &new(BETTER, Some(GOOD))).await), ErrorCode::NotAllowed);
-    assert_eq!(code(ann.set_password(&named("ann"), &new(BETTER, None)).await), ErrorCode::Unauthenticated);
+    let ann_at_a = with_password(&a, "ann", GOOD);
+    assert_eq!(code(ann_at_a.set_password(&named("bob"), &new(BETTER, Some(GOOD))).await), ErrorCode::NotAllowed);
+    assert_eq!(code(ann_at_a.set_password(&named("ann"), &new(BETTER, None)).await), ErrorCode::Unauthenticated);
     assert_eq!(
-        code(ann.set_password(&named("ann"), &new(BETTER, Some("wrong one"))).await),
+        code(ann_at_a.set_password(&named("ann"), &new(BETTER, Some("wrong one"))).await),
         ErrorCode::Unauthenticated
     );
-    assert_eq!(code(ann.set_password(&named("ann"), &new("short", Some(GOOD))).await), ErrorCode::InvalidPassword);
+    assert_eq!(code(ann_at_a.set_password(&named("ann"), &new("short", Some(GOOD))).await), ErrorCode::InvalidPassword);
     assert_eq!(code(a.client().set_password(&named("nobody"), &new(BETTER, None)).await), ErrorCode::PrincipalNotFound);
     // This node is no admin, and signs nothing that it may not.
     let refused = ann.set_password(&named("ann"), &new(BETTER, Some(GOOD))).await.unwrap_err();
     assert!(refused.advice().unwrap().contains("admin of everything"), "{refused}");
-    with_password(&a, "ann", GOOD).set_password(&named("ann"), &new(BETTER, Some(GOOD))).await.unwrap();
+    ann_at_a.set_password(&named("ann"), &new(BETTER, Some(GOOD))).await.unwrap();
+    assert_eq!(status(&a, "ann", BETTER).await, 200);
+    // The same again is another statement: what was known of the one before does not get in the way.
+    with_password(&a, "ann", BETTER).set_password(&named("ann"), &new(BETTER, Some(BETTER))).await.unwrap();
     assert_eq!((status(&a, "ann", GOOD).await, status(&a, "ann", BETTER).await), (401, 200));
     until("the other password is known", async || {
         let found = (status(&b, "ann", GOOD).await, status(&b, "ann", BETTER).await);
@@ -260,10 +272,8 @@ async fn a_principal_takes_no_more_than_its_share() {
     }
     assert!(closed >= 10, "{closed}");
     drop(open);
-    until("there is room again", async || {
-        node.client().caller().await.map(drop).map_err(|error| error.to_string())
-    })
-    .await;
+    until("there is room again", async || node.client().caller().await.map(drop).map_err(|error| error.to_string()))
+        .await;
     let metrics = node.metrics().await;
     for what in ["requests", "bytes", "streams", "connections"] {
         let limited = format!("folkmoot_http_limited_total{{what=\"{what}\"}}");
@@ -292,6 +302,44 @@ impl Identity {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         (certificate.to_str().unwrap().to_owned(), key.to_str().unwrap().to_owned())
     }
+}
+
+/// Believes every node, and shows a certificate whether or not the key is its own.
+#[derive(Debug)]
+struct Brazen(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Brazen {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Asks a node who one is, with a certificate and a key; returns the status if there is an answer.
+async fn asks_with(node: &Node, certificate: &str, key: &str) -> Option<u16> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let shown = CertificateDer::from_pem_file(certificate).unwrap();
+    let key = provider.key_provider.load_private_key(PrivateKeyDer::from_pem_file(key).unwrap()).unwrap();
+    let mut roots = RootCertStore::empty();
+    let own = node.data().parent().unwrap().join("node.pem");
+    roots.add(CertificateDer::from_pem_file(own).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(Brazen(Arc::new(CertifiedKey::new(vec![shown], key)))));
+    let stream = tokio::net::TcpStream::connect(node.url().trim_start_matches("https://")).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+    let request = b"GET /v1/caller HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.ok()?;
+    let mut answer = Vec::new();
+    // What was read before the end counts, however the connection ends.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,6 +375,8 @@ async fn who_has_the_key_of_a_certificate_is_known_by_it() {
     // The certificate without its key is nothing, and neither is its key as a token.
     let thief = shows(&ann_cert, &eve_key, &["get", "notes", "x"]).await;
     assert!(!thief.status.success(), "{}", printed(&thief));
+    assert_eq!(asks_with(&node, &ann_cert, &ann_key).await, Some(200));
+    assert_eq!(asks_with(&node, &ann_cert, &eve_key).await, None);
     let taken = node.cli(&["user", "certificate", "ann", &ann_cert], "").await;
     assert_eq!(taken.status.code(), Some(5), "{}", printed(&taken));
     let no_pem = node.cli(&["user", "certificate", "ann", &ann_key], "").await;
