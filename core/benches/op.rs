@@ -61,7 +61,7 @@ impl Cluster {
             earlier: Vec::new(),
             hlc: Hlc::new(1, 0),
             control_heads: vec![],
-            payload: Payload::Control(Control { proof: vec![], act: Act::Genesis(genesis), for_whom: None }),
+            payload: Payload::from(Control { proof: vec![], act: Act::Genesis(genesis), for_whom: None }),
         };
         let genesis = Op::sign(header, vec![], &owner).expect("a genesis");
         Self { owner, author, genesis }

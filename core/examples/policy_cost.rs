@@ -66,7 +66,7 @@ impl Owner {
             prev: self.id,
             hlc: Hlc::new(self.time, 0),
             control_heads: vec![self.id],
-            payload: Payload::Control(Control { proof: vec![self.last.certificate], act, for_whom: None }),
+            payload: Payload::from(Control { proof: vec![self.last.certificate], act, for_whom: None }),
             ..self.last.clone()
         };
         let op = Op::sign(header.clone(), Vec::new(), &self.key)?;

@@ -253,7 +253,7 @@ fn control(certificate: OpId) -> impl Strategy<Value = Payload> {
         proof.push(certificate);
         proof.sort();
         proof.dedup();
-        Payload::Control(Control { proof, act, for_whom })
+        Payload::from(Control { proof, act, for_whom })
     })
 }
 
@@ -276,7 +276,7 @@ pub fn genesis_op() -> impl Strategy<Value = Op> {
             earlier: Vec::new(),
             hlc,
             control_heads: Vec::new(),
-            payload: Payload::Control(Control { proof: Vec::new(), act, for_whom: None }),
+            payload: Payload::from(Control { proof: Vec::new(), act, for_whom: None }),
         };
         Op::sign(header, Vec::new(), &key).expect("a valid genesis")
     })

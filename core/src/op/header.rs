@@ -63,7 +63,14 @@ tagged_enum! {
         /// Changes documents.
         0 => Data(Vec<Transaction>),
         /// Changes the cluster.
-        1 => Control(Control),
+        // Boxed: there are few of these among many of the others, which would all be as large.
+        1 => Control(Box<Control>),
+    }
+}
+
+impl From<Control> for Payload {
+    fn from(control: Control) -> Self {
+        Self::Control(Box::new(control))
     }
 }
 
@@ -251,7 +258,7 @@ impl Header {
 
     /// Returns the control act, if this is a control op.
     #[must_use]
-    pub const fn control(&self) -> Option<&Control> {
+    pub fn control(&self) -> Option<&Control> {
         match &self.payload {
             Payload::Data(_) => None,
             Payload::Control(control) => Some(control),
@@ -260,8 +267,8 @@ impl Header {
 
     /// Returns whether this is a cluster's first op.
     #[must_use]
-    pub const fn is_genesis(&self) -> bool {
-        matches!(&self.payload, Payload::Control(Control { act: Act::Genesis(_), .. }))
+    pub fn is_genesis(&self) -> bool {
+        self.control().is_some_and(|control| matches!(control.act, Act::Genesis(_)))
     }
 
     /// Checks what the header alone shows; says what is wrong.

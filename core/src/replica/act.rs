@@ -185,7 +185,7 @@ impl Replica {
             earlier: Vec::new(),
             hlc: self.clock.tick(now.wall_ms),
             control_heads: self.authority.control_heads_for(own.stream),
-            payload: Payload::Control(Control { proof, act, for_whom }),
+            payload: Payload::from(Control { proof, act, for_whom }),
         };
         let op = Arc::new(Op::sign(header, Vec::new(), secret).map_err(ActError::Invalid)?);
         if let Some(own) = self.own.get_mut(&(shard, author)) {

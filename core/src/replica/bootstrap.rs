@@ -125,7 +125,7 @@ impl OwnerStream<'_> {
             earlier: Vec::new(),
             hlc,
             control_heads,
-            payload: Payload::Control(Control { proof, act, for_whom: None }),
+            payload: Payload::from(Control { proof, act, for_whom: None }),
         };
         let op = Op::sign(header, Vec::new(), self.owner)?;
         self.prev = op.id();

@@ -55,7 +55,7 @@ pub(super) fn attack(random: &mut Random, world: &World, name: &'static str, cou
             }
             let act = hostile_act(random, &world, name, victim, &statements, pins);
             let for_whom = random.chance(20).then(|| world.peer(victim).principal);
-            Payload::Control(Control { proof, act, for_whom })
+            Payload::from(Control { proof, act, for_whom })
         };
         let shard = match &payload {
             Payload::Data(_) => ShardId { collection: random.pick(&COLLECTIONS).parse().unwrap(), index: 0, of: 1 },

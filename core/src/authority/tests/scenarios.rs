@@ -606,8 +606,8 @@ fn another_genesis_founds_nothing_here() {
     w.ops.insert(id, header.clone());
     w.streams.insert(id, header.stream_key().id());
     let act: Header = Header { certificate: id, ..w.draft_act("a1", Act::Rules(Rules { version: 1 })) };
-    let Payload::Control(Control { act: inner, .. }) = act.payload.clone() else { unreachable!() };
-    let mut act = Header { payload: Payload::Control(Control { proof: vec![id], act: inner, for_whom: None }), ..act };
+    let inner = act.control().unwrap().act.clone();
+    let mut act = Header { payload: Payload::from(Control { proof: vec![id], act: inner, for_whom: None }), ..act };
     act.seq = 1;
     act.prev = OpId::ZERO;
     act.control_heads = vec![w.genesis()];

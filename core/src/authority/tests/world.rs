@@ -136,7 +136,7 @@ impl World {
             earlier: Vec::new(),
             hlc: Hlc::new(1, 0),
             control_heads: vec![],
-            payload: Payload::Control(Control { proof: vec![], act: Act::Genesis(genesis), for_whom: None }),
+            payload: Payload::from(Control { proof: vec![], act: Act::Genesis(genesis), for_whom: None }),
         };
         let id = id_of(&header);
         let mut world = Self {
@@ -236,7 +236,7 @@ impl World {
         let mut proof = self.peer(name).proof.clone();
         proof.sort();
         proof.truncate(limits::PROOF_MAX);
-        self.draft(name, ShardId::control(), Payload::Control(Control { proof, act, for_whom: None }))
+        self.draft(name, ShardId::control(), Payload::from(Control { proof, act, for_whom: None }))
     }
 
     pub(super) fn act(&mut self, name: &str, act: Act) -> OpId {

@@ -56,7 +56,7 @@ fn genesis() -> Op {
         earlier: Vec::new(),
         hlc: TIME,
         control_heads: Vec::new(),
-        payload: Payload::Control(Control { proof: Vec::new(), act, for_whom: None }),
+        payload: Payload::from(Control { proof: Vec::new(), act, for_whom: None }),
     };
     Op::sign(header, Vec::new(), &owner()).unwrap()
 }
@@ -74,15 +74,15 @@ fn control(act: Act) -> Op {
         earlier: Vec::new(),
         hlc: TIME,
         control_heads: vec![op_id(0x33), op_id(0x44)],
-        payload: Payload::Control(Control { proof: vec![genesis().id()], act, for_whom: None }),
+        payload: Payload::from(Control { proof: vec![genesis().id()], act, for_whom: None }),
     };
     Op::sign(header, Vec::new(), &owner()).unwrap()
 }
 
 /// An act that a node makes on somebody's request.
 fn control_for(act: Act, whom: PrincipalId) -> Op {
-    let Payload::Control(control) = control(act).header().payload.clone() else { unreachable!() };
-    let payload = Payload::Control(Control { for_whom: Some(whom), ..control });
+    let control = control(act).header().control().unwrap().clone();
+    let payload = Payload::from(Control { for_whom: Some(whom), ..control });
     let header = Header { payload, ..genesis_child() };
     Op::sign(header, Vec::new(), &owner()).unwrap()
 }

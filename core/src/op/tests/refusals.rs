@@ -58,7 +58,7 @@ fn data_op() -> Op {
 }
 
 fn control_header(act: Act) -> Header {
-    header(Payload::Control(Control { proof: vec![id(1), id(2)], act, for_whom: None }))
+    header(Payload::from(Control { proof: vec![id(1), id(2)], act, for_whom: None }))
 }
 
 /// An op as somebody else's program might encode it.
@@ -172,7 +172,7 @@ fn control_ops_out_of_place() {
     let check = |reason: &str, edit: &dyn Fn(&mut Header, &mut Vec<OpId>)| {
         let (mut header, mut proof) = (control_header(rules()), vec![id(1), id(2)]);
         edit(&mut header, &mut proof);
-        header.payload = Payload::Control(Control { proof, act: rules(), for_whom: None });
+        header.payload = Payload::from(Control { proof, act: rules(), for_whom: None });
         check_header(&header, &[], reason);
     };
     check("control act outside the control shard", &|h, _| h.shard = data_header().shard);
@@ -318,7 +318,7 @@ fn geneses_out_of_bounds() {
         nonce: Salt::ZERO,
     };
     let alone = |genesis| {
-        let payload = Payload::Control(Control { proof: Vec::new(), act: Act::Genesis(genesis), for_whom: None });
+        let payload = Payload::from(Control { proof: Vec::new(), act: Act::Genesis(genesis), for_whom: None });
         Header {
             cluster: ClusterId::ZERO,
             certificate: OpId::ZERO,

@@ -288,7 +288,7 @@ fn control_ops(count: u64) -> Vec<std::sync::Arc<crate::op::Op>> {
                 earlier: Vec::new(),
                 hlc: crate::hlc::Hlc::new(START / 1_000, 0),
                 control_heads: vec![certificate],
-                payload: Payload::Control(Control {
+                payload: Payload::from(Control {
                     proof: vec![certificate],
                     act: Act::Rules(Rules { version: 1 }),
                     for_whom: None,
