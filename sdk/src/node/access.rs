@@ -226,7 +226,10 @@ pub(super) fn token_info(statement: OpId, token: &Token) -> TokenInfo {
 
 impl Inner {
     /// Runs a look at the authority on the replica's thread.
-    async fn authority<T: Send + 'static>(&self, look: impl FnOnce(&Authority) -> T + Send + 'static) -> Result<T> {
+    pub(super) async fn authority<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Authority) -> T + Send + 'static,
+    ) -> Result<T> {
         self.core.look(move |replica, _| look(replica.authority())).await.map_err(|_| gone())
     }
 

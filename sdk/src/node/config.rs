@@ -1,6 +1,7 @@
 //! What a node is opened with, and why it may not open.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use folkmoot_core::replica;
 use folkmoot_core::store;
@@ -30,6 +31,9 @@ pub struct NodeConfig {
     pub block_cache_bytes: u64,
     /// Bytes on the disk that the store's journal may take.
     pub journal_bytes: u64,
+    /// How long after a right has ended it is closed, so that nobody can use it by lying about the time. What was written in time
+    /// and has not arrived by then does not count.
+    pub ended_grace: Duration,
 }
 
 impl NodeConfig {
@@ -46,6 +50,7 @@ impl NodeConfig {
             document_cache_bytes: 256 << 20,
             block_cache_bytes: 64 << 20,
             journal_bytes: 128 << 20,
+            ended_grace: Duration::from_secs(24 * 3_600),
         }
     }
 }

@@ -18,6 +18,7 @@ mod read;
 mod scoped;
 mod state;
 mod token;
+mod warden;
 mod whereabouts;
 
 use std::collections::BTreeSet;
@@ -298,6 +299,7 @@ impl Node {
             tokio::spawn(inner.clone().pump_notices(net, notices)),
             tokio::spawn(inner.clone().watch_door()),
             tokio::spawn(inner.clone().tell_metrics()),
+            tokio::spawn(inner.clone().close_ended()),
         ];
         *lock(&inner.tasks) = tasks;
         inner.wait_for_addresses().await;

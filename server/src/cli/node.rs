@@ -167,6 +167,7 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     node.document_cache_bytes = usize::try_from(config.store.document_cache).unwrap_or(usize::MAX);
     node.block_cache_bytes = config.store.block_cache;
     node.journal_bytes = config.store.journal;
+    node.ended_grace = config.limits.ended_grace;
     node.p2p_listen = p2p_addresses(config)?;
     node.bootstrap = config.bootstrap.iter().map(|address| bootstrap_address(address)).collect::<Result<_, _>>()?;
     // Nobody else on the network can reach a node that listens on loopback only.

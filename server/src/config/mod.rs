@@ -119,6 +119,9 @@ pub struct LimitsConfig {
     pub streams: usize,
     /// Connections from one address at once; those beyond are closed.
     pub connections_per_address: usize,
+    /// How long after a right has ended it is closed by a revocation.
+    #[serde(with = "duration")]
+    pub ended_grace: Duration,
 }
 
 impl LimitsConfig {
@@ -200,6 +203,7 @@ impl Default for Config {
                 bytes_per_second: 64 << 20,
                 streams: 1_000,
                 connections_per_address: 5_000,
+                ended_grace: Duration::from_secs(24 * 3_600),
             },
             store: StoreConfig { document_cache: 256 << 20, block_cache: 64 << 20, journal: 128 << 20 },
             log: LogConfig { level: "info".to_owned(), format: LogFormat::Text },

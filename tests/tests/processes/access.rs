@@ -59,6 +59,29 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Error>, code: ErrorCode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_has_ended_is_closed_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut a = Node::new(folder.path(), "a");
+    a.set_environment(&[("FOLKMOOT_LIMITS_ENDED_GRACE", "2s")]);
+    a.start().await;
+    let b = Node::join(folder.path(), "b", &a).await;
+    told(&a, &["user", "add", "ann"]).await;
+    told(&a, &["grant", "ann", "editor", "--for", "1s"]).await;
+    told(&a, &["grant", "ann", "reader", "--for", "1h"]).await;
+    let question = AccessQuestion { principal: Some(named("ann")), action: Action::Update, collection: None, id: None };
+    let question = AccessQuestion { collection: Some(name("notes")), ..question };
+    until("the other node knows that it was closed", async || {
+        let answer = b.client().can(&question).await.map_err(|error| error.to_string())?;
+        let reason = answer.reason.unwrap_or_default();
+        if reason.contains("revoked by") { Ok(()) } else { Err(reason) }
+    })
+    .await;
+    let read = AccessQuestion { action: Action::Read, ..question };
+    assert!(b.client().can(&read).await.unwrap().allowed, "what has not ended stays");
+    assert_eq!(a.metrics().await["folkmoot_access_ended_closed_total"], 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_may_not_see_or_do_is_refused_at_every_edge() {
     let folder = tempfile::tempdir().unwrap();
     let a = Node::found(folder.path(), "a").await;
