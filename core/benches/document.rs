@@ -49,6 +49,7 @@ fn admit(document: &mut Document, changes: &[LocalChange], actor: ActorId) {
         .map(|change| Candidate {
             bytes: &change.bytes,
             actor,
+            fields: None,
             action: if change.is_create { WriteAction::Create } else { WriteAction::Update },
         })
         .collect();

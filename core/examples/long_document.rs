@@ -127,7 +127,7 @@ fn measure(changes: usize) -> Result<(), Failure> {
             let author = sides[1 - at].actor;
             let candidates: Vec<_> = changes_of
                 .iter()
-                .map(|bytes| Candidate { bytes, actor: author, action: WriteAction::Update })
+                .map(|bytes| Candidate { bytes, actor: author, action: WriteAction::Update, fields: None })
                 .collect();
             let began = cpu_micros();
             let answers = sides[at].document.admit(&candidates);

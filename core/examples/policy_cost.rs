@@ -139,6 +139,7 @@ fn main() -> Result<(), Failure> {
         action: WriteAction::Update,
         commitment: Commitment::new([u8::try_from(n % 251).unwrap_or(0); 32]),
         body_bytes: 100,
+        fields: None,
     };
     let transactions: Vec<Transaction> = (0..limits::TRANSACTIONS_MAX)
         .map(|n| Transaction { principal: asked(n), request: None, changes: vec![change(n)] })

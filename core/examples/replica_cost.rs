@@ -16,7 +16,7 @@ use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{BuiltInRole, Op};
 use folkmoot_core::replica::{
     ActRequest, DocWrite, Effect, Founding, Identity, Input, Now, Precondition, Replica, ReplicaConfig, Signer,
-    WriteItem, WriteRequest, found_cluster,
+    WriteItem, WriteLimits, WriteRequest, found_cluster,
 };
 use folkmoot_core::replication::{Input as NetInput, Lane};
 use folkmoot_core::store::{Durability, FjallOptions, FjallStore, Keyspace, MemoryStore, Order, Span, Store, envelope};
@@ -198,7 +198,8 @@ fn request(id: usize, json: &str, format: EditFormat, precondition: Precondition
         base: None,
         bytes: json.len(),
     };
-    Ok(WriteRequest { collection: "bench".parse()?, principal: None, request: None, items: vec![item] })
+    let (limits, items) = (WriteLimits::none(), vec![item]);
+    Ok(WriteRequest { collection: "bench".parse()?, principal: None, request: None, limits, items })
 }
 
 /// About 200 bytes.

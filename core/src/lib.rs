@@ -12,6 +12,7 @@ pub mod id;
 pub mod keys;
 pub mod limits;
 pub mod op;
+mod pointer;
 mod random;
 pub mod rate;
 pub mod replica;

@@ -64,6 +64,14 @@ pub const OWNERS_MAX: usize = 16;
 pub const MEMBER_LABELS_MAX: usize = 16;
 /// Declared field types of a collection.
 pub const FIELD_TYPES_MAX: usize = 256;
+/// Bytes of the JSON pointer that names a field in a right or a declaration.
+pub const FIELD_PATH_BYTES_MAX: usize = 512;
+/// Fields that a right names.
+pub const RIGHT_FIELDS_MAX: usize = 32;
+/// Fields that a change declares. A new document declares each of its own.
+pub const CHANGE_FIELDS_MAX: usize = 128;
+/// Fields that the changes of an op declare together: each is held against each right of its principal.
+pub const OP_FIELDS_MAX: usize = 4_096;
 /// Free text in an act (a name, a reason).
 pub const ACT_TEXT_BYTES_MAX: usize = 256;
 /// Memory that a password's hash may take, in KiB: what a log-in costs a node.

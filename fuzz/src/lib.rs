@@ -85,7 +85,7 @@ fn offer(document: &mut Document, bytes: &[u8]) {
     let Ok(scan) = prescan(bytes) else { return };
     let action = if scan.deps.is_empty() { WriteAction::Create } else { WriteAction::Update };
     let before = document.heads().to_vec();
-    match document.admit(&[Candidate { bytes, actor: scan.actor, action }]).as_slice() {
+    match document.admit(&[Candidate { bytes, actor: scan.actor, action, fields: None }]).as_slice() {
         [Admission::Admitted(hash)] => {
             assert_eq!(*hash, scan.hash);
             assert_eq!(document.change_bytes(hash).as_deref(), Some(bytes), "read back otherwise");
@@ -161,7 +161,7 @@ fn edits(parts: &[Vec<u8>]) {
             continue;
         };
         let candidate =
-            Candidate { bytes: &change.bytes, actor: ActorId::new([writer; 16]), action: WriteAction::Update };
+            Candidate { bytes: &change.bytes, actor: ActorId::new([writer; 16]), action: WriteAction::Update, fields: None };
         match peer.admit(&[candidate]).as_slice() {
             [Admission::Admitted(hash)] => assert_eq!(*hash, change.hash),
             other => panic!("a peer refuses what an edit made: {other:?}"),

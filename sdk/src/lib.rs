@@ -13,4 +13,5 @@ pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder};
 pub use folkmoot_core::authority::Action;
 pub use folkmoot_core::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, ParseIdError, PrincipalId};
+pub use folkmoot_core::op::{FieldPath, FieldPathError};
 pub use node::{InitOptions, Node, NodeConfig, Scoped};

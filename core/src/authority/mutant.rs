@@ -81,12 +81,22 @@ pub enum Mutant {
     RegistrarMakesAdmins,
     /// A registrar may give roles on what it is not registrar of.
     RegistrarAnywhere,
+    /// A right on some fields is one on all of them.
+    FieldsIgnored,
+    /// Who declares nothing touches no field that is withheld.
+    UndeclaredTouchesNothing,
+    /// What is above a withheld field may be written.
+    WithheldMayBeShadowed,
+    /// The first declared field stands for all.
+    FirstFieldSuffices,
+    /// Who has some fields may give all of them.
+    FieldsNotContained,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
 impl Mutant {
     /// Those that the two implementations can both have.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 41] = [
         Self::RankNotChecked,
         Self::CausalRevocation,
         Self::PinsIgnoreForks,
@@ -123,6 +133,11 @@ impl Mutant {
         Self::RegistrarForever,
         Self::RegistrarMakesAdmins,
         Self::RegistrarAnywhere,
+        Self::FieldsIgnored,
+        Self::UndeclaredTouchesNothing,
+        Self::WithheldMayBeShadowed,
+        Self::FirstFieldSuffices,
+        Self::FieldsNotContained,
     ];
 }
 

@@ -195,9 +195,9 @@ impl Document {
             scans.push(scan);
         }
         for (scan, candidate) in scans.iter().zip(candidates) {
-            if self.full.listed(&scan.hash).is_some() {
+            if candidate.fields.is_none() && self.full.listed(&scan.hash).is_some() {
                 admissions.push(Admission::Known(scan.hash));
-            } else if self.admit_one(scan, candidate.bytes) {
+            } else if self.admit_one(scan, candidate) {
                 admissions.push(Admission::Admitted(scan.hash));
             } else {
                 break;
@@ -206,13 +206,13 @@ impl Document {
         admissions
     }
 
-    fn admit_one(&mut self, scan: &Scan, bytes: &[u8]) -> bool {
+    fn admit_one(&mut self, scan: &Scan, &Candidate { bytes, fields, .. }: &Candidate<'_>) -> bool {
         if self.is_pristine() {
-            let Some(fresh) = Fresh::read(scan, bytes) else { return false };
+            let Some(fresh) = Fresh::read(scan, bytes, fields) else { return false };
             self.begin(fresh);
             return true;
         }
-        let is_taken = self.full.take(scan, bytes);
+        let is_taken = self.full.take(scan, bytes, fields);
         if is_taken {
             self.put_last(scan.hash, bytes.len());
         }

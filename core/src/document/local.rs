@@ -1,5 +1,7 @@
 //! Changes that this replica makes.
 
+use std::collections::BTreeSet;
+
 use automerge::legacy::{ElementId, Key, ObjectId, OpId};
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{Automerge, AutomergeError, Change, ExpandedChange, ReadDoc};
@@ -127,6 +129,25 @@ impl Document {
             return Ok(done);
         }
         self.local_edit(actor, |tx| edit::apply(tx, base, change, types)).map(|(change, _)| change)
+    }
+
+    /// Returns the places in which a change that was made here writes, a position in a list or a text as [`ANY`](crate::op::ANY);
+    /// none if they cannot be told.
+    #[must_use]
+    pub fn places_of(&self, change: &LocalChange) -> Option<BTreeSet<Vec<String>>> {
+        let change = Change::try_from(&*change.bytes).ok()?;
+        let operations = change.decode().operations;
+        let path = |object: &OpId| match &self.view {
+            View::Rolled(rolled) => guarded(|| gate::base_path(rolled.doc(), object)).ok().flatten(),
+            View::Full | View::Plain(_) | View::Transplanted(_) => self.full.path_of(object),
+        };
+        let mut places = BTreeSet::new();
+        let located = gate::located(&operations, change.start_op().get(), change.actor_id());
+        let are_known = gate::all_places(located, path, |place| {
+            places.insert(place.to_vec());
+            true
+        });
+        are_known.then_some(places)
     }
 
     /// Makes an empty change that depends on all heads: it says that the document is there again, after a delete, with the

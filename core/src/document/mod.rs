@@ -11,6 +11,7 @@ pub mod json;
 mod loaded;
 mod local;
 mod native;
+pub mod redact;
 mod rolled;
 mod stored;
 #[cfg(test)]

@@ -7,9 +7,9 @@ use proptest::sample::select;
 
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
-    DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant, Header, Join, Member, Op, PasswordHash, Payload, Pin,
-    Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd,
-    Target, Token, Transaction, WriteAction,
+    DutyGrant, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join, Member, Op, PasswordHash,
+    Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret,
+    SessionEnd, Target, Token, Transaction, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -89,12 +89,14 @@ fn action() -> impl Strategy<Value = WriteAction> {
 }
 
 /// The documents of one transaction with what is done to each.
-type Writes = Vec<(DocId, WriteAction, Body)>;
+type Writes = Vec<(DocId, WriteAction, Body, Option<FieldPaths>)>;
 
 fn writes() -> impl Strategy<Value = Writes> {
     btree_set(doc_id(), 1..5).prop_flat_map(|docs| {
-        let write =
-            |doc: DocId| (Just(doc), action()).prop_flat_map(|(doc, action)| (Just(doc), Just(action), body(action)));
+        let write = |doc: DocId| {
+            (Just(doc), action())
+                .prop_flat_map(|(doc, action)| (Just(doc), Just(action), body(action), option::of(field_paths(0))))
+        };
         docs.into_iter().map(write).collect::<Vec<_>>()
     })
 }
@@ -111,8 +113,9 @@ fn data() -> impl Strategy<Value = (ShardId, Payload, Vec<Body>)> {
         let mut transactions = Vec::new();
         for (principal, request, writes) in all {
             let mut changes = Vec::new();
-            for (doc, action, body) in writes.into_iter().filter(|(doc, ..)| place(doc) == shard) {
-                changes.push(ChangeRef::new(doc, action, &body));
+            for (doc, action, body, fields) in writes.into_iter().filter(|(doc, ..)| place(doc) == shard) {
+                let fields = fields.filter(|_| action != WriteAction::Delete);
+                changes.push(ChangeRef { fields, ..ChangeRef::new(doc, action, &body) });
                 bodies.push(body);
             }
             if !changes.is_empty() {
@@ -137,8 +140,26 @@ fn pins() -> impl Strategy<Value = Vec<Pin>> {
 }
 
 fn target() -> impl Strategy<Value = Target> {
+    (whole_target(), fields()).prop_map(|(target, fields)| Target { fields, ..target })
+}
+
+fn whole_target() -> impl Strategy<Value = Target> {
     (collections(), option::of("[a-z0-9/.]{1,12}"))
         .prop_map(|(target, prefix)| Target { documents: prefix.map_or(Documents::All, Documents::Prefix), ..target })
+}
+
+/// Some fields, at least `min`.
+pub fn field_paths(min: usize) -> impl Strategy<Value = FieldPaths> {
+    vec("(/([a-c]|\\*|~0|~1|é)){1,4}", min..5)
+        .prop_map(|paths| FieldPaths::of(paths.iter().map(|path| path.parse().expect("a pointer"))))
+}
+
+fn fields() -> impl Strategy<Value = Fields> {
+    prop_oneof![
+        2 => Just(Fields::All),
+        1 => field_paths(1).prop_map(Fields::Only),
+        1 => field_paths(1).prop_map(Fields::Except),
+    ]
 }
 
 fn collections() -> impl Strategy<Value = Target> {
@@ -210,7 +231,11 @@ fn act() -> impl Strategy<Value = Act> {
     };
     let revision = (named(), actions(Actions::ALL), actions(Actions::OF_DOCUMENTS), rank())
         .prop_map(|(name, actions, own_actions, rank)| Act::Role(RoleRevision { name, actions, own_actions, rank }));
-    let what = prop_oneof![target().prop_map(Duty::ActFor), Just(Duty::Warden(())), target().prop_map(Duty::Registrar)];
+    let what = prop_oneof![
+        whole_target().prop_map(Duty::ActFor),
+        Just(Duty::Warden(())),
+        whole_target().prop_map(Duty::Registrar)
+    ];
     let duty = (principal(), what, rank(), option::of(hlc()))
         .prop_map(|(principal, duty, rank, not_after)| Act::Duty(DutyGrant { principal, duty, rank, not_after }));
     let introduce =

@@ -99,7 +99,10 @@ impl Act {
             Self::Duty(d) => {
                 rank(d.rank)?;
                 match &d.duty {
-                    Duty::ActFor(target) | Duty::Registrar(target) => target.check(),
+                    Duty::ActFor(target) | Duty::Registrar(target) => {
+                        target.fields.is_all().then_some(()).ok_or("duty on some fields only")?;
+                        target.check()
+                    }
                     Duty::Warden(()) => Ok(()),
                 }
             }

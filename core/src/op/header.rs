@@ -6,6 +6,7 @@ use super::act::{Act, Control, Pin};
 use super::body::Body;
 use super::check::ascending;
 use super::codec::tagged_enum;
+use super::fields::{FieldPaths, Touched};
 use crate::hash::{Domain, hash, hash_short};
 use crate::hlc::Hlc;
 use crate::id::{
@@ -123,6 +124,10 @@ pub struct ChangeRef {
     /// Length of the body. Signed, so that the bound on an op's bodies holds even where only some of them are here, and
     /// so that a puller knows what it asks for.
     pub body_bytes: u32,
+    /// The fields at or below which the change writes; none if it may write anywhere. The gate holds the body against it, so
+    /// that rights on fields can be judged by the header alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<FieldPaths>,
 }
 
 impl ChangeRef {
@@ -131,7 +136,28 @@ impl ChangeRef {
     pub fn new(doc: DocId, action: WriteAction, body: &Body) -> Self {
         // A longer body than u32 can say is far above the bound, and `Header::check` refuses it.
         let body_bytes = u32::try_from(body.bytes.len()).unwrap_or(u32::MAX);
-        Self { doc, action, commitment: body.commitment(), body_bytes }
+        Self { doc, action, commitment: body.commitment(), body_bytes, fields: None }
+    }
+
+    /// Returns what the change declares to touch.
+    pub fn touched(&self) -> impl Iterator<Item = Touched<'_>> {
+        let alone = match &self.fields {
+            None => Some(Touched::Document),
+            Some(fields) if fields.is_empty() => Some(Touched::Nothing),
+            Some(_) => None,
+        };
+        alone.into_iter().chain(self.fields.iter().flat_map(FieldPaths::iter).map(Touched::Field))
+    }
+
+    fn check_fields(&self) -> Result<usize, &'static str> {
+        let Some(fields) = &self.fields else { return Ok(0) };
+        if self.action == WriteAction::Delete {
+            return Err("delete that declares fields");
+        }
+        if fields.len() > limits::CHANGE_FIELDS_MAX {
+            return Err("too many declared fields");
+        }
+        fields.is_canonical().then_some(fields.len()).ok_or("declared fields out of order, or below one another")
     }
 }
 
@@ -331,6 +357,10 @@ impl Header {
         // At most `OP_CHANGES_MAX` summands, each within its bound.
         if body_bytes().sum::<usize>() > limits::OP_BODIES_BYTES_MAX {
             return Err("bodies too large");
+        }
+        let declared = self.changes().map(ChangeRef::check_fields).sum::<Result<usize, _>>()?;
+        if declared > limits::OP_FIELDS_MAX {
+            return Err("too many declared fields together");
         }
         for transaction in transactions {
             if transaction.changes.is_empty() {

@@ -10,6 +10,7 @@ pub mod arbitrary;
 mod body;
 mod check;
 pub mod codec;
+mod fields;
 mod header;
 mod role;
 mod target;
@@ -20,6 +21,7 @@ pub use act::{
     RoleRevision, Rules, Secret, Statement, Token,
 };
 pub use body::{Body, Delete};
+pub use fields::{ANY, FieldPath, FieldPathError, FieldPaths, FieldRights, Fields, Touched};
 pub use header::{
     ChangeRef, Header, Payload, SessionEnd, StreamKey, Transaction, WriteAction, request_id, request_name,
 };

@@ -1,21 +1,41 @@
-//! What a right is about: collections, and documents in them.
+//! What a right is about: collections, documents in them, and fields of these.
 
+use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize};
 
+use super::fields::Fields;
 use crate::id::{CollectionName, DocId};
 use crate::limits;
 
 /// What a right is about.
 ///
-/// A later version adds the fields of documents. On the wire the documents are left out where they are all, so that what
-/// was signed before they could be named keeps its bytes.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// On the wire the fields are left out where they are all, and then the documents where they are.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct Target {
     /// A collection name, a prefix followed by `*`, or `*` alone. System collections are never matched.
     pub collections: String,
     /// Which documents of these collections.
-    #[serde(default, skip_serializing_if = "Documents::is_all")]
+    #[serde(default)]
     pub documents: Documents,
+    /// Which fields of these documents.
+    #[serde(default)]
+    pub fields: Fields,
+}
+
+impl Serialize for Target {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields = !self.fields.is_all();
+        let documents = fields || !self.documents.is_all();
+        let mut target = serializer.serialize_struct("Target", 1 + usize::from(documents) + usize::from(fields))?;
+        target.serialize_field("collections", &self.collections)?;
+        if documents {
+            target.serialize_field("documents", &self.documents)?;
+        }
+        if fields {
+            target.serialize_field("fields", &self.fields)?;
+        }
+        target.end()
+    }
 }
 
 /// Which documents of a collection.
@@ -80,7 +100,7 @@ impl<'de> Deserialize<'de> for Documents {
 }
 
 impl Target {
-    /// Every document of every collection.
+    /// Every field of every document of every collection.
     #[must_use]
     pub fn everything() -> Self {
         Self::collections("*")
@@ -89,10 +109,10 @@ impl Target {
     /// All documents of these collections.
     #[must_use]
     pub fn collections(collections: impl Into<String>) -> Self {
-        Self { collections: collections.into(), documents: Documents::All }
+        Self { collections: collections.into(), documents: Documents::All, fields: Fields::All }
     }
 
-    /// Returns whether the target is every document of every collection.
+    /// Returns whether the target is every field of every document of every collection.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.contains(&Self::everything())
@@ -108,9 +128,15 @@ impl Target {
             }
     }
 
-    /// Returns whether a document, or without one the whole collection, lies within the target.
+    /// Returns whether a document, or without one the whole collection, lies within the target with all its fields.
     #[must_use]
     pub fn covers(&self, collection: &CollectionName, doc: Option<&DocId>) -> bool {
+        self.fields.is_all() && self.reaches(collection, doc)
+    }
+
+    /// Returns whether a document, or without one each of the collection, lies within the target with all its fields or some.
+    #[must_use]
+    pub fn reaches(&self, collection: &CollectionName, doc: Option<&DocId>) -> bool {
         self.touches(collection) && doc.map_or(self.documents.is_all(), |doc| self.documents.covers(doc))
     }
 
@@ -121,7 +147,7 @@ impl Target {
             Some(prefix) => other.collections.starts_with(prefix),
             None => other.collections == self.collections,
         };
-        collections && self.documents.contains(&other.documents)
+        collections && self.documents.contains(&other.documents) && self.fields.contains(&other.fields)
     }
 
     /// Checks the target; says what is wrong.
@@ -135,6 +161,10 @@ impl Target {
         if !collections {
             return Err("target is no collection name or prefix");
         }
-        self.documents.is_valid().then_some(()).ok_or("target is no prefix of document ids")
+        self.documents.is_valid().then_some(()).ok_or("target is no prefix of document ids")?;
+        self.fields
+            .is_valid()
+            .then_some(())
+            .ok_or("fields of a target are none, too many, out of order or below one another")
     }
 }

@@ -46,6 +46,7 @@ mod types;
 mod verify;
 mod waits;
 mod write;
+mod write_rights;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -65,7 +66,7 @@ pub use rebuild::{Gap, RebuildError, Rebuilding, Rebuilt, Selection, rebuild};
 pub use records::{TxRecord, TxRef, TxState};
 pub use types::{
     ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
-    RequestTicket, Signer, WriteError, WriteItem, WriteOutcome, WriteRequest,
+    RequestTicket, Signer, WriteError, WriteItem, WriteLimits, WriteOutcome, WriteRequest,
 };
 pub use verify::{Damage, VerifyReport, stored_epoch, stored_head, verify};
 pub use waits::WAITING_OF_AUTHOR_MAX;

@@ -9,7 +9,7 @@ use super::records::{DeleteRecord, TxRef};
 use super::waits::Number;
 use crate::document::{Admission, Candidate, Document, Hold, gate};
 use crate::id::{ActorId, ChangeHash};
-use crate::op::{Body, Delete, Op, WriteAction};
+use crate::op::{Body, Delete, FieldPaths, Op, WriteAction};
 use crate::store::keys::DocKey;
 
 /// What the gate says of one transaction.
@@ -35,6 +35,14 @@ struct Offer {
     /// The change's name, if it rightly has one.
     hash: Option<ChangeHash>,
     void: Void,
+}
+
+impl Offer {
+    /// Returns the fields that the header declares.
+    fn fields(&self) -> Option<&FieldPaths> {
+        let transaction = self.op.header().transactions().get(usize::from(self.tx.tx))?;
+        transaction.changes.first()?.fields.as_ref()
+    }
 }
 
 impl Replica {
@@ -81,7 +89,12 @@ impl Replica {
         }
         let changes = offers.iter().filter(|offer| offer.action != WriteAction::Delete);
         let candidates: Vec<Candidate<'_>> = changes
-            .map(|offer| Candidate { bytes: &offer.body.bytes, actor: offer.actor, action: offer.action })
+            .map(|offer| Candidate {
+                bytes: &offer.body.bytes,
+                actor: offer.actor,
+                action: offer.action,
+                fields: offer.fields(),
+            })
             .collect();
         let Some(loaded) = self.cache.get(key) else { return };
         let mut void: BTreeSet<ChangeHash> = loaded.document.void_changes().clone();
@@ -210,7 +223,8 @@ impl Replica {
                 self.gate_delete(&key, &work.op, work.tx, body, &void)
             } else {
                 let actor = header.stream_key().actor(&transaction.principal, &change.doc);
-                let candidate = Candidate { bytes: &body.bytes, actor, action: change.action };
+                let fields = change.fields.as_ref();
+                let candidate = Candidate { bytes: &body.bytes, actor, action: change.action, fields };
                 match self.admit_one(&key, work.tx, &candidate, &void) {
                     Ok(Admission::Admitted(hash)) => {
                         kept.push((index, key, hash, body.bytes.to_vec()));

@@ -1,6 +1,7 @@
 mod answers;
 mod audit;
 mod bulk;
+mod fields;
 mod forks;
 mod long;
 mod others;
@@ -39,6 +40,8 @@ struct Lab {
     /// Of nodes that are opened from now on.
     bulk_gap_ops: u64,
     waiting_of_author_max: usize,
+    /// Who may be accused of what only a liar does.
+    liar: Option<AuthorKey>,
 }
 
 fn collection() -> CollectionName {
@@ -87,6 +90,7 @@ impl Lab {
             ticket: 0,
             bulk_gap_ops: u64::MAX,
             waiting_of_author_max: WAITING_OF_AUTHOR_MAX,
+            liar: None,
         };
         lab.open(identity, Arc::new(MemoryStore::new()), 0, founded.ops);
         for (index, role) in roles.iter().enumerate() {
@@ -215,7 +219,9 @@ impl Lab {
                     self.nodes[node].acts.insert(ticket, result);
                 }
                 Effect::Alarm { kind, detail } => self.nodes[node].alarms.push(format!("{kind}: {detail}")),
-                Effect::Misbehaved { what, .. } => assert!(!what.is_proof(), "{what}"),
+                Effect::Misbehaved { peer, what } => {
+                    assert!(!what.is_proof() || Some(peer) == self.liar, "{what}");
+                }
                 Effect::Disconnect { peer, .. } => {
                     let to = self.nodes.iter().position(|n| n.replica.identity().node.author() == peer).unwrap();
                     self.links.remove(&(node.min(to), node.max(to)));
@@ -274,7 +280,8 @@ impl Lab {
         self.ticket += 1;
         let ticket = self.ticket;
         let item = WriteItem { doc: doc(id), write, precondition: Precondition::None, base: None, bytes: 100 };
-        let request = WriteRequest { collection: collection(), principal: None, request, items: vec![item] };
+        let (limits, items) = (WriteLimits::none(), vec![item]);
+        let request = WriteRequest { collection: collection(), principal: None, request, limits, items };
         self.step(node, Input::Write { ticket, request });
         self.settle(node);
         self.nodes[node].done.remove(&ticket).unwrap()

@@ -7,7 +7,7 @@ use crate::authority::Reach;
 use crate::document::edit::{Edit, EditError};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, StreamId};
-use crate::op::{Act, BuiltInRole, RevokeTarget};
+use crate::op::{Act, BuiltInRole, Fields, RevokeTarget};
 use crate::replication::{self, DisconnectReason, Lane, Misbehaviour};
 use crate::store::Batch;
 
@@ -110,8 +110,27 @@ pub struct WriteRequest {
     pub principal: Option<PrincipalId>,
     /// Makes the write safe to retry on any node.
     pub request: Option<RequestId>,
+    /// What of the documents whoever asks may read and write at most, beside what the principal may: the limits of a token.
+    pub limits: WriteLimits,
     /// The documents, each once, all of one shard.
     pub items: Vec<WriteItem>,
+}
+
+/// Limits within what a principal may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteLimits {
+    /// The fields that may be read; none if nothing may.
+    pub read: Option<Fields>,
+    /// The fields that may be written.
+    pub write: Fields,
+}
+
+impl WriteLimits {
+    /// Nothing beside what the principal may.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { read: Some(Fields::All), write: Fields::All }
+    }
 }
 
 /// The write of one document.

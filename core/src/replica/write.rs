@@ -10,7 +10,8 @@ use super::types::{
     DocWrite, Effect, ItemOutcome, ItemStatus, Precondition, RequestTicket, WriteError, WriteItem, WriteOutcome,
     WriteRequest,
 };
-use crate::authority::{Action, Decision};
+use super::write_rights::Limits;
+use crate::authority::Action;
 use crate::document::edit::{Edit, EditError, FieldTypes};
 use crate::document::{self, LocalChange};
 use crate::hlc::Hlc;
@@ -18,7 +19,7 @@ use crate::id::{
     AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, RequestName, ShardId, StreamId,
 };
 use crate::limits;
-use crate::op::{Body, ChangeRef, Collection, Delete, Op, StreamKey, Transaction, WriteAction};
+use crate::op::{Body, ChangeRef, Collection, Delete, FieldPaths, Op, StreamKey, Transaction, WriteAction};
 use crate::store::Keyspace;
 use crate::store::keys::{DocKey, Key as _, RequestKey};
 
@@ -44,16 +45,35 @@ pub(super) struct OpenOp {
     /// For each change in order: the document, and the change's hash unless it is a delete.
     pub(super) changes: Vec<(DocKey, Option<ChangeHash>)>,
     bytes: usize,
+    /// Bytes of the transactions in the header, and the fields that they declare.
+    header_bytes: usize,
+    declared: usize,
     /// Who waits for which transaction.
     pub(super) waiters: Vec<(u16, Waiter)>,
 }
 
 impl OpenOp {
-    fn takes(&self, changes: usize, bytes: usize) -> bool {
+    fn takes(&self, drafts: &[Draft]) -> bool {
+        let bytes: usize = drafts.iter().map(|draft| draft.bytes.len() + 64).sum();
         self.transactions.len() < limits::TRANSACTIONS_MAX
-            && self.changes.len() + changes <= limits::OP_CHANGES_MAX
+            && self.changes.len() + drafts.len() <= limits::OP_CHANGES_MAX
             && (self.bytes + bytes <= limits::GROUP_BYTES_MAX || self.transactions.is_empty())
+            && self.header_bytes + header_bytes(drafts) <= HEADER_ROOM
+            && self.declared + declared(drafts) <= limits::OP_FIELDS_MAX
     }
+}
+
+/// What the transactions of an op may take of its header; the rest is for what every header has.
+const HEADER_ROOM: usize = limits::HEADER_BYTES_MAX - (8 << 10);
+
+/// Returns about how much of a header drafts take, rather too much.
+fn header_bytes(drafts: &[Draft]) -> usize {
+    let fields = |draft: &Draft| draft.fields.as_ref().map_or(0, FieldPaths::size);
+    128 + drafts.iter().map(|draft| 64 + draft.key.doc.as_str().len() + fields(draft)).sum::<usize>()
+}
+
+fn declared(drafts: &[Draft]) -> usize {
+    drafts.iter().map(|draft| draft.fields.as_ref().map_or(0, FieldPaths::len)).sum()
 }
 
 /// A change that was made to a loaded document and is to be signed.
@@ -62,6 +82,8 @@ struct Draft {
     action: WriteAction,
     bytes: bytes::Bytes,
     hash: Option<ChangeHash>,
+    /// What the header is to say of the fields that it touches.
+    fields: Option<FieldPaths>,
 }
 
 impl Replica {
@@ -97,6 +119,9 @@ impl Replica {
         if let Some(id) = request.request {
             // Also if nothing changed: made again later, the request might change what came after it.
             self.remember_request(&request.collection, id, &outcome);
+        }
+        if header_bytes(&drafts) > HEADER_ROOM || declared(&drafts) > limits::OP_FIELDS_MAX {
+            return Err(WriteError::Invalid("too many documents and fields in one transaction"));
         }
         if drafts.is_empty() {
             // What the answer speaks of may still be on its way to the disk: the answer waits for it too.
@@ -146,7 +171,7 @@ impl Replica {
             {
                 before.push((key.clone(), loaded.document.clone(), loaded.deletes.clone()));
             }
-            match self.edit_one(&stream, principal, &key, item, types) {
+            match self.edit_one(&stream, principal, &key, item, request, types) {
                 Ok((draft, outcome)) => {
                     drafts.extend(draft);
                     items.push(outcome);
@@ -171,6 +196,7 @@ impl Replica {
         principal: PrincipalId,
         key: &DocKey,
         item: &WriteItem,
+        request: &WriteRequest,
         types: &FieldTypes,
     ) -> Result<(Option<Draft>, ItemOutcome), WriteError> {
         let next = self.own.get(&(stream.shard.clone(), stream.author)).map_or(1, |own| own.next_seq);
@@ -184,7 +210,12 @@ impl Replica {
             (DocWrite::Edit(Edit::Put(_)), false) => Action::Create,
             (DocWrite::Delete | DocWrite::Edit(_), false) => return Err(WriteError::NotFound(key.doc.clone())),
         };
-        self.check_right(principal, action, key)?;
+        let was_there = action == Action::Create && !loaded.document.is_pristine();
+        let mut rights = self.write_rights(principal, action, key, &request.limits)?;
+        if was_there {
+            // What brings a deleted document back builds on what it was: the header says "update", and so the verdict asks that.
+            rights = self.write_rights(principal, Action::Update, key, &request.limits)?;
+        }
         let loaded = self.cache.get(key).ok_or_else(not_kept)?;
         let actor = stream.actor(&principal, &key.doc);
         match &item.write {
@@ -199,12 +230,25 @@ impl Replica {
                     action: WriteAction::Delete,
                     bytes: Delete { heads: heads.clone() }.encode(),
                     hash: None,
+                    fields: None,
                 };
                 let outcome = ItemOutcome { doc: key.doc.clone(), status: ItemStatus::Deleted, heads };
                 Ok((Some(draft), outcome))
             }
             DocWrite::Edit(edit) => {
-                let change = edit_loaded(loaded, &actor, key, item, edit, types)?;
+                let limits = Limits::of(rights);
+                let before = limits.is_some().then(|| loaded.document.clone());
+                let change = edit_loaded(loaded, &actor, key, item, edit, types, limits.as_ref())?;
+                let fields = match (&limits, &change) {
+                    (Some(limits), Some(change)) => match limits.declaration(&loaded.document, change) {
+                        Ok(fields) => fields,
+                        Err(source) => {
+                            loaded.document = before.unwrap_or_default();
+                            return Err(WriteError::Edit { doc: key.doc.clone(), source });
+                        }
+                    },
+                    (None, _) | (_, None) => None,
+                };
                 let status = match (existed, &change) {
                     (_, None) if existed => ItemStatus::Unchanged,
                     (true, _) => ItemStatus::Updated,
@@ -216,30 +260,15 @@ impl Replica {
                     action: if change.is_create { WriteAction::Create } else { WriteAction::Update },
                     bytes: change.bytes,
                     hash: Some(change.hash),
+                    fields,
                 });
                 Ok((draft, outcome))
             }
         }
     }
 
-    /// Checks that the verdict on a write will not be against it: the principal's own right, and our duty to write for it.
-    fn check_right(&self, principal: PrincipalId, action: Action, key: &DocKey) -> Result<(), WriteError> {
-        let (collection, doc, now) = (&key.collection, &key.doc, self.clock.last());
-        let own = principal == self.identity.principal || self.owner_principal() == Some(principal);
-        if !own
-            && let Decision::Denied(denial) =
-                self.authority.may_act_for(self.identity.principal, principal, collection, doc, now)
-        {
-            return Err(WriteError::NotAllowed(format!("for {principal}: {denial}")));
-        }
-        match self.authority.may(principal, action, collection, Some(doc), now) {
-            Decision::Allowed { .. } => Ok(()),
-            Decision::Denied(denial) => Err(WriteError::NotAllowed(denial.to_string())),
-        }
-    }
-
     /// Returns the owner's principal if its key is here.
-    fn owner_principal(&self) -> Option<PrincipalId> {
+    pub(super) fn owner_principal(&self) -> Option<PrincipalId> {
         self.identity.owner.as_ref().map(|_| PrincipalId::from(self.identity.cluster.genesis()))
     }
 
@@ -253,10 +282,10 @@ impl Replica {
         drafts: Vec<Draft>,
         waiter: Option<Waiter>,
     ) {
-        let bytes = drafts.iter().map(|draft| draft.bytes.len() + 64).sum();
+        let bytes: usize = drafts.iter().map(|draft| draft.bytes.len() + 64).sum();
         let Some(own) = self.own.get_mut(&(shard.clone(), author)) else { return };
         let open = self.staged.open.entry((shard.clone(), author)).or_default();
-        if !open.last().is_some_and(|op| op.takes(drafts.len(), bytes)) {
+        if !open.last().is_some_and(|op| op.takes(&drafts)) {
             open.push(OpenOp {
                 seq: own.next_seq,
                 control_heads: self.authority.control_heads_for(own.stream),
@@ -264,6 +293,8 @@ impl Replica {
                 bodies: Vec::new(),
                 changes: Vec::new(),
                 bytes: 0,
+                header_bytes: 0,
+                declared: 0,
                 waiters: Vec::new(),
             });
             own.next_seq += 1;
@@ -271,10 +302,13 @@ impl Replica {
         let Some(op) = open.last_mut() else { return };
         let place = u16::try_from(op.transactions.len()).unwrap_or(u16::MAX);
         op.bytes += bytes;
+        op.header_bytes += header_bytes(&drafts);
+        op.declared += declared(&drafts);
         let mut changes = Vec::with_capacity(drafts.len());
         for draft in drafts {
             let body = Body { salt: self.entropy.salt(), bytes: draft.bytes };
-            changes.push(ChangeRef::new(draft.key.doc.clone(), draft.action, &body));
+            let change = ChangeRef::new(draft.key.doc.clone(), draft.action, &body);
+            changes.push(ChangeRef { fields: draft.fields, ..change });
             op.bodies.push(body);
             op.changes.push((draft.key, draft.hash));
         }
@@ -497,6 +531,7 @@ fn edit_loaded(
     item: &WriteItem,
     edit: &Edit,
     types: &FieldTypes,
+    limits: Option<&Limits>,
 ) -> Result<Option<LocalChange>, WriteError> {
     let base = match &item.base {
         None => None,
@@ -514,6 +549,9 @@ fn edit_loaded(
     if bytes > limits::JSON_BYTES_MAX {
         return Err(WriteError::TooLarge { doc: key.doc.clone(), bytes, max: limits::JSON_BYTES_MAX });
     }
+    let limited = limits.map(|limits| limits.edit(&loaded.document, base.as_deref(), edit));
+    let limited = limited.transpose().map_err(|source| WriteError::Edit { doc: key.doc.clone(), source })?;
+    let edit = limited.as_ref().unwrap_or(edit);
     // A document that comes to be, or comes back, must have a change that no delete covers, even if it is an empty object or
     // has the same content as before.
     let damaged = |error: &document::EditError<EditError>| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use folkmoot_core::authority::Action;
 use folkmoot_core::id::{CollectionName, DocId, OpId, PrincipalId};
+use folkmoot_core::op::FieldPath;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, ErrorCode, Result, Timestamp};
@@ -86,6 +87,13 @@ pub struct AccessTarget {
     /// Only documents whose ids begin so; all if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// Only these fields, as JSON pointers in which `*` stands for any list position or key, with all that is below them; all
+    /// fields if none is given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// All fields but these. Not together with `fields`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_fields: Vec<String>,
 }
 
 fn every_collection() -> String {
@@ -94,16 +102,22 @@ fn every_collection() -> String {
 
 impl Default for AccessTarget {
     fn default() -> Self {
-        Self { collections: every_collection(), prefix: None }
+        Self { collections: every_collection(), prefix: None, fields: Vec::new(), without_fields: Vec::new() }
     }
 }
 
 impl std::fmt::Display for AccessTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.prefix {
-            None => f.write_str(&self.collections),
-            Some(prefix) => write!(f, "{}/{prefix}*", self.collections),
+            None => f.write_str(&self.collections)?,
+            Some(prefix) => write!(f, "{}/{prefix}*", self.collections)?,
         }
+        for (word, fields) in [("only", &self.fields), ("without", &self.without_fields)] {
+            if !fields.is_empty() {
+                write!(f, " {word} {}", fields.join(", "))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -261,10 +275,29 @@ pub struct NewGrant {
     /// Only documents whose ids begin so; all if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// Only these fields, as JSON pointers in which `*` stands for any list position or key, with all that is below them; all
+    /// fields if none is given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// All fields but these. Not together with `fields`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_fields: Vec<String>,
     /// Until when; for good if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub until: Option<Timestamp>,
+}
+
+impl NewGrant {
+    /// Returns on what.
+    pub(crate) fn target(&self) -> AccessTarget {
+        AccessTarget {
+            collections: self.collections.clone(),
+            prefix: self.prefix.clone(),
+            fields: self.fields.clone(),
+            without_fields: self.without_fields.clone(),
+        }
+    }
 }
 
 /// A role to make.
@@ -298,6 +331,13 @@ pub struct NewToken {
     /// Only on documents whose ids begin so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// Only these fields, as JSON pointers in which `*` stands for any list position or key, with all that is below them; all
+    /// fields if none is given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// All fields but these. Not together with `fields`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_fields: Vec<String>,
     /// Until when; for ninety days if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
@@ -308,10 +348,28 @@ impl NewToken {
     /// How long a token is good if nobody says.
     pub const GOOD_FOR: Duration = Duration::from_secs(90 * 24 * 3_600);
 
+    /// Returns on what.
+    pub(crate) fn target(&self) -> AccessTarget {
+        AccessTarget {
+            collections: self.collections.clone(),
+            prefix: self.prefix.clone(),
+            fields: self.fields.clone(),
+            without_fields: self.without_fields.clone(),
+        }
+    }
+
     /// A token for all that the principal may, for ninety days.
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), actions: None, collections: every_collection(), prefix: None, until: None }
+        Self {
+            name: name.into(),
+            actions: None,
+            collections: every_collection(),
+            prefix: None,
+            fields: Vec::new(),
+            without_fields: Vec::new(),
+            until: None,
+        }
     }
 }
 
@@ -391,6 +449,8 @@ pub struct AccessQuestion {
     pub collection: Option<CollectionName>,
     /// To which document; to all of the collection if not given.
     pub id: Option<DocId>,
+    /// To which field, with all that is below it; to whole documents if not given. It needs a collection.
+    pub field: Option<FieldPath>,
 }
 
 /// The answer, with its reason.

@@ -102,7 +102,8 @@ impl Access for Client {
             .add("action", Some(question.action))
             .add("principal", question.principal.as_ref())
             .add("collection", question.collection.as_ref())
-            .add("id", question.id.as_ref());
+            .add("id", question.id.as_ref())
+            .add("field", question.field.as_ref());
         self.fetch(query.0).await
     }
 }

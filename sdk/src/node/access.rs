@@ -7,8 +7,8 @@ use folkmoot_core::authority::{Action, Actions, Authority, Decision, Policy, Rea
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{OpId, PrincipalId, TokenVerifier};
 use folkmoot_core::op::{
-    Act, BuiltInRole, Documents, Grant, Join, Principal, PrincipalKind as CoreKind, Rank, RevokeTarget, Rights, Role,
-    RoleRevision, Secret, Target, Token,
+    Act, BuiltInRole, Documents, FieldPath, FieldPaths, Fields, Grant, Join, Principal, PrincipalKind as CoreKind,
+    Rank, RevokeTarget, Rights, Role, RoleRevision, Secret, Target, Token,
 };
 use folkmoot_core::replica::{ActRequest, Signer};
 
@@ -63,12 +63,39 @@ fn shown(target: &Target) -> AccessTarget {
         Documents::All => None,
         Documents::Prefix(prefix) => Some(prefix.clone()),
     };
-    AccessTarget { collections: target.collections.clone(), prefix }
+    let named = |paths: &FieldPaths| paths.iter().map(FieldPath::to_string).collect();
+    let (fields, without_fields) = match &target.fields {
+        Fields::All => (Vec::new(), Vec::new()),
+        Fields::Only(paths) => (named(paths), Vec::new()),
+        Fields::Except(paths) => (Vec::new(), named(paths)),
+    };
+    AccessTarget { collections: target.collections.clone(), prefix, fields, without_fields }
 }
 
-fn target(collections: &str, prefix: Option<&str>) -> Result<Target> {
-    let documents = prefix.map_or(Documents::All, |prefix| Documents::Prefix(prefix.to_owned()));
-    let target = Target { collections: collections.to_owned(), documents };
+/// Parses names of fields.
+fn parsed_fields(names: &[String], pointer: &str) -> Result<FieldPaths> {
+    let paths = names.iter().enumerate().map(|(index, name)| {
+        name.parse::<FieldPath>().map_err(|error| {
+            Error::new(ErrorCode::InvalidTarget, format!("{:?}: {error}", shortened(name)))
+                .pointer(format!("{pointer}/{index}"))
+        })
+    });
+    Ok(FieldPaths::of(paths.collect::<Result<Vec<_>>>()?))
+}
+
+fn target(wanted: AccessTarget) -> Result<Target> {
+    let AccessTarget { collections, prefix, fields, without_fields } = wanted;
+    let documents = prefix.map_or(Documents::All, Documents::Prefix);
+    let fields = match (fields.as_slice(), without_fields.as_slice()) {
+        ([], []) => Fields::All,
+        (only, []) => Fields::Only(parsed_fields(only, "/fields")?),
+        ([], except) => Fields::Except(parsed_fields(except, "/without_fields")?),
+        _ => {
+            let detail = "either some fields only are given, or all but some";
+            return Err(Error::new(ErrorCode::InvalidTarget, detail).pointer("/without_fields"));
+        }
+    };
+    let target = Target { collections, documents, fields };
     target.check().map_err(|what| {
         Error::new(ErrorCode::InvalidTarget, what)
             .hint("a collection, a beginning of names followed by `*`, or `*`; and perhaps a beginning of document ids")
@@ -318,7 +345,7 @@ impl Inner {
         principal: &PrincipalName,
         new: &NewGrant,
     ) -> Result<GrantInfo> {
-        let target = target(&new.collections, new.prefix.as_deref())?;
+        let target = target(new.target())?;
         let (principal, wanted) = (self.find_principal(principal)?, new.role.clone());
         let (role, name) = self
             .authority(move |authority| {
@@ -362,7 +389,7 @@ impl Inner {
         new: &NewToken,
     ) -> Result<IssuedToken> {
         check_name(&new.name)?;
-        let target = target(&new.collections, new.prefix.as_deref())?;
+        let target = target(new.target())?;
         let actions = match &new.actions {
             None => Actions::ALL,
             Some(names) => parsed(names, "/actions")?,
@@ -434,11 +461,14 @@ impl Inner {
     }
 
     pub(super) async fn answer(&self, principal: PrincipalId, question: &AccessQuestion) -> Result<AccessAnswer> {
-        let (action, collection, id) = (question.action, question.collection.clone(), question.id.clone());
+        let AccessQuestion { action, collection, id, field, .. } = question.clone();
         let decision = self
             .authority(move |authority| match collection {
                 None => authority.may_everywhere(principal, action, now()),
-                Some(collection) => authority.may(principal, action, &collection, id.as_ref(), now()),
+                Some(collection) => match field {
+                    None => authority.may(principal, action, &collection, id.as_ref(), now()),
+                    Some(field) => authority.may_field(principal, action, &collection, id.as_ref(), &field, now()),
+                },
             })
             .await?;
         Ok(match decision {

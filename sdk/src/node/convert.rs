@@ -105,10 +105,14 @@ pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
                 EditErrorKind::TooLarge => ErrorCode::DocumentTooLarge,
                 EditErrorKind::UnknownBase => ErrorCode::UnknownHeads,
                 EditErrorKind::Engine => ErrorCode::Internal,
+                EditErrorKind::Withheld => ErrorCode::NotAllowed,
                 EditErrorKind::TypeMismatch if creates => ErrorCode::InvalidDocument,
                 _ => ErrorCode::PatchFailed,
             };
             let mut error = edit_error(code, source);
+            if code == ErrorCode::NotAllowed {
+                error = error.hint("`folkmoot can --field` tells which fields may be written");
+            }
             if code == ErrorCode::Internal {
                 error = error.hint(format!("document {doc}"));
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, PrincipalId};
 use folkmoot_core::op::request_name;
-use folkmoot_core::replica::{TxRef, WriteItem, WriteOutcome as CoreOutcome, WriteRequest};
+use folkmoot_core::replica::{TxRef, WriteItem, WriteLimits, WriteOutcome as CoreOutcome, WriteRequest};
 use futures_util::stream::BoxStream;
 use tokio::sync::oneshot;
 
@@ -26,6 +26,9 @@ const DURABILITY_WAIT: Duration = Duration::from_secs(5);
 const DURABILITY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How often acknowledgements are looked at meanwhile.
 const DURABILITY_POLL: Duration = Duration::from_millis(5);
+
+/// Whoever writes through the node, and how far at most beside what it may.
+pub(super) type Writer = (PrincipalId, WriteLimits);
 
 /// A write ready for the replica.
 struct Prepared {
@@ -86,14 +89,15 @@ impl Inner {
 
     fn request(
         &self,
-        principal: Option<PrincipalId>,
+        writer: Option<Writer>,
         collection: &CollectionName,
         items: Vec<WriteItem>,
         key: Option<&IdempotencyKey>,
         asked: &[Asked],
     ) -> WriteRequest {
         let request = key.map(|key| request_id(collection, key, asked));
-        WriteRequest { collection: collection.clone(), principal, request, items }
+        let (principal, limits) = writer.map_or((None, WriteLimits::none()), |(id, limits)| (Some(id), limits));
+        WriteRequest { collection: collection.clone(), principal, request, limits, items }
     }
 
     async fn outcome(
@@ -245,7 +249,7 @@ impl Node {
     /// Makes an edit for a principal; for the node's own if none is given.
     pub(super) async fn write_for(
         &self,
-        principal: Option<PrincipalId>,
+        writer: Option<Writer>,
         collection: &CollectionName,
         edit: Edit,
         options: &WriteOptions,
@@ -259,7 +263,7 @@ impl Node {
             idempotency_key: options.idempotency_key.clone(),
         };
         let Prepared { item, creates, key, asked } = inner.prepare(collection, op).await?;
-        let request = inner.request(principal, collection, vec![item], key.as_ref(), asked.as_slice());
+        let request = inner.request(writer.clone(), collection, vec![item], key.as_ref(), asked.as_slice());
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
         let outcome = answer.await.map_err(|_| gone())?.map_err(|error| write_error(error, creates))?;
@@ -270,7 +274,7 @@ impl Node {
     /// Makes edits for a principal; for the node's own if none is given.
     pub(super) async fn bulk_for(
         &self,
-        principal: Option<PrincipalId>,
+        writer: Option<Writer>,
         collection: &CollectionName,
         edits: Vec<BulkOp>,
         options: &BulkOptions,
@@ -283,14 +287,14 @@ impl Node {
             ));
         }
         match options.atomicity {
-            Atomicity::Each => self.bulk_each(principal, collection, edits, options).await,
-            Atomicity::AllOrNothing => self.bulk_atomic(principal, collection, edits, options).await,
+            Atomicity::Each => self.bulk_each(writer, collection, edits, options).await,
+            Atomicity::AllOrNothing => self.bulk_atomic(writer, collection, edits, options).await,
         }
     }
 
     async fn bulk_each(
         &self,
-        principal: Option<PrincipalId>,
+        writer: Option<Writer>,
         collection: &CollectionName,
         edits: Vec<BulkOp>,
         options: &BulkOptions,
@@ -302,7 +306,13 @@ impl Node {
         for (index, op) in edits.into_iter().enumerate() {
             match inner.prepare(collection, op).await {
                 Ok(Prepared { item, creates, key, asked }) => {
-                    requests.push(inner.request(principal, collection, vec![item], key.as_ref(), asked.as_slice()));
+                    requests.push(inner.request(
+                        writer.clone(),
+                        collection,
+                        vec![item],
+                        key.as_ref(),
+                        asked.as_slice(),
+                    ));
                     places.push((index, creates));
                     results.push(None);
                 }
@@ -329,7 +339,7 @@ impl Node {
 
     async fn bulk_atomic(
         &self,
-        principal: Option<PrincipalId>,
+        writer: Option<Writer>,
         collection: &CollectionName,
         edits: Vec<BulkOp>,
         options: &BulkOptions,
@@ -365,7 +375,7 @@ impl Node {
             all_asked.extend(prepared.asked);
             items.push(prepared.item);
         }
-        let request = inner.request(principal, collection, items, request_key.as_ref(), &all_asked);
+        let request = inner.request(writer, collection, items, request_key.as_ref(), &all_asked);
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
         let outcome = answer.await.map_err(|_| gone())?.map_err(|error| {

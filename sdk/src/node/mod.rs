@@ -20,6 +20,7 @@ mod state;
 mod token;
 mod warden;
 mod whereabouts;
+mod withhold;
 
 use std::collections::BTreeSet;
 use std::path::Path;

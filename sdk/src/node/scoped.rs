@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use folkmoot_core::authority::{Action, Policy, Readable, TokenLimits};
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
-use folkmoot_core::op::RevokeTarget;
+use folkmoot_core::op::{FieldRights, RevokeTarget};
+use folkmoot_core::replica::WriteLimits;
 use futures_util::stream::BoxStream;
 
 use super::access::now;
@@ -101,6 +102,22 @@ impl View {
         self.limits.allow(action, collection, doc) && self.policy.may(self.principal, action, collection, doc, self.now)
     }
 
+    /// Returns to which fields of a document it may do something, or without one of each of the collection.
+    fn fields(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> FieldRights {
+        if !self.limits.reach(action, collection, doc) {
+            return FieldRights::any_of([]);
+        }
+        let given = self.policy.fields(self.principal, action, collection, doc, self.now);
+        given.within(self.limits.target.fields.clone())
+    }
+
+    /// Returns what a write may read and write at most: the replica asks what the principal may, and does not know of tokens.
+    fn write_limits(&self) -> WriteLimits {
+        let fields = &self.limits.target.fields;
+        let read = self.limits.actions.has(Action::Read).then(|| fields.clone());
+        WriteLimits { read, write: fields.clone() }
+    }
+
     fn may_everywhere(&self, action: Action) -> bool {
         self.limits.allow_everywhere(action) && self.policy.may_everywhere(self.principal, action, self.now)
     }
@@ -133,10 +150,12 @@ impl View {
         if self.knows(collection) { Ok(()) } else { Err(denied(Action::Read, &format!("on {collection}"))) }
     }
 
-    /// Checks that it may read a document; where it may do something else only, that is not found.
-    fn demand_read(&self, collection: &CollectionName, id: &DocId) -> Result<()> {
-        if self.may(Action::Read, collection, Some(id)) {
-            return Ok(());
+    /// Checks that it may read a document, at least in part, and returns in which; where it may do something else only, the
+    /// document is not found.
+    fn demand_read(&self, collection: &CollectionName, id: &DocId) -> Result<FieldRights> {
+        let fields = self.fields(Action::Read, collection, Some(id));
+        if !fields.are_none() {
+            return Ok(fields);
         }
         self.demand_some(collection)?;
         Err(not_found(id))
@@ -154,10 +173,15 @@ impl View {
             Edit::Patch { .. } => &[Action::Update],
             Edit::Delete { .. } => &[Action::Delete],
         };
-        if wanted.iter().any(|action| self.may(*action, collection, doc)) {
+        // To delete a document is to touch all of it.
+        let may = |action: Action| match action {
+            Action::Delete => self.may(action, collection, doc),
+            _ => !self.fields(action, collection, doc).are_none(),
+        };
+        if wanted.iter().any(|action| may(*action)) {
             // A token gives less than its principal may, and the replica does not know of it: all that the edit could turn
             // out to be must be within.
-            let limited = wanted.iter().find(|action| !self.limits.allow(**action, collection, doc));
+            let limited = wanted.iter().find(|action| !self.limits.reach(**action, collection, doc));
             return limited.map_or(Ok(()), |action| Err(denied(*action, &format!("on {collection}, by this token"))));
         }
         let action = wanted.first().copied().unwrap_or(Action::Update);
@@ -191,6 +215,16 @@ impl Scoped {
         self.principal
     }
 
+    /// Returns a page with what may be seen of its documents.
+    async fn seen(&self, view: &View, collection: &CollectionName, mut page: ListPage) -> Result<ListPage> {
+        let texts = page.items.iter_mut().map(|document| {
+            let fields = view.fields(Action::Read, collection, Some(&document.id));
+            (fields, &mut document.json)
+        });
+        self.node.inner.withhold(texts.collect()).await?;
+        Ok(page)
+    }
+
     /// Who gives rights must have them on everything, and may not be limited by its token.
     fn administers(&self) -> Result<View> {
         let view = self.view()?;
@@ -202,13 +236,16 @@ impl Scoped {
 #[async_trait]
 impl Database for Scoped {
     async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
-        self.view()?.demand_read(collection, id)?;
-        self.node.get(collection, id, options).await
+        let fields = self.view()?.demand_read(collection, id)?;
+        let mut document = self.node.get(collection, id, options).await?;
+        self.node.inner.withhold(vec![(fields, &mut document.json)]).await?;
+        Ok(document)
     }
 
     async fn write(&self, collection: &CollectionName, edit: Edit, options: &WriteOptions) -> Result<WriteOutcome> {
-        self.view()?.demand_write(collection, &edit)?;
-        self.node.write_for(Some(self.principal), collection, edit, options).await
+        let view = self.view()?;
+        view.demand_write(collection, &edit)?;
+        self.node.write_for(Some((self.principal, view.write_limits())), collection, edit, options).await
     }
 
     async fn bulk(
@@ -218,13 +255,14 @@ impl Database for Scoped {
         options: &BulkOptions,
     ) -> Result<Vec<Result<WriteOutcome>>> {
         let view = self.view()?;
+        let writer = Some((self.principal, view.write_limits()));
         let checked: Vec<Result<()>> = edits.iter().map(|op| view.demand_write(collection, &op.edit)).collect();
         if options.atomicity == crate::api::Atomicity::AllOrNothing {
             checked.into_iter().collect::<Result<Vec<()>>>()?;
-            return self.node.bulk_for(Some(self.principal), collection, edits, options).await;
+            return self.node.bulk_for(writer, collection, edits, options).await;
         }
         let allowed = edits.into_iter().zip(&checked).filter(|(_, checked)| checked.is_ok()).map(|(op, _)| op);
-        let written = self.node.bulk_for(Some(self.principal), collection, allowed.collect(), options).await?;
+        let written = self.node.bulk_for(writer, collection, allowed.collect(), options).await?;
         let mut written = written.into_iter();
         let gone = || Err(Error::new(ErrorCode::Internal, "an edit without an outcome"));
         Ok(checked.into_iter().map(|checked| checked.and_then(|()| written.next().unwrap_or_else(gone))).collect())
@@ -235,7 +273,10 @@ impl Database for Scoped {
         view.demand_some(collection)?;
         let wanted = query.prefix.clone().unwrap_or_default();
         let prefixes = match view.readable(collection) {
-            Readable::All => return self.node.list(collection, query).await,
+            Readable::All => {
+                let page = self.node.list(collection, query).await?;
+                return self.seen(&view, collection, page).await;
+            }
             Readable::Nothing => Vec::new(),
             readable @ Readable::Prefixes(_) => match readable.within(&wanted) {
                 Readable::Prefixes(prefixes) => prefixes,
@@ -257,19 +298,20 @@ impl Database for Scoped {
             page.items.extend(part.items);
             page.next = part.next;
             if page.next.is_some() {
-                return Ok(page);
+                break;
             }
             if page.items.len() >= limit {
                 page.next = page.items.last().map(|last| crate::api::Cursor::after_document(&last.id));
-                return Ok(page);
+                break;
             }
         }
-        Ok(page)
+        self.seen(&view, collection, page).await
     }
 
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
-        self.view()?.demand_read(collection, id)?;
-        self.node.conflicts(collection, id).await
+        let fields = self.view()?.demand_read(collection, id)?;
+        let conflicts = self.node.conflicts(collection, id).await?;
+        self.node.inner.withhold_conflicts(fields, conflicts).await
     }
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {
@@ -308,7 +350,13 @@ impl Database for Scoped {
             let mut page = self.node.changes(&query).await?;
             // What may be seen is asked when it leaves: it may have been taken back while this waited.
             let view = self.view()?;
-            page.items.retain(|change| view.may(Action::Read, &change.collection, Some(&change.id)));
+            let fields = |change: &Change| view.fields(Action::Read, &change.collection, Some(&change.id));
+            page.items.retain(|change| !fields(change).are_none());
+            let texts = page.items.iter_mut().filter_map(|change| {
+                let fields = fields(change);
+                change.json.as_mut().map(|json| (fields, json))
+            });
+            self.node.inner.withhold(texts.collect()).await?;
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             if !page.items.is_empty() || (left.is_zero() && !page.more) {
                 return Ok(page);
@@ -475,7 +523,13 @@ impl Access for Scoped {
         let limited = principal == self.principal
             && match &question.collection {
                 None => !view.limits.allow_everywhere(question.action),
-                Some(collection) => !view.limits.allow(question.action, collection, question.id.as_ref()),
+                Some(collection) => match &question.field {
+                    None => !view.limits.allow(question.action, collection, question.id.as_ref()),
+                    Some(field) => {
+                        !view.limits.reach(question.action, collection, question.id.as_ref())
+                            || !view.limits.target.fields.include(field.steps())
+                    }
+                },
             };
         if answer.allowed && limited {
             let reason = Some("this token does not give the right, though its principal has it".to_owned());

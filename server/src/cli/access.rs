@@ -181,9 +181,9 @@ pub(super) async fn role(client: &Client, command: Option<RoleCommand>, output: 
 }
 
 pub(super) async fn grant(client: &Client, args: GrantArgs, output: &Output) -> Result<ExitCode, Failure> {
-    let GrantArgs { name, role, scope: Scope { on, prefix, good_for } } = args;
-    let until = until(good_for);
-    let grant = client.grant(&name, &NewGrant { role, collections: on, prefix, until }).await?;
+    let GrantArgs { name, role, scope: Scope { on, prefix, fields, without_fields, good_for } } = args;
+    let new = NewGrant { role, collections: on, prefix, fields, without_fields, until: until(good_for) };
+    let grant = client.grant(&name, &new).await?;
     output.show(&grant, || {
         format!("{name} is {} on {} {} ({})", grant.role, grant.target, ending(grant.until), grant.statement)
     })?;
@@ -198,9 +198,10 @@ pub(super) async fn revoke(client: &Client, args: Revoke, output: &Output) -> Re
 
 pub(super) async fn token(client: &Client, command: TokenCommand, output: &Output) -> Result<ExitCode, Failure> {
     match command {
-        TokenCommand::Issue { name, label, allow, scope: Scope { on, prefix, good_for } } => {
+        TokenCommand::Issue { name, label, allow, scope: Scope { on, prefix, fields, without_fields, good_for } } => {
             let actions = (!allow.is_empty()).then_some(allow);
-            let new = NewToken { name: label, actions, collections: on, prefix, until: until(good_for) };
+            let until = until(good_for);
+            let new = NewToken { name: label, actions, collections: on, prefix, fields, without_fields, until };
             let issued = client.issue_token(&name, &new).await?;
             let IssuedToken { token, info } = &issued;
             output.note(&format!(
@@ -233,8 +234,8 @@ pub(super) async fn release(client: &Client, (op, number): (OpId, u16), output: 
 
 /// Exits with 4 if it may not.
 pub(super) async fn can(client: &Client, args: Can, output: &Output) -> Result<ExitCode, Failure> {
-    let Can { name, action, collection, id } = args;
-    let question = AccessQuestion { principal: Some(name.clone()), action, collection, id };
+    let Can { name, action, collection, id, field } = args;
+    let question = AccessQuestion { principal: Some(name.clone()), action, collection, id, field };
     let answer = client.can(&question).await?;
     output.show(&answer, || match (answer.allowed, answer.grant, &answer.reason) {
         (true, Some(grant), _) => format!("yes: {name} may {action} there, by {grant}"),
@@ -246,6 +247,8 @@ pub(super) async fn can(client: &Client, args: Can, output: &Output) -> Result<E
 
 pub(super) async fn whoami(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
     let caller = client.caller().await?;
+    // What it may, and by what its token is limited.
+    let info = client.principal(&PrincipalName::Id(caller.principal)).await.ok();
     output.show(&caller, || {
         let what = if caller.owner { "the owner of the node's directory" } else { "by a token" };
         let mut rows = vec![
@@ -253,7 +256,13 @@ pub(super) async fn whoami(client: &Client, output: &Output) -> Result<ExitCode,
             ("principal", caller.principal.to_string()),
             ("known", what.to_owned()),
         ];
-        rows.extend(caller.token.map(|token| ("token", token.to_string())));
+        let (grants, tokens) = info.map(|info| (info.grants, info.tokens)).unwrap_or_default();
+        rows.extend(grants.iter().map(|grant| ("grant", format!("{} on {}", grant.role, grant.target))));
+        rows.extend(caller.token.map(|id| {
+            let token = tokens.iter().find(|token| token.statement == id);
+            let limits = token.map(|token| format!("{} on {} ", listed(&token.actions), token.target));
+            ("token", format!("{}({id})", limits.unwrap_or_default()))
+        }));
         facts(&rows)
     })?;
     Ok(ExitCode::Done)

@@ -6,7 +6,7 @@ use folkmoot::api::{
     TokenInfo,
 };
 use folkmoot::wire::{self, Items, NewMember};
-use folkmoot::{CollectionName, DocId, Error, ErrorCode, OpId, Result};
+use folkmoot::{CollectionName, DocId, Error, ErrorCode, FieldPath, OpId, Result};
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
@@ -299,6 +299,7 @@ pub(super) async fn release(mut request: Request, op: String) -> Result<Response
         ("principal" = Option<String>, Query, description = "Who; the caller if not given"),
         ("collection" = Option<String>, Query, description = "Where; everywhere if not given"),
         ("id" = Option<String>, Query, description = "To which document; to all of the collection if not given"),
+        ("field" = Option<String>, Query, description = "To which field, a JSON pointer; to whole documents if not given"),
     ),
     responses(
         (status = 200, description = "The answer", body = AccessAnswer),
@@ -314,10 +315,11 @@ pub(super) async fn can(mut request: Request) -> Result<Response> {
     let principal = query.take("principal").map(|name| name.parse()).transpose()?;
     let collection: Option<CollectionName> = query.take("collection").map(|name| name.parse()).transpose()?;
     let id: Option<DocId> = query.take("id").map(|id| id.parse()).transpose()?;
-    if id.is_some() && collection.is_none() {
-        return Err(Error::new(ErrorCode::InvalidParameter, "`id` needs `collection`"));
+    let field: Option<FieldPath> = query.parsed("field", "a JSON pointer to a field, as /address/city")?;
+    if (id.is_some() || field.is_some()) && collection.is_none() {
+        return Err(Error::new(ErrorCode::InvalidParameter, "`id` and `field` need `collection`"));
     }
-    request.query.finish("action, principal, collection, id")?;
-    let question = AccessQuestion { principal, action, collection, id };
+    request.query.finish("action, principal, collection, id, field")?;
+    let question = AccessQuestion { principal, action, collection, id, field };
     json_answer(&request.database.can(&question).await?)
 }

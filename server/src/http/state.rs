@@ -176,7 +176,7 @@ pub(super) async fn metrics(request: Request) -> Result<Response> {
     if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
-    let question = AccessQuestion { principal: None, action: Action::Monitor, collection: None, id: None };
+    let question = AccessQuestion { principal: None, action: Action::Monitor, collection: None, id: None, field: None };
     if !request.database.caller().await?.owner && !request.database.can(&question).await?.allowed {
         return Err(Error::new(ErrorCode::NotAllowed, "no grant gives the right to monitor"));
     }

@@ -99,6 +99,7 @@ impl Writer {
             action: WriteAction::Update,
             commitment: body.commitment(),
             body_bytes: u32::try_from(body.bytes.len()).expect("small"),
+            fields: None,
         };
         let header = Header {
             version: limits::OP_VERSION,

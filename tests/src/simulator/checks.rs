@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use folkmoot_core::authority::{Closed, Verdict, reference};
 use folkmoot_core::id::{OpId, StreamId};
-use folkmoot_core::op::{Body, Op};
+use folkmoot_core::op::{Body, ChangeRef, Op};
 use folkmoot_core::replica::{DocKey, Reader, Replica, TxRef, TxState, View, verify};
 use folkmoot_core::replication::HeadState;
 use folkmoot_core::store::keys::Key as _;
 use folkmoot_core::store::{Keyspace, Order, Read as _, Span, Store};
 
-use super::node::{Node, Ops};
+use super::node::{self, Node, Ops};
 use super::world::World;
 
 impl World {
@@ -227,7 +227,8 @@ impl World {
     fn count_for_others(&mut self, index: usize) -> Result<(), String> {
         let node = &self.nodes[index];
         let states = states(&self.ops, node)?;
-        let (mut counting, mut cut) = (0, 0);
+        let (mut counting, mut cut, mut limited) = (0, 0, 0);
+        let limit = node::limit();
         for (_, op) in self.ops.all(&*node.store) {
             for (at, transaction) in op.header().transactions().iter().enumerate() {
                 let state = states.get(&(op.id(), at)).map(|(state, _)| *state);
@@ -235,9 +236,17 @@ impl World {
                     counting += u64::from(state == Some(None));
                     cut += u64::from(state == Some(Some(TxState::AfterRevocation)));
                 }
+                if state == Some(None) && self.served.get(node::LIMITED) == Some(&transaction.principal) {
+                    limited += 1;
+                    let strays = |change: &ChangeRef| change.touched().any(|touched| !limit.allow(touched));
+                    if transaction.changes.iter().any(strays) {
+                        return Err(format!("{} counts, but declares fields that are withheld", op.id()));
+                    }
+                }
             }
         }
         (self.report.for_others, self.report.for_others_cut) = (counting, cut);
+        self.report.limited = limited;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use folkmoot_core::authority::Reach;
-use folkmoot_core::op::{Act, BuiltInRole, Revoke, RevokeTarget, Role};
+use folkmoot_core::op::{Act, Revoke, RevokeTarget};
 use folkmoot_core::replica::{ActRequest, Input, Replica, RequestTicket, Signer};
 use folkmoot_core::store::{Durability, Store as _, Survivors};
 
@@ -148,7 +148,7 @@ impl Plan {
                 },
             ));
         }
-        for which in 0..2 {
+        for which in 0..=node::LIMITED {
             if !random.chance(60) {
                 continue;
             }
@@ -348,7 +348,7 @@ impl World {
     }
 
     fn take_back(&mut self, which: usize) {
-        let act = node::editor(self.served[which], Role::BuiltIn(BuiltInRole::Editor));
+        let act = node::given_again(self.served[which], which);
         self.step(
             0,
             Input::Act { ticket: OTHER_ACT, signer: Signer::Node, request: ActRequest::For(self.served[which], act) },

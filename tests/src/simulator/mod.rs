@@ -102,6 +102,8 @@ pub struct Report {
     pub for_others: u64,
     /// See above.
     pub for_others_cut: u64,
+    /// Of these, transactions of the principal that may touch some fields only.
+    pub limited: u64,
     /// Those of them that are heads: the others are told by a later session of their author.
     pub heads: u64,
     /// Events handled.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{
-    Act, Action, BuiltInRole, Collection, Grant, Join, Op, Principal, PrincipalKind, Rank, Role, RoleRevision, Target,
+    Act, Action, BuiltInRole, Collection, FieldPaths, Fields, Grant, Join, Op, Principal, PrincipalKind, Rank, Role,
+    RoleRevision, Target,
 };
 use folkmoot_core::replica::{
     ActRequest, BatchId, Effect, Founding, Identity, Input, Now, Replica, ReplicaConfig, Signer, TxRef,
@@ -179,12 +180,31 @@ pub(super) fn settle(replica: &mut Replica, store: &MemoryStore, now: Now, input
 }
 
 /// What a principal is given that may write everywhere.
-pub(super) fn editor(principal: PrincipalId, role: Role) -> Act {
-    Act::Grant(Grant { principal, role, target: Target::everything(), rank: Rank::USER, not_after: None })
+fn editor(principal: PrincipalId, role: Role) -> Act {
+    editor_of(principal, role, Fields::All)
 }
 
-/// Makes two principals for which every node writes: one has a grant, the other has a role of the cluster's own through a
-/// group.
+fn editor_of(principal: PrincipalId, role: Role, fields: Fields) -> Act {
+    let target = Target { fields, ..Target::everything() };
+    Act::Grant(Grant { principal, role, target, rank: Rank::USER, not_after: None })
+}
+
+/// What the principal of this number is given again after it was removed.
+pub(super) fn given_again(principal: PrincipalId, which: usize) -> Act {
+    let fields = if which == LIMITED { limit() } else { Fields::All };
+    editor_of(principal, Role::BuiltIn(BuiltInRole::Editor), fields)
+}
+
+/// The principal that may not touch all fields.
+pub(super) const LIMITED: usize = 2;
+
+/// The fields that it may touch: some that clients write it may not, and one below an object.
+pub(super) fn limit() -> Fields {
+    Fields::Except(FieldPaths::of(["/n", "/b", "/o/k1"].map(|path| path.parse().expect("a field"))))
+}
+
+/// Makes three principals for which every node writes: one has a grant, one has a role of the cluster's own through a group, and
+/// one has a grant on some fields only.
 fn serve(act: &mut dyn FnMut(Act) -> OpId) -> Vec<PrincipalId> {
     let mut introduce = |name: &str, kind, attest| {
         PrincipalId::from(act(Act::Principal(Principal { name: name.to_owned(), kind, attest, rank: Rank::USER })))
@@ -198,7 +218,9 @@ fn serve(act: &mut dyn FnMut(Act) -> OpId) -> Vec<PrincipalId> {
     let role = act(Act::Role(RoleRevision { name: "clerk".to_owned(), actions, own_actions, rank: Rank::NODE }));
     act(editor(group, Role::Custom(role)));
     act(Act::Join(Join { principal: bob, group, rank: Rank::USER, not_after: None }));
-    vec![ann, bob]
+    let cyd = introduce("cyd", PrincipalKind::User, true);
+    act(editor_of(cyd, Role::BuiltIn(BuiltInRole::Editor), limit()));
+    vec![ann, bob, cyd]
 }
 
 /// Founds a cluster of `count` nodes, none of them running yet; the second one is an admin too. Returns also the principals

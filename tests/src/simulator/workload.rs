@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use folkmoot_core::document::edit::{Edit, EditFormat};
 use folkmoot_core::id::{ChangeHash, RequestId};
 use folkmoot_core::replica::{
-    DocKey, DocWrite, Input, Precondition, Reader, RequestTicket, TxRef, WriteError, WriteItem, WriteOutcome,
-    WriteRequest,
+    DocKey, DocWrite, Input, Precondition, Reader, RequestTicket, TxRef, WriteError, WriteItem, WriteLimits,
+    WriteOutcome, WriteRequest,
 };
 
 use super::world::{Event, World};
@@ -102,7 +102,7 @@ impl World {
         });
         let collection = collection.parse().expect("a good name");
         let principal = self.random.chance(PERCENT_SERVED).then(|| self.served[self.random.index(self.served.len())]);
-        WriteRequest { collection, principal, request, items }
+        WriteRequest { collection, principal, request, limits: WriteLimits::none(), items }
     }
 
     fn draw_write(&mut self) -> (DocWrite, usize) {

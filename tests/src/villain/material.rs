@@ -100,6 +100,7 @@ impl Material {
             action,
             commitment: body.commitment(),
             body_bytes: u32::try_from(body.bytes.len()).expect("small"),
+            fields: None,
         };
         header.payload = Payload::Data(vec![Transaction { principal, request: None, changes: vec![change] }]);
         Op::sign(header, vec![body], &self.key).expect("a well-formed op")
@@ -205,6 +206,7 @@ impl Material {
                 action: WriteAction::Delete,
                 commitment: body.commitment(),
                 body_bytes: u32::try_from(body.bytes.len()).expect("small"),
+                fields: None,
             };
             bodies.push(body);
             transactions.push(Transaction { principal: self.principal, request: None, changes: vec![change] });

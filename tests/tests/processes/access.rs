@@ -186,7 +186,14 @@ async fn what_somebody_may_not_see_or_do_is_refused_at_every_edge() {
 }
 
 fn grant(role: &str) -> NewGrant {
-    NewGrant { role: role.to_owned(), collections: "*".to_owned(), prefix: None, until: None }
+    NewGrant {
+        role: role.to_owned(),
+        collections: "*".to_owned(),
+        prefix: None,
+        fields: Vec::new(),
+        without_fields: Vec::new(),
+        until: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,8 +218,13 @@ async fn tokens_give_no_more_than_they_say_and_end_everywhere() {
     refused(limited.status().await, ErrorCode::NotAllowed);
     assert_eq!(limited.principals().await.unwrap().len(), 1, "itself only, though its principal would see all");
     refused(limited.issue_token(&named("ann"), &NewToken::named("more")).await, ErrorCode::NotAllowed);
-    let question =
-        AccessQuestion { principal: None, action: Action::Update, collection: Some(name("notes")), id: None };
+    let question = AccessQuestion {
+        principal: None,
+        action: Action::Update,
+        collection: Some(name("notes")),
+        id: None,
+        field: None,
+    };
     let answer = limited.can(&question).await.unwrap();
     assert!(!answer.allowed && answer.reason.unwrap().contains("token"));
     assert!(ann.can(&question).await.unwrap().allowed);

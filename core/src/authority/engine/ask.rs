@@ -7,7 +7,7 @@ use super::log::ActIx;
 use super::rights::Right;
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId};
-use crate::op::{Act, Action, Rank, Statement};
+use crate::op::{Act, Action, FieldPath, FieldRights, Rank, Statement};
 
 /// Whether a principal may do something now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +30,8 @@ pub enum Denial {
     NotAttested,
     /// It has no duty to write for others there.
     NoDuty,
+    /// It has the right on some fields only, and not on these.
+    Withheld,
     /// It had the right, and this revocation took it.
     Revoked {
         /// The revocation.
@@ -51,13 +53,16 @@ impl fmt::Display for Denial {
             Self::Revoked { by } => write!(f, "the right was revoked by {by}"),
             Self::NotAttested => f.write_str("that principal signs its own writes; nodes may not write for it"),
             Self::NoDuty => f.write_str("this node has no duty to write for others there"),
+            Self::Withheld => {
+                f.write_str("the right is limited to some fields, and not all that is asked for is within them")
+            }
             Self::Expired => f.write_str("the right has expired"),
             Self::NotEffective { statement } => write!(f, "the grant {statement} does not count (yet)"),
         }
     }
 }
 
-/// Which documents of a collection somebody may read.
+/// Which documents of a collection somebody may read, at least in part.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Readable {
     /// Each one.
@@ -169,7 +174,7 @@ impl Authority {
         })
     }
 
-    /// Returns whether a principal may do something now: to a document, or without one to the collection as a whole. What is
+    /// Returns whether a principal may do something now: to a whole document, or without one to the collection as a whole. What is
     /// about the cluster, and not about some collection, is asked of [`Self::may_everywhere`].
     #[must_use]
     pub fn may(
@@ -180,7 +185,50 @@ impl Authority {
         doc: Option<&DocId>,
         now: Hlc,
     ) -> Decision {
-        self.decide(self.log.rights_of(principal).filter(|right| right.allows(action, collection, doc)), now)
+        let whole =
+            self.decide(self.log.rights_of(principal).filter(|right| right.allows(action, collection, doc)), now);
+        let Decision::Denied(Denial::NotGranted) = whole else { return whole };
+        let partly =
+            self.decide(self.log.rights_of(principal).filter(|right| right.reaches(action, collection, doc)), now);
+        match partly {
+            Decision::Allowed { .. } => Decision::Denied(Denial::Withheld),
+            Decision::Denied(_) => partly,
+        }
+    }
+
+    /// Returns whether a principal may do something now to a field of a document, or without one of each of the collection.
+    #[must_use]
+    pub fn may_field(
+        &self,
+        principal: PrincipalId,
+        action: Action,
+        collection: &CollectionName,
+        doc: Option<&DocId>,
+        field: &FieldPath,
+        now: Hlc,
+    ) -> Decision {
+        let reaches = |right: &Right<'_>| right.reaches(action, collection, doc);
+        let rights = || self.log.rights_of(principal).filter(reaches);
+        let told = self.decide(rights().filter(|right| right.target.fields.include(field.steps())), now);
+        match (&told, self.decide(rights(), now)) {
+            (Decision::Denied(Denial::NotGranted), Decision::Allowed { .. }) => Decision::Denied(Denial::Withheld),
+            _ => told,
+        }
+    }
+
+    /// Returns to which fields of a document a principal may do something now, or without one of each of the collection.
+    #[must_use]
+    pub fn fields(
+        &self,
+        principal: PrincipalId,
+        action: Action,
+        collection: &CollectionName,
+        doc: Option<&DocId>,
+        now: Hlc,
+    ) -> FieldRights {
+        let rights = self.log.rights_of(principal).filter(|right| right.reaches(action, collection, doc));
+        let in_force = rights.filter(|right| right.parts().all(|part| self.in_force(part, now)));
+        FieldRights::any_of(in_force.map(|right| right.target.fields.clone()))
     }
 
     /// Returns whether a principal may do something to everything there is now.

@@ -2,12 +2,12 @@
 
 use super::Subject;
 use super::log::{ActIx, Log};
-use super::rights::Right;
+use super::rights::{Need, Right, needs};
 use crate::authority::mutant::{Mutant, Site, planted};
 use crate::authority::verdict::Verdict;
 use crate::hlc::Hlc;
 use crate::id::CollectionName;
-use crate::op::{Act, Action, ChangeRef, Header, Transaction};
+use crate::op::{Act, ChangeRef, Header, Transaction};
 
 /// Returns whether a statement has not ended when the op was made.
 fn lasts(end: Option<Hlc>, header: &Header) -> bool {
@@ -45,10 +45,8 @@ pub(super) fn judge_transaction(
     }
     claims.push(log.rights_of(principal).filter(counts).collect());
     let collection = header.collection();
-    if claims
-        .iter()
-        .any(|rights| changes.iter().any(|change| !rights.iter().any(|right| gives(right, collection, change))))
-    {
+    let gives = |rights: &[Right<'_>], need| rights.iter().any(|right| right.gives(collection, need));
+    if claims.iter().any(|rights| needs(changes).any(|need| !gives(rights, need))) {
         return Verdict::NotAllowed;
     }
     if let Some(blame) = std::iter::once(certificate).chain(introduction).find_map(|ix| log.blame(ix, subject)) {
@@ -56,10 +54,6 @@ pub(super) fn judge_transaction(
     }
     let cut = claims.iter().find_map(|rights| what_is_cut(log, subject, rights, collection, changes));
     cut.or_else(|| log.fork_blame(certificate, subject)).unwrap_or(Verdict::Allowed)
-}
-
-fn gives(right: &Right<'_>, collection: &CollectionName, change: &ChangeRef) -> bool {
-    right.allows(Action::from(change.action), collection, Some(&change.doc))
 }
 
 /// Returns the verdict if revocations leave too little of rights that together gave all that is needed.
@@ -75,17 +69,15 @@ fn what_is_cut(
     };
     let blames: Vec<Option<Verdict>> = rights.iter().map(blame).collect();
     let left = || rights.iter().zip(&blames).filter(|(_, blame)| blame.is_none()).map(|(right, _)| right);
-    let lacking: Vec<&ChangeRef> =
-        changes.iter().filter(|change| !left().any(|right| gives(right, collection, change))).collect();
+    let lacking: Vec<Need<'_>> =
+        needs(changes).filter(|need| !left().any(|right| right.gives(collection, *need))).collect();
     if lacking.is_empty() {
         return None;
     }
     // What waits may still be allowed without a further act, so it goes before what is cut.
     let guilty = || {
-        let gave = rights
-            .iter()
-            .zip(&blames)
-            .filter(|(right, _)| lacking.iter().any(|change| gives(right, collection, change)));
+        let gave =
+            rights.iter().zip(&blames).filter(|(right, _)| lacking.iter().any(|need| right.gives(collection, *need)));
         gave.filter_map(|(_, blame)| *blame)
     };
     let waits = guilty().find(|blame| matches!(blame, Verdict::Deferred(_)));

@@ -7,7 +7,7 @@ use super::ask::Readable;
 use super::log::ActIx;
 use crate::hlc::Hlc;
 use crate::id::{CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
-use crate::op::{Act, Action, Actions, Documents, PasswordHash, PrincipalKind, Rights, Secret, Target};
+use crate::op::{Act, Action, Actions, Documents, FieldRights, PasswordHash, PrincipalKind, Rights, Secret, Target};
 
 /// What everybody may do, by the acts that count now. It never changes: a new act makes a new policy.
 ///
@@ -74,7 +74,14 @@ impl TokenLimits {
         Self { actions: Actions::ALL, target: Target::everything() }
     }
 
-    /// Returns whether the token gives this action on a document, or without one on the whole collection.
+    /// Returns whether the token gives this action on some fields of a document, or without one of each of the collection;
+    /// [`Target::fields`] tells which.
+    #[must_use]
+    pub fn reach(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
+        self.actions.has(action) && self.target.reaches(collection, doc)
+    }
+
+    /// Returns whether the token gives this action on a whole document, or without one on the whole collection.
     #[must_use]
     pub fn allow(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
         self.actions.has(action) && self.target.covers(collection, doc)
@@ -104,9 +111,9 @@ fn lasts(end: Option<Hlc>, now: Hlc) -> bool {
 }
 
 impl Right {
-    fn allows(&self, holder: PrincipalId, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
+    fn reaches(&self, holder: PrincipalId, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
         let owns = || doc.is_some_and(|doc| holder.owns(doc));
-        self.target.covers(collection, doc) && self.rights.allow(action, self.target.is_everything(), owns)
+        self.target.reaches(collection, doc) && self.rights.allow(action, self.target.is_everything(), owns)
     }
 }
 
@@ -146,7 +153,7 @@ impl Policy {
         self.passwords.get(&principal).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns whether a principal may do something now: to a document, or without one to the collection as a whole.
+    /// Returns whether a principal may do something now: to a whole document, or without one to the collection as a whole.
     #[must_use]
     pub fn may(
         &self,
@@ -156,7 +163,22 @@ impl Policy {
         doc: Option<&DocId>,
         now: Hlc,
     ) -> bool {
-        self.rights(principal, now).any(|right| right.allows(principal, action, collection, doc))
+        let mut rights = self.rights(principal, now).filter(|right| right.target.fields.is_all());
+        rights.any(|right| right.reaches(principal, action, collection, doc))
+    }
+
+    /// Returns to which fields of a document a principal may do something now, or without one of each of the collection.
+    #[must_use]
+    pub fn fields(
+        &self,
+        principal: PrincipalId,
+        action: Action,
+        collection: &CollectionName,
+        doc: Option<&DocId>,
+        now: Hlc,
+    ) -> FieldRights {
+        let rights = self.rights(principal, now).filter(|right| right.reaches(principal, action, collection, doc));
+        FieldRights::any_of(rights.map(|right| right.target.fields.clone()))
     }
 
     /// Returns whether a principal may do something to everything there is now.
@@ -173,7 +195,7 @@ impl Policy {
             .any(|right| right.rights.actions.has(action) || right.rights.own_actions.has(action))
     }
 
-    /// Returns which documents of a collection a principal may read now.
+    /// Returns which documents of a collection a principal may read now, at least in part: [`Self::fields`] tells which.
     #[must_use]
     pub fn readable(&self, principal: PrincipalId, collection: &CollectionName, now: Hlc) -> Readable {
         let own = principal.own_prefix();

@@ -3,7 +3,7 @@
 use super::log::{ActIx, Log};
 use crate::authority::mutant::{Mutant, Site, planted};
 use crate::id::{CollectionName, DocId, OpId, PrincipalId};
-use crate::op::{Act, Action, Actions, Duty, Introduced, Rights, Role, Target};
+use crate::op::{Act, Action, Actions, ChangeRef, Duty, Fields, Introduced, Rights, Role, Target, Touched};
 
 /// What one grant, or one duty, gives to a principal.
 pub(super) struct Right<'a> {
@@ -14,6 +14,26 @@ pub(super) struct Right<'a> {
     is_duty: bool,
     pub(super) target: &'a Target,
     pub(super) rights: Rights,
+}
+
+/// A change, and a place that it declares to touch.
+pub(super) type Need<'a> = (&'a ChangeRef, Touched<'a>);
+
+/// Returns what rights are needed for: each place that each change touches.
+pub(super) fn needs(changes: &[ChangeRef]) -> impl Iterator<Item = Need<'_>> {
+    let first = if planted(Site::Engine, Mutant::FirstFieldSuffices) { 1 } else { usize::MAX };
+    changes.iter().flat_map(move |change| change.touched().take(first).map(move |touched| (change, touched)))
+}
+
+/// Planted bugs.
+fn has_bug(fields: &Fields, touched: Touched<'_>) -> bool {
+    let shadows = match (fields, touched) {
+        (Fields::Except(withheld), Touched::Field(field)) => !withheld.lead_to(field.steps()),
+        (Fields::All | Fields::Only(_) | Fields::Except(_), _) => false,
+    };
+    planted(Site::Engine, Mutant::FieldsIgnored)
+        || touched == Touched::Document && planted(Site::Engine, Mutant::UndeclaredTouchesNothing)
+        || shadows && planted(Site::Engine, Mutant::WithheldMayBeShadowed)
 }
 
 impl Right<'_> {
@@ -29,13 +49,24 @@ impl Right<'_> {
         given
     }
 
-    /// Returns whether the right allows this on a document, or without one on the whole collection.
-    pub(super) fn allows(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
-        let covers = self.target.covers(collection, doc)
+    /// Returns whether the right allows this on some fields of a document, or without one of each document of the collection.
+    pub(super) fn reaches(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
+        let covers = self.target.reaches(collection, doc)
             || self.is_duty && planted(Site::Engine, Mutant::DutyTargetIgnored)
             || planted(Site::Engine, Mutant::DocumentsIgnored) && self.target.touches(collection);
         let owns = |doc: &DocId| self.principal.owns(doc) || planted(Site::Engine, Mutant::OwnIsAll);
         covers && self.rights.allow(action, self.target.is_everything(), || doc.is_some_and(owns))
+    }
+
+    /// Returns whether the right allows this on a whole document, or without one on the whole collection.
+    pub(super) fn allows(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
+        self.target.fields.is_all() && self.reaches(action, collection, doc)
+    }
+
+    /// Returns whether the right allows what a change declares in one place.
+    pub(super) fn gives(&self, collection: &CollectionName, (change, touched): Need<'_>) -> bool {
+        self.reaches(Action::from(change.action), collection, Some(&change.doc))
+            && (self.target.fields.allow(touched) || has_bug(&self.target.fields, touched))
     }
 }
 

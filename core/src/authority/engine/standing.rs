@@ -72,7 +72,7 @@ impl Authority<'_> {
         let held = self
             .grants
             .iter()
-            .filter(|held| held.rights.actions.has(Action::Administer) && held.target.contains(&grant.target))
+            .filter(|held| held.rights.actions.has(Action::Administer) && contains(held.target, &grant.target))
             .fold(Actions::NONE, |sum, held| sum.union(held.rights.actions));
         let enough = held.has(Action::Administer)
             && (held.contains(rights.actions.union(rights.own_actions))
@@ -317,6 +317,11 @@ impl Log {
         let (ix, introduced) = knows(principal.introduced_by()).and_then(|_| self.introduction(principal))?;
         Some((ix, introduced.kind))
     }
+}
+
+fn contains(held: &Target, wanted: &Target) -> bool {
+    let bug = planted(Site::Engine, Mutant::FieldsNotContained);
+    if bug { held.contains(&Target { fields: held.fields.clone(), ..wanted.clone() }) } else { held.contains(wanted) }
 }
 
 fn may_introduce(authority: &Authority<'_>) -> bool {

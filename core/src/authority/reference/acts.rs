@@ -165,9 +165,13 @@ impl<'a> World<'a> {
     /// Whether the proof has all that a grant gives, or is a registrar's and the grant is one that registrars give.
     fn may_give(&self, id: OpId, made: &Grant, gives: Rights) -> bool {
         let contains = |target: &Target| target.contains(&made.target);
+        let contains_fields_too = |target: &Target| {
+            let careless = Target { fields: target.fields.clone(), ..made.target.clone() };
+            contains(target) || bug(Mutant::FieldsNotContained) && target.contains(&careless)
+        };
         let has: Vec<Actions> = self
             .held(id)
-            .filter(|(target, actions)| contains(target) && actions.has(Action::Administer))
+            .filter(|(target, actions)| contains_fields_too(target) && actions.has(Action::Administer))
             .map(|(_, actions)| actions)
             .collect();
         let missing = [gives.actions, gives.own_actions]

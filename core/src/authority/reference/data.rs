@@ -4,7 +4,7 @@ use super::{World, bug};
 use crate::authority::mutant::Mutant;
 use crate::authority::verdict::Verdict;
 use crate::id::{OpId, PrincipalId};
-use crate::op::{Act, Action, Actions, ChangeRef, Duty, Header, Rights, Role, Target, Transaction};
+use crate::op::{Act, Action, Actions, ChangeRef, Duty, FieldPath, Fields, Header, Rights, Role, Target, Transaction};
 
 /// What one grant or duty gives, and the statements that this hangs on.
 struct Claim<'a> {
@@ -42,9 +42,10 @@ impl<'a> World<'a> {
             needed.push(self.duties_of(id, header, writer));
         }
         needed.push(self.grants_of(id, header, principal));
-        let gives = |claim: &Claim<'_>, change: &ChangeRef| covers(claim, header, principal, change);
+        let parts = parts_of(transaction);
+        let gives = |claim: &Claim<'_>, part: &Part<'_>| covers(claim, header, principal, part);
         for claims in &needed {
-            if !transaction.changes.iter().all(|change| claims.iter().any(|claim| gives(claim, change))) {
+            if !parts.iter().all(|part| claims.iter().any(|claim| gives(claim, part))) {
                 return Verdict::NotAllowed;
             }
         }
@@ -58,14 +59,14 @@ impl<'a> World<'a> {
                 parts.find_map(|part| self.blame(*part, id))
             };
             let (void, left): (Vec<_>, Vec<_>) = claims.iter().partition(|claim| blames(claim).is_some());
-            let lacking: Vec<&ChangeRef> =
-                transaction.changes.iter().filter(|change| !left.iter().any(|claim| gives(claim, change))).collect();
+            let lacking: Vec<&Part<'_>> =
+                parts.iter().filter(|part| !left.iter().any(|claim| gives(claim, part))).collect();
             if lacking.is_empty() {
                 continue;
             }
             let guilty: Vec<Verdict> = void
                 .into_iter()
-                .filter(|claim| lacking.iter().any(|change| gives(claim, change)))
+                .filter(|claim| lacking.iter().any(|part| gives(claim, part)))
                 .filter_map(blames)
                 .collect();
             let waits = guilty.iter().find(|blame| matches!(blame, Verdict::Deferred(_)));
@@ -134,12 +135,67 @@ impl<'a> World<'a> {
     }
 }
 
-fn covers(claim: &Claim<'_>, header: &Header, principal: PrincipalId, change: &ChangeRef) -> bool {
+/// A part of a transaction for which one right must be enough.
+enum Part<'a> {
+    /// A change of a document that may touch anything in it.
+    Whole(&'a ChangeRef),
+    /// What a change does at or below a field.
+    Field(&'a ChangeRef, &'a FieldPath),
+    /// A change that touches no field.
+    Bare(&'a ChangeRef),
+}
+
+fn parts_of(transaction: &Transaction) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    for change in &transaction.changes {
+        match &change.fields {
+            None => parts.push(Part::Whole(change)),
+            Some(fields) if fields.is_empty() => parts.push(Part::Bare(change)),
+            Some(fields) if bug(Mutant::FirstFieldSuffices) => {
+                parts.extend(fields.iter().take(1).map(|field| Part::Field(change, field)));
+            }
+            Some(fields) => parts.extend(fields.iter().map(|field| Part::Field(change, field))),
+        }
+    }
+    parts
+}
+
+/// Whether one pattern leads to a place at or below which the other one stays.
+fn is_above(pattern: &FieldPath, field: &FieldPath) -> bool {
+    let (pattern, field) = (pattern.steps(), field.steps());
+    pattern.len() <= field.len() && (0..pattern.len()).all(|n| pattern.get(n) == field.get(n) || pattern[n] == "*")
+}
+
+/// Whether two patterns may lead to one place, or one to above the other's.
+fn may_meet(one: &FieldPath, other: &FieldPath) -> bool {
+    one.steps().iter().zip(other.steps()).all(|(a, b)| a == "*" || b == "*" || a == b)
+}
+
+/// Whether a right on these fields reaches a part.
+fn reaches(fields: &Fields, part: &Part<'_>) -> bool {
+    if bug(Mutant::FieldsIgnored) {
+        return true;
+    }
+    match (fields, part) {
+        (Fields::All, _) | (_, Part::Bare(_)) => true,
+        (_, Part::Whole(_)) => bug(Mutant::UndeclaredTouchesNothing),
+        (Fields::Only(allowed), Part::Field(_, field)) => allowed.iter().any(|path| is_above(path, field)),
+        (Fields::Except(withheld), Part::Field(_, field)) => {
+            let shadowed = |path: &FieldPath| may_meet(path, field) && !bug(Mutant::WithheldMayBeShadowed);
+            !withheld.iter().any(|path| shadowed(path) || is_above(path, field))
+        }
+    }
+}
+
+fn covers(claim: &Claim<'_>, header: &Header, principal: PrincipalId, part: &Part<'_>) -> bool {
+    let (Part::Whole(change) | Part::Field(change, _) | Part::Bare(change)) = part;
     let collection = header.collection();
-    let within = claim.target.covers(collection, Some(&change.doc))
+    let within = claim.target.reaches(collection, Some(&change.doc))
         || bug(Mutant::DocumentsIgnored) && claim.target.touches(collection)
         || bug(Mutant::DutyTargetIgnored) && claim.is_duty;
     let action = Action::from(change.action);
     let own = change.doc.as_str().starts_with(&principal.own_prefix()) || bug(Mutant::OwnIsAll);
-    within && (claim.rights.actions.has(action) || claim.rights.own_actions.has(action) && own)
+    within
+        && reaches(&claim.target.fields, part)
+        && (claim.rights.actions.has(action) || claim.rights.own_actions.has(action) && own)
 }

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::attack::attack;
 use super::histories::build;
-use super::rights;
 use super::scenarios::small;
 use super::store::Node;
 use super::world::{Random, World, id_of};
+use super::{fields, rights};
 use crate::authority::Verdict;
 use crate::authority::reference::judge_all;
 use crate::id::{ClusterId, OpId};
@@ -117,6 +117,12 @@ fn worlds() -> Vec<(&'static str, &'static str, World)> {
              documents and through a group; the principal is removed with a pin",
             rights::exercised(),
         ),
+        (
+            "fields",
+            "somebody edits some fields only, by two grants; what is declared lies within them, beside them or above them, or \
+             nothing is declared",
+            fields::exercised(),
+        ),
         ("shared", "a random history with roles, groups and duties, and an attack by who has some", shared),
     ]
 }
@@ -144,7 +150,7 @@ fn vectors_are_judged_as_they_always_were() {
         Node::with(world.cluster, &world.ops).check().unwrap();
         count += 1;
     }
-    assert!(count >= 6, "{count} vectors");
+    assert!(count >= 7, "{count} vectors");
 }
 
 fn write_missing() {

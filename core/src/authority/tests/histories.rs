@@ -10,14 +10,14 @@ use super::attack::attack;
 use super::properties::{Tried, properties};
 use super::rights::{duty, grant, introduce, join, revision};
 use super::store::Node;
-use super::world::{Random, World, key, role, target, write_to};
+use super::world::{Random, World, declare, key, paths, role, target, write_to};
 use crate::authority::reference::judge_all;
 use crate::authority::{Missing, Verdict};
 use crate::hlc::Hlc;
 use crate::id::{OpId, PrincipalId};
 use crate::op::{
-    Act, Action, Actions, BuiltInRole, Collection, Documents, Duty, Grant, Header, Payload, PrincipalKind, Rank,
-    Readmit, RevokeTarget, Role, Target, WriteAction,
+    Act, Action, Actions, BuiltInRole, Collection, Documents, Duty, FieldPaths, Fields, Grant, Header, Payload,
+    PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, WriteAction,
 };
 
 const ADMINS: [&str; 3] = ["a0", "a1", "a2"];
@@ -71,7 +71,17 @@ pub(super) fn build(random: &mut Random, steps: usize) -> World {
         let by = ADMINS[random.below(admins)];
         let what = random.pick(&[BuiltInRole::Editor, BuiltInRole::Editor, BuiltInRole::Editor, BuiltInRole::Reader]);
         let on = random.pick(&TARGETS);
-        world.enrol(by, name, (30, 31), Some((what, on)));
+        if random.chance(75) {
+            world.enrol(by, name, (30, 31), Some((what, on)));
+            continue;
+        }
+        world.enrol(by, name, (30, 31), None);
+        let principal = world.peer(name).principal;
+        for _ in 0..1 + random.below(2) {
+            let on = Target { fields: some_limit(random), ..target(random.pick(&TARGETS)) };
+            let given = world.act(by, grant(principal, role(BuiltInRole::Editor), on, 31));
+            world.peer_mut(name).proof.push(given);
+        }
     }
     world.sync_all();
     if random.chance(60) {
@@ -134,7 +144,9 @@ fn share(random: &mut Random, world: &mut World) {
         let joined = world.act("a0", join(principal, world.groups[0], 31));
         let role = Role::Custom(random.pick(&world.roles));
         let given = world.act("a0", grant(world.groups[0], role.clone(), target(random.pick(&["*", "x*"])), 31));
-        let direct = world.act("a0", grant(principal, role, target(random.pick(&["*", "x*"])), 31));
+        let fields = if random.chance(40) { some_limit(random) } else { Fields::All };
+        let on = Target { fields, ..target(random.pick(&["*", "x*"])) };
+        let direct = world.act("a0", grant(principal, role, on, 31));
         let roles = world.roles.clone();
         world.peer_mut(name).proof.extend([joined, given, direct]);
         world.peer_mut(name).proof.extend(roles);
@@ -151,7 +163,29 @@ pub(super) fn some_role(random: &mut Random, world: &World) -> Role {
 
 fn some_target(random: &mut Random) -> Target {
     let whole = target(random.pick(&TARGETS));
-    if random.chance(20) { Target { documents: Documents::Prefix("2026/".into()), ..whole } } else { whole }
+    let documents = if random.chance(20) { Documents::Prefix("2026/".into()) } else { Documents::All };
+    let fields = if random.chance(25) { some_limit(random) } else { Fields::All };
+    Target { documents, fields, ..whole }
+}
+
+fn some_paths(random: &mut Random) -> FieldPaths {
+    let all = ["/a", "/a/b", "/a/c", "/b", "/b/*", "/*/b", "/c"];
+    let some: Vec<&str> = (0..1 + random.below(3)).map(|_| random.pick(&all)).collect();
+    paths(&some)
+}
+
+fn some_limit(random: &mut Random) -> Fields {
+    let some = some_paths(random);
+    if random.chance(50) { Fields::Only(some) } else { Fields::Except(some) }
+}
+
+/// Says of some writes which fields they touch.
+fn declare_some(random: &mut Random, header: &mut Header) {
+    match random.below(10) {
+        0..5 => {}
+        5 => declare(header, &FieldPaths::default()),
+        _ => declare(header, &some_paths(random)),
+    }
 }
 
 pub(super) fn some_doc(random: &mut Random, principal: PrincipalId) -> String {
@@ -185,6 +219,7 @@ fn shared_step(random: &mut Random, world: &mut World) {
                 transactions[0].changes.extend(more.changes);
                 transactions.push(write_to(random.pick(&[own, whom]), "e", WriteAction::Create));
             }
+            declare_some(random, &mut header);
             world.sign(name, header);
         }
         45..58 => cut_shared(random, world, by),
@@ -297,7 +332,9 @@ fn step(random: &mut Random, world: &mut World) {
         22..60 => {
             let collection = random.pick(&COLLECTIONS);
             let name = if random.chance(60) { random.pick(&["u0", "u1", "s0"]) } else { name };
-            world.write(name, collection);
+            let mut header = world.draft_write(name, collection);
+            declare_some(random, &mut header);
+            world.sign(name, header);
         }
         60..63 => {
             // Without new heads: what the stream knew before still holds.

@@ -7,7 +7,7 @@ use super::attack::attack;
 use super::histories::{build, engine_agrees};
 use super::properties::{Tried, properties};
 use super::world::Random;
-use super::{rights, scenarios};
+use super::{fields, rights, scenarios};
 use crate::authority::{Mutant, Site, plant};
 
 /// Mends the rule on this thread even when a check panics.
@@ -27,7 +27,7 @@ impl Drop for Planted {
 }
 
 fn differs_from_the_reference(mutant: Mutant) -> bool {
-    (0..600).any(|seed| {
+    (0..2_000).any(|seed| {
         let mut random = Random::new(seed);
         let world = build(&mut random, 50);
         let attacker = random.pick(&["u0", "s0", "a0"]);
@@ -42,6 +42,7 @@ fn breaks_a_scenario(mutant: Mutant) -> Option<&'static str> {
     scenarios::ALL
         .iter()
         .chain(rights::ALL)
+        .chain(fields::ALL)
         .find(|(_, scenario)| catch_unwind(scenario).is_err())
         .map(|(name, _)| *name)
 }

@@ -7,7 +7,7 @@ use super::world::{Random, World, collection};
 use crate::authority::{Action, Actions, Authority, Decision, Readable, TokenLimits};
 use crate::hlc::Hlc;
 use crate::id::{DocId, OpId, PrincipalId, TokenVerifier};
-use crate::op::{Act, Principal, PrincipalKind, Rank, RevokeTarget, Secret, Target, Token};
+use crate::op::{Act, FieldPath, Principal, PrincipalKind, Rank, RevokeTarget, Secret, Target, Token};
 
 const NOW: Hlc = Hlc::new(1_000_000, 0);
 
@@ -26,7 +26,8 @@ fn principals(authority: &Authority) -> Vec<PrincipalId> {
 
 #[test]
 fn the_policy_agrees_with_the_engine_in_random_histories() {
-    let mut allowed = 0_u32;
+    let (mut allowed, mut partly) = (0_u32, 0_u32);
+    let field = "/a/b".parse::<FieldPath>().unwrap();
     for seed in 0..400 {
         let mut random = Random::new(seed);
         let steps = 10 + random.below(30);
@@ -50,11 +51,25 @@ fn the_policy_agrees_with_the_engine_in_random_histories() {
                                 "seed {seed}: {action} of {place:?} in {name}: {told:?}"
                             );
                             allowed += u32::from(says);
+                            // What is to be had of it in part.
+                            let fields = policy.fields(principal, action, &name, place, now);
+                            assert_eq!(fields.are_all(), says, "seed {seed}: {fields:?}");
                             if action == Action::Read {
                                 let seen = place.map_or(readable == Readable::All, |doc| readable.includes(doc));
-                                assert_eq!(seen, says, "seed {seed}: {readable:?}");
+                                assert_eq!(seen, !fields.are_none(), "seed {seed}: {readable:?}");
                             }
-                            assert!(!says || policy.may_somewhere(principal, action, &name, now));
+                            assert!(fields.are_none() || policy.may_somewhere(principal, action, &name, now));
+                            if action == Action::Update && is_there {
+                                assert_eq!(
+                                    fields,
+                                    authority.fields(principal, action, &name, place, now),
+                                    "seed {seed}"
+                                );
+                                let told = authority.may_field(principal, action, &name, place, &field, now);
+                                let includes = fields.include(field.steps());
+                                assert_eq!(includes, matches!(told, Decision::Allowed { .. }), "seed {seed}: {told:?}");
+                                partly += u32::from(includes && !says);
+                            }
                         }
                     }
                 }
@@ -66,7 +81,7 @@ fn the_policy_agrees_with_the_engine_in_random_histories() {
             }
         }
     }
-    assert!(allowed > 10_000, "{allowed}");
+    assert!(allowed > 10_000 && partly > 50, "{allowed}, {partly} in part");
 }
 
 fn token(principal: PrincipalId, n: u8, not_after: Option<Hlc>) -> Act {

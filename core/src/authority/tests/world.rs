@@ -12,8 +12,8 @@ use crate::id::{
 };
 use crate::limits;
 use crate::op::{
-    Act, Approve, BuiltInRole, Certify, ChangeRef, Control, Genesis, Grant, Header, Member, Payload, Pin, Rank,
-    Readmit, Revoke, RevokeTarget, Role, SessionEnd, Target, Transaction, WriteAction, codec,
+    Act, Approve, BuiltInRole, Certify, ChangeRef, Control, FieldPaths, Genesis, Grant, Header, Member, Payload, Pin,
+    Rank, Readmit, Revoke, RevokeTarget, Role, SessionEnd, Target, Transaction, WriteAction, codec,
 };
 use crate::random::SplitMix64;
 
@@ -106,8 +106,22 @@ pub(super) fn write_of(principal: PrincipalId, doc: u64, action: WriteAction) ->
 
 pub(super) fn write_to(principal: PrincipalId, doc: &str, action: WriteAction) -> Transaction {
     let commitment = Commitment::new(hash(Domain::Commitment, &[doc.as_bytes()]));
-    let change = ChangeRef { doc: doc.parse().unwrap(), action, commitment, body_bytes: 10 };
+    let change = ChangeRef { doc: doc.parse().unwrap(), action, commitment, body_bytes: 10, fields: None };
     Transaction { principal, request: None, changes: vec![change] }
+}
+
+pub(super) fn paths(texts: &[&str]) -> FieldPaths {
+    FieldPaths::of(texts.iter().map(|text| text.parse().unwrap()))
+}
+
+/// Declares the same fields for all changes of a data op that are no deletes.
+pub(super) fn declare(header: &mut Header, fields: &FieldPaths) {
+    if let Payload::Data(transactions) = &mut header.payload {
+        let changes = transactions.iter_mut().flat_map(|transaction| &mut transaction.changes);
+        for change in changes.filter(|change| change.action != WriteAction::Delete) {
+            change.fields = Some(fields.clone());
+        }
+    }
 }
 
 impl World {

@@ -79,6 +79,15 @@ impl<'a> Content<'a> {
         Self { containers }
     }
 
+    /// Returns the keys of the root.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        let entries = match self.containers.first() {
+            Some(Container::Map(entries)) => entries.as_slice(),
+            Some(Container::List(_) | Container::Text(_)) | None => &[],
+        };
+        entries.iter().map(|(key, _)| &**key)
+    }
+
     /// Returns whether nothing is in the root.
     pub(super) fn is_empty(&self) -> bool {
         match self.containers.first() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
+use automerge::legacy::OpId;
 use automerge::{Automerge, Change, ReadDoc as _};
 use bytes::Bytes;
 
@@ -10,11 +11,12 @@ use super::draft::Draft;
 use super::incoming::{Incoming, Taken};
 use super::tree::Tree;
 use super::{Fresh, json};
-use crate::document::gate::{Scan, guarded, prescan};
+use crate::document::gate::{Scan, base_path, guarded, prescan};
 use crate::document::local::LocalChange;
 use crate::document::native::native_hash;
 use crate::document::view;
 use crate::id::{ActorId, ChangeHash};
+use crate::op::FieldPaths;
 
 /// Memory of Automerge's document without changes, measured.
 const DOCUMENT_BYTES: usize = 17 << 10;
@@ -93,7 +95,7 @@ impl Full {
     pub(in crate::document) fn resume(history: &[Bytes], tree: &[u8], changes: &[(Scan, &[u8])]) -> Option<Self> {
         let (mut tree, count) = Tree::decode(tree)?;
         for (scan, bytes) in changes {
-            if Incoming::read(scan, bytes)?.put_into(&mut tree) != Taken::Yes {
+            if Incoming::read(scan, bytes)?.put_into(&mut tree, None) != Taken::Yes {
                 return None;
             }
         }
@@ -302,7 +304,7 @@ impl Full {
         let mut tree = Tree::default();
         for (_, bytes) in &self.since {
             let scan = prescan(bytes).ok()?;
-            if Incoming::read(&scan, bytes)?.put_into(&mut tree) != Taken::Yes {
+            if Incoming::read(&scan, bytes)?.put_into(&mut tree, None) != Taken::Yes {
                 return None;
             }
         }
@@ -310,10 +312,10 @@ impl Full {
     }
 
     /// Takes in a change that comes after all others and needs no Automerge; returns whether it is such a one.
-    pub(in crate::document) fn take(&mut self, scan: &Scan, bytes: &[u8]) -> bool {
+    pub(in crate::document) fn take(&mut self, scan: &Scan, bytes: &[u8], fields: Option<&FieldPaths>) -> bool {
         let Some(incoming) = Incoming::read(scan, bytes) else { return false };
         let Some(tree) = self.tree() else { return false };
-        match incoming.put_into(tree) {
+        match incoming.put_into(tree, fields) {
             Taken::Yes => {
                 self.add(scan.hash, Bytes::copy_from_slice(bytes));
                 true
@@ -345,6 +347,15 @@ impl Full {
         };
         self.add(change.hash, change.bytes.clone());
         Some(Some(change))
+    }
+
+    /// Returns the path of an object that is in the document, visible or not.
+    pub(in crate::document) fn path_of(&self, object: &OpId) -> Option<Vec<String>> {
+        let in_tree = match &self.tree {
+            Knowledge::Has(tree) => tree.path_of_native(object),
+            Knowledge::Unasked | Knowledge::HasNone => None,
+        };
+        in_tree.or_else(|| guarded(|| base_path(self.get(), object)).ok().flatten())
     }
 
     /// Notes a change that is in the tree.

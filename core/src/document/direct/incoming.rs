@@ -1,11 +1,12 @@
 //! Changes that were made elsewhere, or before the document was loaded.
 
 use super::decode::{Decoder, Written};
-use super::encode::{Head, Place, Ref};
+use super::encode::{Head, Place, Ref, action};
 use super::nested::Application;
 use super::tree::{Id, Op, ROOT, Tree, Where};
-use crate::document::gate::Scan;
+use crate::document::gate::{Located, Scan, all_places};
 use crate::limits;
+use crate::op::{ANY, FieldPaths};
 
 /// A change that was read and is not yet in a tree.
 pub(super) struct Incoming<'a> {
@@ -54,8 +55,9 @@ impl<'a> Incoming<'a> {
             && tree.next_deps(own) == self.scan.deps
     }
 
-    /// Puts the change into a tree, if it is one that the gate admits and that leaves nothing but what a tree holds.
-    pub(super) fn put_into(&self, tree: &mut Tree) -> Taken {
+    /// Puts the change into a tree, if it is one that the gate admits, if need be within the fields that it declares, and that
+    /// leaves nothing but what a tree holds.
+    pub(super) fn put_into(&self, tree: &mut Tree, fields: Option<&FieldPaths>) -> Taken {
         let Some(own) = tree.enter(&self.scan.actor) else { return Taken::No };
         if !self.follows(tree, own) {
             return Taken::No;
@@ -63,6 +65,9 @@ impl<'a> Incoming<'a> {
         let Some(operations) = self.translated(tree, own) else { return Taken::No };
         let Some((columns, others)) = tree.columns(own, &operations) else { return Taken::No };
         let start_op = self.decoder.start_op;
+        if fields.is_some_and(|fields| !lie_within(tree, own, start_op, &operations, fields)) {
+            return Taken::No;
+        }
         let head =
             Head { deps: &self.scan.deps, actor: &self.scan.actor, seq: self.scan.seq, start_op, others: &others };
         // The first eight bytes are the magic and the checksum, which the scan has compared.
@@ -108,4 +113,17 @@ impl<'a> Incoming<'a> {
         });
         operations.collect()
     }
+}
+
+/// Returns whether all operations of a change write at or below some fields.
+fn lie_within(tree: &Tree, own: u32, start_op: u64, operations: &[Op<'_>], fields: &FieldPaths) -> bool {
+    let places = (start_op..).zip(operations).map(|(counter, op)| Located {
+        object: (op.object != ROOT).then_some(op.object),
+        step: match &op.place {
+            Where::Key(key) => key,
+            Where::Behind(_) => ANY,
+        },
+        makes: matches!(op.action, action::MAP | action::LIST | action::TEXT).then_some(Id { counter, writer: own }),
+    });
+    all_places(places, |object| tree.path_of(*object), |place| fields.lead_to(place))
 }

@@ -37,6 +37,7 @@ use super::gate::{GateError, Scan, prescan};
 use super::json;
 use crate::id::{ActorId, ChangeHash};
 use crate::limits;
+use crate::op::FieldPaths;
 
 /// The one change of a document, with what the document shows.
 #[derive(Clone)]
@@ -61,10 +62,11 @@ impl Fresh {
         Ok(Some(Self { hash: scan.hash, bytes: bytes.into(), json: rendered(&content) }))
     }
 
-    /// Reads a change that was scanned; none if it is not of this kind.
-    pub(super) fn read(scan: &Scan, bytes: &[u8]) -> Option<Self> {
+    /// Reads a change that was scanned; none if it is not of this kind, or writes outside of the fields that it declares.
+    pub(super) fn read(scan: &Scan, bytes: &[u8], fields: Option<&FieldPaths>) -> Option<Self> {
         let content = decode::content(scan, bytes)?;
-        if content.is_empty() || content.depth() > limits::DOC_DEPTH_MAX {
+        let lies_within = fields.is_none_or(|fields| content.keys().all(|key| fields.lead_to(&[key.to_owned()])));
+        if content.is_empty() || content.depth() > limits::DOC_DEPTH_MAX || !lies_within {
             return None;
         }
         if encode::encode(&content, &scan.actor) != bytes {

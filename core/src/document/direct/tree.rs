@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use automerge::ScalarValueRef;
+use automerge::legacy::OpId;
 
 use super::encode::{Head, Operations, Place, Ref, action};
 use super::nested::Nested;
@@ -161,6 +162,28 @@ impl Tree {
             }
         }
         sink.close_map();
+    }
+
+    /// Returns the path of a map that is in the tree; none if it is not.
+    pub(super) fn path_of(&self, map: Id) -> Option<Vec<String>> {
+        let mut path = Vec::new();
+        let mut here = map;
+        while here != ROOT {
+            let (around, key) = self.maps.iter().find_map(|(around, map)| {
+                let slot = map.iter().find(|(_, slot)| slot.id == here && matches!(slot.held, Held::Map));
+                slot.map(|(key, _)| (*around, key.to_owned()))
+            })?;
+            path.push(key);
+            here = around;
+        }
+        path.reverse();
+        Some(path)
+    }
+
+    /// Returns the path of a map, by Automerge's name of it.
+    pub(super) fn path_of_native(&self, map: &OpId) -> Option<Vec<String>> {
+        let writer = self.writer_of(&ActorId::from_slice(map.actor().to_bytes())?)?;
+        self.path_of(Id { counter: map.counter(), writer })
     }
 
     pub(super) fn writer_of(&self, actor: &ActorId) -> Option<u32> {

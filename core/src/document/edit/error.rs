@@ -31,6 +31,8 @@ pub enum EditErrorKind {
     TypeMismatch,
     /// The place that the edit names does not exist.
     NotFound,
+    /// It reads or writes a field on which its author has no right.
+    Withheld,
     /// A bound was exceeded.
     TooLarge,
     /// The version that the edit is based on is not known here.

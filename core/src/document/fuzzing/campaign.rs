@@ -113,7 +113,7 @@ impl Round {
             (scan.actor, if scan.deps.is_empty() { WriteAction::Create } else { WriteAction::Update })
         });
         let before = self.document.heads().to_vec();
-        let answers = self.document.admit(&[Candidate { bytes, actor, action }]);
+        let answers = self.document.admit(&[Candidate { bytes, actor, action, fields: None }]);
         let answer = match answers.as_slice() {
             [Admission::Admitted(hash)] => {
                 assert_eq!(self.document.change_bytes(hash).as_deref(), Some(bytes), "other bytes came back");

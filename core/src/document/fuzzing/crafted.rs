@@ -101,11 +101,12 @@ mod tests {
         for (index, bytes) in hostile_changes().iter().enumerate() {
             let bytes = under_actor(bytes, &actor);
             let mut document = Document::new();
-            let answers = document.admit(&[Candidate { bytes: &bytes, actor, action: WriteAction::Create }]);
+            let answers =
+                document.admit(&[Candidate { bytes: &bytes, actor, action: WriteAction::Create, fields: None }]);
             assert!(matches!(answers.as_slice(), [Admission::Bad(_) | Admission::Held(_)]), "{index}: {answers:?}");
         }
         let good = first_change(&actor, "x");
-        let candidate = Candidate { bytes: &good, actor, action: WriteAction::Create };
+        let candidate = Candidate { bytes: &good, actor, action: WriteAction::Create, fields: None };
         assert!(matches!(Document::new().admit(&[candidate]).as_slice(), [Admission::Admitted(_)]));
     }
 }

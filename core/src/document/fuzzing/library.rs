@@ -116,7 +116,8 @@ fn many_heads() -> Document {
             let tags = super::object(tx, "tags")?;
             tx.insert(&tags, 1, i64::from(by))
         });
-        let candidate = Candidate { bytes: &bytes, actor: ActorId::new([by; 16]), action: WriteAction::Update };
+        let candidate =
+            Candidate { bytes: &bytes, actor: ActorId::new([by; 16]), action: WriteAction::Update, fields: None };
         let answers = document.admit(&[candidate]);
         assert!(matches!(answers.as_slice(), [Admission::Admitted(_)]), "{answers:?}");
     }

@@ -92,8 +92,12 @@ impl World {
         let mut concurrent = document.clone();
         let there = make(&mut concurrent, 2, |tx| tx.put(ROOT, "name", "y"));
         make(&mut document, 1, |tx| tx.put(ROOT, "name", "z"));
-        let answers =
-            document.admit(&[Candidate { bytes: &there, actor: ActorId::new([2; 16]), action: WriteAction::Update }]);
+        let answers = document.admit(&[Candidate {
+            bytes: &there,
+            actor: ActorId::new([2; 16]),
+            action: WriteAction::Update,
+            fields: None,
+        }]);
         assert!(matches!(answers.as_slice(), [Admission::Admitted(_)]));
         let mut world = Self { before: Vec::new(), changes: Vec::new() };
         world.step(&mut document, |tx| tx.put(ROOT, "name", "merged"));
@@ -132,7 +136,7 @@ impl World {
             (scan.actor, if scan.deps.is_empty() { WriteAction::Create } else { WriteAction::Update })
         });
         let mut document = before.clone();
-        let candidate = Candidate { bytes, actor, action };
+        let candidate = Candidate { bytes, actor, action, fields: None };
         let mut general = before.clone();
         let answers = document.admit(std::slice::from_ref(&candidate));
         assert_eq!(answers, general.admit_by_gate(&[candidate]), "the two ways differ");
@@ -169,7 +173,7 @@ pub(super) fn assert_sound(document: &Document) {
     let change = editing.local_edit(&actor, |tx| tx.put(ROOT, "a key that nobody else writes", 1));
     let change = change.expect("the document can be edited").0.expect("the edit changes something");
     let action = if change.is_create { WriteAction::Create } else { WriteAction::Update };
-    let answers = other.admit(&[Candidate { bytes: &change.bytes, actor, action }]);
+    let answers = other.admit(&[Candidate { bytes: &change.bytes, actor, action, fields: None }]);
     assert_eq!(answers, [Admission::Admitted(change.hash)]);
     assert_eq!(other.heads(), editing.heads());
     assert_shows_the_same(&other, &editing);

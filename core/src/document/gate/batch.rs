@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::{Automerge, AutomergeError, Change, ReadDoc};
 
-use super::check::{Checker, Member, Rejection};
-use super::{Admission, Candidate, GateError, Hold, Scan, guarded, prescan};
+use super::check::{Checker, Member, Rejection, base_path, decode, located};
+use super::{Admission, Candidate, GateError, Hold, Scan, all_places, guarded, prescan};
 use crate::document::native::{change_hash, native_hash};
 use crate::id::ChangeHash;
 use crate::op::WriteAction;
@@ -35,11 +35,11 @@ pub(in crate::document) fn admit(doc: &Automerge, candidates: &[Candidate<'_>]) 
         answers.push(match scan(candidate) {
             Err(error) => Err(Admission::Bad(error)),
             Ok(scan) if doc.get_change_meta_by_hash(&native_hash(&scan.hash)).is_some() => {
-                Err(Admission::Known(scan.hash))
+                Err(known(doc, &scan, candidate))
             }
             Ok(scan) => {
                 let hash = scan.hash;
-                offered.entry(hash).or_insert(Offer { scan, bytes: candidate.bytes });
+                offered.entry(hash).or_insert(Offer { scan, candidate });
                 Ok(hash)
             }
         });
@@ -64,7 +64,24 @@ pub(in crate::document) fn admit(doc: &Automerge, candidates: &[Candidate<'_>]) 
 
 struct Offer<'a> {
     scan: Scan,
-    bytes: &'a [u8],
+    candidate: &'a Candidate<'a>,
+}
+
+/// A change that is here: another header brought it, and this one may declare other fields.
+fn known(doc: &Automerge, scan: &Scan, candidate: &Candidate<'_>) -> Admission {
+    let Some(fields) = candidate.fields else { return Admission::Known(scan.hash) };
+    let fits = guarded(|| {
+        let change = decode(scan, candidate.bytes)?;
+        let operations = change.decode().operations;
+        let ids = located(&operations, change.start_op().get(), change.actor_id());
+        Ok(all_places(ids, |object| base_path(doc, object), |place| fields.lead_to(place)))
+    });
+    match fits {
+        Ok(Ok(true)) => Admission::Known(scan.hash),
+        Ok(Ok(false)) => Admission::Bad(GateError::Fields),
+        Ok(Err(error)) => Admission::Bad(error),
+        Err(panic) => Admission::Held(Hold::Panicked(panic)),
+    }
 }
 
 /// What the bytes and the header alone show.
@@ -133,7 +150,7 @@ impl Run<'_> {
             let Some(offer) = offered.get(hash) else {
                 continue;
             };
-            let answer = match guarded(|| checker.check(&offer.scan, offer.bytes)) {
+            let answer = match guarded(|| checker.check(&offer.scan, offer.candidate)) {
                 Ok(Ok(())) => continue,
                 Ok(Err(Rejection::Bad(error))) => Admission::Bad(error),
                 Ok(Err(Rejection::MissingDeps(missing))) => Admission::MissingDeps(missing),

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
-use automerge::{ActorId, Automerge, Change, ChangeHash, ObjId, ObjType, ReadDoc};
+use automerge::{ActorId, Automerge, Change, ChangeHash, ObjId, ObjType, Prop, ReadDoc};
 
-use super::{GateError, Scan};
+use super::{Candidate, GateError, Located, Scan, all_places};
 use crate::document::native::{change_hash, native_hash, referred};
 use crate::limits;
+use crate::op::{ANY, FieldPaths};
 
 /// A change that passed the static part.
 pub(super) struct Member {
@@ -92,14 +93,24 @@ pub(super) struct Checker<'a> {
     by_hash: BTreeMap<ChangeHash, usize>,
     /// Members of each actor, ascending by sequence number and so by operation ids.
     by_actor: BTreeMap<ActorId, Vec<usize>>,
-    /// Objects made in the batch, with their depth.
-    made: BTreeMap<OpId, (ObjType, usize)>,
+    /// Objects made in the batch.
+    made: BTreeMap<OpId, Made>,
     pasts: BTreeMap<Vec<ChangeHash>, Rc<Past>>,
+}
+
+/// An object that a change makes.
+struct Made {
+    kind: ObjType,
+    depth: usize,
+    /// Where it lies.
+    within: ObjectId,
+    step: String,
 }
 
 /// What a change is checked with.
 struct Subject<'a> {
     change: &'a Change,
+    fields: Option<&'a FieldPaths>,
     start_op: u64,
     past: &'a Past,
     ancestors: &'a Bits,
@@ -123,8 +134,8 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks one change; a good one becomes a member.
-    pub(super) fn check(&mut self, scan: &Scan, bytes: &[u8]) -> Result<(), Rejection> {
-        let change = decode(scan, bytes)?;
+    pub(super) fn check(&mut self, scan: &Scan, candidate: &Candidate<'_>) -> Result<(), Rejection> {
+        let change = decode(scan, candidate.bytes)?;
         let hash = change.hash();
         let (top, past, mut ancestors) = self.ancestry(&change)?;
         let start_op = change.start_op().get();
@@ -139,7 +150,8 @@ impl<'a> Checker<'a> {
                 Rejection::SequenceTaken(change_hash(&twin.change.hash()))
             });
         }
-        let subject = Subject { change: &change, start_op, past: &past, ancestors: &ancestors };
+        let subject =
+            Subject { change: &change, fields: candidate.fields, start_op, past: &past, ancestors: &ancestors };
         let made = self.operations(&subject)?;
         let actor = change.actor_id().clone();
         for (counter, object) in made {
@@ -209,8 +221,8 @@ impl<'a> Checker<'a> {
         past
     }
 
-    /// Checks every operation; returns the objects that the change makes, with their depth.
-    fn operations(&self, subject: &Subject<'_>) -> Result<BTreeMap<u64, (ObjType, usize)>, GateError> {
+    /// Checks every operation; returns the objects that the change makes.
+    fn operations(&self, subject: &Subject<'_>) -> Result<BTreeMap<u64, Made>, GateError> {
         let mut made = BTreeMap::new();
         let operations = subject.change.decode().operations;
         let mut before: Option<&Op> = None;
@@ -238,7 +250,8 @@ impl<'a> Checker<'a> {
                     if depth > limits::DOC_DEPTH_MAX {
                         return Err(GateError::Depth);
                     }
-                    made.insert(id, (*kind, depth));
+                    let (within, step) = (op.obj.clone(), step_of(op).to_owned());
+                    made.insert(id, Made { kind: *kind, depth, within, step });
                 }
                 OpType::Delete | OpType::Increment(_) => {
                     if op.insert || op.pred.is_empty() {
@@ -261,6 +274,12 @@ impl<'a> Checker<'a> {
             }
             before = Some(op);
             id += 1;
+        }
+        if let Some(fields) = subject.fields {
+            let places = located(&operations, subject.start_op, subject.change.actor_id());
+            if !all_places(places, |object| self.path(object), |place| fields.lead_to(place)) {
+                return Err(GateError::Fields);
+            }
         }
         Ok(made)
     }
@@ -301,38 +320,87 @@ impl<'a> Checker<'a> {
     fn object_type(
         &self,
         subject: &Subject<'_>,
-        made: &BTreeMap<u64, (ObjType, usize)>,
+        made: &BTreeMap<u64, Made>,
         object: &ObjectId,
     ) -> Result<ObjType, GateError> {
         let ObjectId::Id(id) = object else {
             return Ok(ObjType::Map);
         };
         if is_own(subject, id) {
-            return made.get(&id.counter()).map(|(kind, _)| *kind).ok_or(GateError::Object);
+            return made.get(&id.counter()).map(|made| made.kind).ok_or(GateError::Object);
         }
-        if let Some((kind, _)) = self.made.get(id) {
-            return Ok(*kind);
+        if let Some(made) = self.made.get(id) {
+            return Ok(made.kind);
         }
         self.base.object_type(base_object(id)).map_err(|_| GateError::Object)
     }
 
-    fn depth(
-        &self,
-        subject: &Subject<'_>,
-        made: &BTreeMap<u64, (ObjType, usize)>,
-        object: &ObjectId,
-    ) -> Result<usize, GateError> {
+    /// Returns the path of an object that the batch or the base has.
+    fn path(&self, object: &OpId) -> Option<Vec<String>> {
+        let (mut steps, mut object) = (Vec::new(), object);
+        while let Some(made) = self.made.get(object) {
+            steps.push(made.step.clone());
+            match &made.within {
+                ObjectId::Id(within) => object = within,
+                ObjectId::Root => {
+                    steps.reverse();
+                    return Some(steps);
+                }
+            }
+        }
+        let mut path = base_path(self.base, object)?;
+        path.extend(steps.into_iter().rev());
+        Some(path)
+    }
+
+    fn depth(&self, subject: &Subject<'_>, made: &BTreeMap<u64, Made>, object: &ObjectId) -> Result<usize, GateError> {
         let ObjectId::Id(id) = object else {
             return Ok(0);
         };
         if is_own(subject, id) {
-            return made.get(&id.counter()).map(|(_, depth)| *depth).ok_or(GateError::Object);
+            return made.get(&id.counter()).map(|made| made.depth).ok_or(GateError::Object);
         }
-        if let Some((_, depth)) = self.made.get(id) {
-            return Ok(*depth);
+        if let Some(made) = self.made.get(id) {
+            return Ok(made.depth);
         }
         self.base.parents(base_object(id)).map(Iterator::count).map_err(|_| GateError::Object)
     }
+}
+
+/// Returns the key that an operation writes; any step for a position.
+fn step_of(op: &Op) -> &str {
+    match &op.key {
+        Key::Map(key) => key,
+        Key::Seq(_) => ANY,
+    }
+}
+
+/// Returns where the operations of a change lie.
+pub(in crate::document) fn located<'a>(
+    operations: &'a [Op],
+    start_op: u64,
+    actor: &'a ActorId,
+) -> impl Iterator<Item = Located<'a, OpId>> {
+    (start_op..).zip(operations).map(move |(counter, op)| Located {
+        object: match &op.obj {
+            ObjectId::Root => None,
+            ObjectId::Id(id) => Some(id.clone()),
+        },
+        step: step_of(op),
+        makes: matches!(op.action, OpType::Make(_)).then(|| OpId::new(counter, actor)),
+    })
+}
+
+/// Returns the path of an object that was made in a document, visible or not.
+pub(in crate::document) fn base_path(base: &Automerge, object: &OpId) -> Option<Vec<String>> {
+    let parents = base.parents(base_object(object)).ok()?;
+    let steps = parents.map(|parent| match parent.prop {
+        Prop::Map(key) => key,
+        Prop::Seq(_) => ANY.to_owned(),
+    });
+    let mut path: Vec<String> = steps.collect();
+    path.reverse();
+    Some(path)
 }
 
 fn is_own(subject: &Subject<'_>, id: &OpId) -> bool {

@@ -19,16 +19,18 @@
 
 mod batch;
 mod check;
+mod places;
 mod prescan;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(super) use batch::{admit, scan};
-pub(super) use check::{decode, depth_fits};
+pub(super) use check::{base_path, decode, depth_fits, located};
+pub(super) use places::{Located, all_places};
 pub use prescan::{Contents, Scan, bound_hash, prescan};
 
 use crate::id::{ActorId, ChangeHash};
-use crate::op::WriteAction;
+use crate::op::{FieldPaths, WriteAction};
 
 /// Stack that a thread needs to work on documents: Automerge recurses by nesting in places, and 8 MiB carried a
 /// thousand levels where [`crate::limits::DOC_DEPTH_MAX`] allows a hundred.
@@ -43,6 +45,9 @@ pub struct Candidate<'a> {
     pub actor: ActorId,
     /// What the header says is done. A delete is not an Automerge change and never fits.
     pub action: WriteAction,
+    /// The fields that the header declares; none if the change may write anywhere. Who offers one change twice at once says the
+    /// same of it both times.
+    pub fields: Option<&'a FieldPaths>,
 }
 
 /// What became of a candidate.
@@ -70,6 +75,9 @@ pub enum GateError {
     /// Something is larger than its bound.
     #[error("too many or too large: {0}")]
     Limit(&'static str),
+    /// An operation lies outside of the fields that the header declares.
+    #[error("writes outside of the fields that its header declares")]
+    Fields,
     /// Another actor than the header's author has here.
     #[error("written under an actor that is not its author's")]
     Actor,

@@ -10,7 +10,6 @@
 mod bytes;
 mod number;
 mod parse;
-mod pointer;
 mod render;
 mod timestamp;
 mod value;
@@ -21,10 +20,10 @@ pub(super) mod strategies;
 #[cfg(test)]
 mod tests;
 
+pub(super) use crate::pointer::write_step;
+pub use crate::pointer::{Pointer, PointerError};
 pub use bytes::{decode as bytes_from_text, encode as bytes_to_text};
 pub use parse::{Bounds, ParseError, ParseErrorKind, parse, parse_within};
-pub(super) use pointer::write_step;
-pub use pointer::{Pointer, PointerError};
 pub use render::{render, render_at, render_value};
 pub(super) use render::{render_object, rendered};
 pub use timestamp::{parse as timestamp_from_text, render as timestamp_to_text};

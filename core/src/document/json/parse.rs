@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::Value;
-use super::pointer::write_step;
 use crate::limits;
+use crate::pointer::write_step;
 
 /// What a JSON text may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +28,10 @@ impl Bounds {
         keys: limits::JSON_KEYS_MAX,
         values: limits::JSON_VALUES_MAX,
     };
+
+    /// The bounds for what documents read as: they have passed the gate, and how they nest is all that is left to bound.
+    pub const STORED: Self =
+        Self { bytes: usize::MAX, depth: limits::DOC_DEPTH_MAX + 1, keys: usize::MAX, values: usize::MAX };
 }
 
 /// Why a JSON text was refused, and where.

@@ -326,14 +326,15 @@ impl Rolled {
                 let change = gate::decode(scan, candidate.bytes).ok().filter(is_canonical)?;
                 let translated = self.translate(&change)?;
                 self.note(change.hash(), translated.since, &translated.local);
-                locals.push((translated.local, candidate.actor));
+                locals.push((translated.local, candidate));
             }
             let offered: Vec<_> = locals
                 .iter()
-                .map(|(local, actor)| Candidate {
+                .map(|(local, signed)| Candidate {
                     bytes: local.raw_bytes(),
-                    actor: *actor,
+                    actor: signed.actor,
                     action: WriteAction::Update,
+                    fields: signed.fields,
                 })
                 .collect();
             let outcome = gate::admit(&self.doc, &offered);

@@ -65,7 +65,7 @@ fn made_by_automerge(value: &Value) -> (Document, Option<LocalChange>) {
 
 fn admitted(bytes: &[u8]) -> Document {
     let mut document = Document::new();
-    let candidate = Candidate { bytes, actor: actor(BY), action: WriteAction::Create };
+    let candidate = Candidate { bytes, actor: actor(BY), action: WriteAction::Create, fields: None };
     let answer = document.admit(&[candidate]);
     assert!(matches!(answer.as_slice(), [Admission::Admitted(_)]), "{answer:?}");
     document
@@ -102,7 +102,7 @@ proptest! {
         let Some(change) = made_by_automerge(&value).1 else { return Ok(()) };
         let document = admitted(&change.bytes);
         prop_assert!(!document.full.is_built(), "it went the long way");
-        let candidate = Candidate { bytes: &change.bytes, actor: actor(BY), action: WriteAction::Create };
+        let candidate = Candidate { bytes: &change.bytes, actor: actor(BY), action: WriteAction::Create, fields: None };
         let outcome = gate::admit(&Automerge::new(), &[candidate]);
         prop_assert_eq!(outcome.admissions, [Admission::Admitted(change.hash)]);
         prop_assert_eq!(document.json(), json::render(&outcome.doc.unwrap()));
@@ -132,7 +132,7 @@ fn an_edit_that_is_refused_is_refused_alike() {
 fn check_mutated(bytes: &[u8]) -> bool {
     let Ok(scan) = prescan(bytes) else { return false };
     let mut document = Document::new();
-    let candidate = Candidate { bytes, actor: scan.actor, action: WriteAction::Create };
+    let candidate = Candidate { bytes, actor: scan.actor, action: WriteAction::Create, fields: None };
     let answer = document.admit(std::slice::from_ref(&candidate));
     let general = gate::admit(&Automerge::new(), &[candidate]);
     assert_eq!(answer, general.admissions);

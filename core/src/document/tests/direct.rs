@@ -298,7 +298,7 @@ fn what_needs_no_automerge_is_as_with_it() {
 fn check_mutated(before: &Document, bytes: &[u8]) -> bool {
     let Ok(scan) = prescan(bytes) else { return false };
     let action = if scan.deps.is_empty() { WriteAction::Create } else { WriteAction::Update };
-    let candidate = Candidate { bytes, actor: scan.actor, action };
+    let candidate = Candidate { bytes, actor: scan.actor, action, fields: None };
     let mut direct = before.clone();
     let answer = direct.admit(std::slice::from_ref(&candidate));
     let went_directly = !direct.full.is_built();

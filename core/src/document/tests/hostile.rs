@@ -177,7 +177,7 @@ fn offer(document: &Document, actor: ActorId, bytes: &[u8]) -> Admission {
     let mut target = document.clone();
     let creates = prescan(bytes).is_ok_and(|scan| scan.deps.is_empty());
     let action = if creates { WriteAction::Create } else { WriteAction::Update };
-    let answer = target.admit(&[Candidate { bytes, actor, action }]).pop().unwrap();
+    let answer = target.admit(&[Candidate { bytes, actor, action, fields: None }]).pop().unwrap();
     if !matches!(answer, Admission::Admitted(_)) {
         assert_same(&target, document);
     }
@@ -403,14 +403,14 @@ fn nesting_is_bounded_before_anything_recurses() {
         assert!(matches!(offer(&empty, EVIL, &deep), Admission::Admitted(_)));
         // One level more, in a second change: alone, and beside the first.
         let mut document = Document::new();
-        document.admit(&[Candidate { bytes: &deep, actor: EVIL, action: WriteAction::Create }]);
+        document.admit(&[Candidate { bytes: &deep, actor: EVIL, action: WriteAction::Create, fields: None }]);
         let last = ObjectId::Id(OpId::new(limits::DOC_DEPTH_MAX as u64, &native_actor(&EVIL)));
         let (key, insert) = if kind == ObjType::List { (Key::Seq(ElementId::Head), true) } else { (at("k"), false) };
         let more = encode(expanded(&document, 2, vec![op(last, key, OpType::Make(ObjType::Map), vec![], insert)]));
         expect(&document, &more, GateError::Depth);
         let both = Document::new().admit(&[
-            Candidate { bytes: &more, actor: EVIL, action: WriteAction::Update },
-            Candidate { bytes: &deep, actor: EVIL, action: WriteAction::Create },
+            Candidate { bytes: &more, actor: EVIL, action: WriteAction::Update, fields: None },
+            Candidate { bytes: &deep, actor: EVIL, action: WriteAction::Create, fields: None },
         ]);
         assert!(matches!(both.as_slice(), [Admission::Bad(GateError::Depth), Admission::Admitted(_)]), "{both:?}");
     }
@@ -422,7 +422,7 @@ fn the_header_must_say_what_the_change_does() {
     let create = put(&mut document, 1, "a", 1);
     let update = put(&mut document, 1, "a", 2);
     let answer = |sent: &super::making::Sent, actor, action| {
-        Document::new().admit(&[Candidate { bytes: &sent.bytes, actor, action }]).pop().unwrap()
+        Document::new().admit(&[Candidate { bytes: &sent.bytes, actor, action, fields: None }]).pop().unwrap()
     };
     let bad = Admission::Bad;
     assert_eq!(answer(&create, actor(1), WriteAction::Update), bad(GateError::Action));
@@ -431,7 +431,7 @@ fn the_header_must_say_what_the_change_does() {
     assert_eq!(answer(&create, actor(2), WriteAction::Create), bad(GateError::Actor));
     assert_eq!(answer(&update, actor(1), WriteAction::Update), Admission::MissingDeps(vec![create.hash]));
     // Also where the change itself is known.
-    let stolen = Candidate { bytes: &update.bytes, actor: actor(2), action: WriteAction::Update };
+    let stolen = Candidate { bytes: &update.bytes, actor: actor(2), action: WriteAction::Update, fields: None };
     assert_eq!(document.admit(&[stolen]), [bad(GateError::Actor)]);
 }
 
@@ -447,8 +447,8 @@ fn one_bad_change_does_not_take_the_others_along() {
     follower.start_op = NonZeroU64::new(top(&document) + 2).unwrap();
     let follower = encode(follower);
     let mut candidates: Vec<_> = good.iter().map(super::making::Sent::candidate).collect();
-    candidates.insert(3, Candidate { bytes: &follower, actor: EVIL, action: WriteAction::Update });
-    candidates.insert(9, Candidate { bytes: &held, actor: EVIL, action: WriteAction::Update });
+    candidates.insert(3, Candidate { bytes: &follower, actor: EVIL, action: WriteAction::Update, fields: None });
+    candidates.insert(9, Candidate { bytes: &held, actor: EVIL, action: WriteAction::Update, fields: None });
     let mut target = document.clone();
     let mut answers = target.admit(&candidates);
     assert!(matches!(answers.remove(9), Admission::Held(Hold::Panicked(_) | Hold::ReadBack)));

@@ -63,7 +63,7 @@ impl Sent {
     }
 
     pub(super) fn candidate(&self) -> Candidate<'_> {
-        Candidate { bytes: &self.bytes, actor: self.actor, action: self.action }
+        Candidate { bytes: &self.bytes, actor: self.actor, action: self.action, fields: None }
     }
 }
 

@@ -4,6 +4,7 @@ mod convergence;
 mod creates;
 mod deletes;
 mod direct;
+mod fields;
 mod hostile;
 mod local;
 mod mutations;

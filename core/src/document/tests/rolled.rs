@@ -62,7 +62,7 @@ fn is_rolled(document: &Document) -> bool {
 }
 
 /// Rolls a document over, whatever its length.
-fn roll(document: &mut Document, unsettled: usize) -> bool {
+pub(super) fn roll(document: &mut Document, unsettled: usize) -> bool {
     let (snapshot, _) = fold(document);
     document.build().unwrap();
     document.roll(snapshot, unsettled)

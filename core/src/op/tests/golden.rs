@@ -127,6 +127,20 @@ fn data() -> Op {
     Op::sign(header, bodies, &node()).unwrap()
 }
 
+fn fields(texts: &[&str]) -> FieldPaths {
+    FieldPaths::of(texts.iter().map(|text| text.parse().unwrap()))
+}
+
+/// An op whose changes say which fields they touch.
+fn declared() -> Op {
+    let all = data();
+    let mut header = all.header().clone();
+    let Payload::Data(transactions) = &mut header.payload else { unreachable!() };
+    transactions[0].changes[0].fields = Some(fields(&["/name", "/tags/*"]));
+    transactions[0].changes[1].fields = Some(FieldPaths::default());
+    Op::sign(header, all.bodies().iter().flatten().cloned().collect(), &node()).unwrap()
+}
+
 /// One op in the last of many shards, without signature and with one body gone.
 fn partial() -> Op {
     let (collection, body): (CollectionName, _) =
@@ -267,6 +281,29 @@ fn cases() -> Vec<(&'static str, Op)> {
                 not_after: None,
             })),
         ),
+        (
+            "op-1-grant-fields",
+            control(Act::Grant(Grant {
+                principal: to,
+                role: Role::BuiltIn(BuiltInRole::Editor),
+                target: Target { fields: Fields::Except(fields(&["/a~1b/~0", "/salary"])), ..Target::everything() },
+                rank: Rank::USER,
+                not_after: None,
+            })),
+        ),
+        (
+            "op-1-token-fields",
+            control(Act::Token(Token {
+                principal: to,
+                verifier: TokenVerifier::new([0x77; 32]),
+                name: "ci".to_owned(),
+                actions: Action::Read.into(),
+                target: Target { fields: Fields::Only(fields(&["/items/*/price"])), ..part.clone() },
+                rank: Rank::DEVICE,
+                not_after: None,
+            })),
+        ),
+        ("op-1-data-fields", declared()),
         (
             "op-1-role",
             control_for(

@@ -630,3 +630,57 @@ fn actions_and_what_is_left_out_have_one_form() {
     let control: Control = codec::decode(&payload(&whom), 64).unwrap();
     assert_eq!(control.for_whom, Some(PrincipalId::new([7; 32])));
 }
+
+/// Fields in whatever order.
+fn raw_fields(texts: &[&str]) -> FieldPaths {
+    serde_json::from_value(serde_json::json!(texts)).unwrap()
+}
+
+#[test]
+fn fields_that_no_right_names() {
+    let to = PrincipalId::new([7; 32]);
+    let reason = "fields of a target are none, too many, out of order or below one another";
+    let many: Vec<String> = (0..=limits::RIGHT_FIELDS_MAX).map(|n| format!("/{n:03}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for bad in [&[][..], &["/b", "/a"], &["/a", "/a"], &["/a", "/a/b"], &many] {
+        for fields in [Fields::Only(raw_fields(bad)), Fields::Except(raw_fields(bad))] {
+            let role = Role::BuiltIn(BuiltInRole::Editor);
+            let target = Target { fields, ..Target::everything() };
+            let grant = Grant { principal: to, role, target, rank: Rank::USER, not_after: None };
+            check_act(reason, Act::Grant(grant));
+        }
+    }
+    let target = Target { fields: Fields::Only(raw_fields(&["/a"])), ..Target::everything() };
+    for duty in [Duty::ActFor(target.clone()), Duty::Registrar(target)] {
+        let duty = DutyGrant { principal: to, duty, rank: Rank::USER, not_after: None };
+        check_act("duty on some fields only", Act::Duty(duty));
+    }
+}
+
+#[test]
+fn fields_that_no_change_declares() {
+    let declare = |reason, fields: &FieldPaths| {
+        check_transactions(reason, |transactions| transactions[0].changes[0].fields = Some(fields.clone()));
+    };
+    for bad in [&["/b", "/a"][..], &["/a", "/a"], &["/a", "/a/b"]] {
+        declare("declared fields out of order, or below one another", &raw_fields(bad));
+    }
+    check_transactions("delete that declares fields", |transactions| {
+        let change = &mut transactions[0].changes[0];
+        (change.action, change.fields) = (WriteAction::Delete, Some(FieldPaths::default()));
+    });
+    let mut header = data_header();
+    let Payload::Data(transactions) = &mut header.payload else { unreachable!() };
+    let many = (0..=limits::CHANGE_FIELDS_MAX).map(|n| format!("/{n}").parse().unwrap());
+    transactions[0].changes[0].fields = Some(FieldPaths::of(many));
+    let refused = Op::sign(header, vec![body(b"x"), body(b"y")], &key());
+    assert!(matches!(refused, Err(OpError::Invalid("too many declared fields"))), "{refused:?}");
+    let long = format!("/{}", "x".repeat(limits::FIELD_PATH_BYTES_MAX));
+    for (bad, error) in [
+        ("", FieldPathError::Root),
+        ("a", FieldPathError::Pointer(crate::pointer::PointerError::NoSlash)),
+        (&long, FieldPathError::TooLong),
+    ] {
+        assert_eq!(bad.parse::<FieldPath>(), Err(error));
+    }
+}

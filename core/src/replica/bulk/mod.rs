@@ -303,6 +303,7 @@ fn build(given: &BulkDocument) -> Option<(ViewRecord, Vec<ChangeHash>)> {
             bytes,
             actor: scan.actor,
             action: if scan.deps.is_empty() { WriteAction::Create } else { WriteAction::Update },
+            fields: None,
         })
         .collect();
     let mut document = Document::new();

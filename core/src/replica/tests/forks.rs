@@ -30,7 +30,7 @@ pub(super) fn forked() -> (Lab, StreamId) {
     (lab, stream.unwrap())
 }
 
-fn states(lab: &Lab, node: usize) -> BTreeMap<(OpId, u16), TxState> {
+pub(super) fn states(lab: &Lab, node: usize) -> BTreeMap<(OpId, u16), TxState> {
     let records = Reader::new(lab.nodes[node].store.clone()).transactions(None, usize::MAX).unwrap();
     records.into_iter().map(|(_, record)| ((record.tx.op, record.tx.tx), record.state)).collect()
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::authority::Reach;
 use crate::op::{Act, Grant, Principal, PrincipalKind, Rank, Revoke, RevokeTarget, Role, Target};
 
-fn introduce(lab: &mut Lab, kind: PrincipalKind, attest: bool) -> PrincipalId {
+pub(super) fn introduce(lab: &mut Lab, kind: PrincipalKind, attest: bool) -> PrincipalId {
     let principal = Principal { name: "ann".to_owned(), kind, attest, rank: Rank::USER };
     lab.act(0, Signer::Node, ActRequest::One(Act::Principal(principal))).unwrap().op.into()
 }
@@ -16,12 +16,32 @@ fn give(lab: &mut Lab, principal: PrincipalId, role: BuiltInRole) {
 }
 
 fn write_for(lab: &mut Lab, node: usize, principal: PrincipalId, id: &str) -> Result<WriteOutcome, WriteError> {
+    try_write_for(lab, node, principal, id, put("{\"by\":\"ann\"}"))
+}
+
+pub(super) fn try_write_for(
+    lab: &mut Lab,
+    node: usize,
+    principal: PrincipalId,
+    id: &str,
+    write: DocWrite,
+) -> Result<WriteOutcome, WriteError> {
+    send_for(lab, node, principal, id, write, WriteLimits::none())
+}
+
+pub(super) fn send_for(
+    lab: &mut Lab,
+    node: usize,
+    principal: PrincipalId,
+    id: &str,
+    write: DocWrite,
+    limits: WriteLimits,
+) -> Result<WriteOutcome, WriteError> {
     lab.ticket += 1;
     let ticket = lab.ticket;
-    let write = put("{\"by\":\"ann\"}");
     let item = WriteItem { doc: doc(id), write, precondition: Precondition::None, base: None, bytes: 100 };
-    let request =
-        WriteRequest { collection: collection(), principal: Some(principal), request: None, items: vec![item] };
+    let items = vec![item];
+    let request = WriteRequest { collection: collection(), principal: Some(principal), request: None, limits, items };
     lab.step(node, Input::Write { ticket, request });
     lab.settle(node);
     lab.nodes[node].done.remove(&ticket).unwrap()

@@ -81,6 +81,7 @@ impl Forked {
             action: WriteAction::Delete,
             commitment: body.commitment(),
             body_bytes: u32::try_from(body.bytes.len()).unwrap(),
+            fields: None,
         };
         let principal = first.header().transactions()[0].principal;
         let number = u32::try_from(self.bytes.fetch_add(1, Ordering::Relaxed)).unwrap();

@@ -117,6 +117,7 @@ impl Author {
             action: WriteAction::Create,
             commitment: body.commitment(),
             body_bytes: body.bytes.len() as u32,
+            fields: None,
         }]);
         let op = match sealed {
             Sealed::Signed => Op::sign(header, vec![body], &self.key).unwrap(),

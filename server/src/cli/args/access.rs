@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 use folkmoot::api::PrincipalName;
-use folkmoot::{Action, CollectionName, DocId, OpId};
+use folkmoot::{Action, CollectionName, DocId, FieldPath, OpId};
 
 use crate::cli::access::principal_name;
 
@@ -118,6 +118,12 @@ pub(in crate::cli) struct Scope {
     /// Only on documents whose ids begin with this
     #[arg(long)]
     pub(in crate::cli) prefix: Option<String>,
+    /// Only these fields and what is below them: JSON pointers, separated by commas; `*` is any list position or key
+    #[arg(long, value_delimiter = ',', value_name = "POINTERS", conflicts_with = "without_fields")]
+    pub(in crate::cli) fields: Vec<String>,
+    /// All fields but these and what is below them
+    #[arg(long, value_delimiter = ',', value_name = "POINTERS")]
+    pub(in crate::cli) without_fields: Vec<String>,
     /// For how long, as in 30d [default: a grant for good, a token for 90 days]
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(in crate::cli) good_for: Option<Duration>,
@@ -177,4 +183,7 @@ pub(in crate::cli) struct Can {
     pub(in crate::cli) collection: Option<CollectionName>,
     /// To which document [default: to all of the collection]
     pub(in crate::cli) id: Option<DocId>,
+    /// To which field, as /address/city; it needs a collection [default: to whole documents]
+    #[arg(long, value_name = "POINTER", requires = "collection")]
+    pub(in crate::cli) field: Option<FieldPath>,
 }

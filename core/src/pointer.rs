@@ -1,3 +1,5 @@
+//! JSON pointers.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -97,7 +99,7 @@ fn unescape(step: &str) -> Result<String, PointerError> {
 }
 
 /// Writes one step with its slash, escaped.
-pub(in crate::document) fn write_step(out: &mut impl fmt::Write, step: &str) -> fmt::Result {
+pub(crate) fn write_step(out: &mut impl fmt::Write, step: &str) -> fmt::Result {
     out.write_char('/')?;
     for char in step.chars() {
         match char {
