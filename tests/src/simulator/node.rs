@@ -211,6 +211,7 @@ fn serve(act: &mut dyn FnMut(Act) -> OpId) -> Vec<PrincipalId> {
     };
     let ann = introduce("ann", PrincipalKind::User, true);
     let bob = introduce("bob", PrincipalKind::User, true);
+    let cyd = introduce("cyd", PrincipalKind::User, true);
     let group = introduce("clerks", PrincipalKind::Group, false);
     act(editor(ann, Role::BuiltIn(BuiltInRole::Editor)));
     let actions = [Action::Read, Action::Create, Action::Update, Action::Delete].into_iter().collect();
@@ -218,7 +219,6 @@ fn serve(act: &mut dyn FnMut(Act) -> OpId) -> Vec<PrincipalId> {
     let role = act(Act::Role(RoleRevision { name: "clerk".to_owned(), actions, own_actions, rank: Rank::NODE }));
     act(editor(group, Role::Custom(role)));
     act(Act::Join(Join { principal: bob, group, rank: Rank::USER, not_after: None }));
-    let cyd = introduce("cyd", PrincipalKind::User, true);
     act(editor_of(cyd, Role::BuiltIn(BuiltInRole::Editor), limit()));
     vec![ann, bob, cyd]
 }

@@ -379,6 +379,10 @@ fn edits_of_what_is_withheld_are_refused_before_they_tell_anything() {
     for (format, text, pointer) in [
         (EditFormat::MergePatch, r#"{"name":"x","salary":1}"#, Some("/salary")),
         (EditFormat::MergePatch, r#"{"salary":null}"#, Some("/salary")),
+        // Also where nothing would come of it: else the value could be guessed.
+        (EditFormat::MergePatch, r#"{"salary":5}"#, Some("/salary")),
+        // Whether there is something to merge into shows only when it is done.
+        (EditFormat::MergePatch, r#"{"people":{"x":{"name":1}}}"#, Some("/people")),
         (EditFormat::MergePatch, r#"{"people":null}"#, Some("/people")),
         (EditFormat::MergePatch, r#"{"name":"x"}"#, None),
         (EditFormat::JsonPatch, r#"[{"op":"test","path":"/salary","value":5}]"#, Some("/salary")),

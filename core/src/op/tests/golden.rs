@@ -301,6 +301,7 @@ fn cases() -> Vec<(&'static str, Op)> {
                 target: Target { fields: Fields::Only(fields(&["/items/*/price"])), ..part.clone() },
                 rank: Rank::DEVICE,
                 not_after: None,
+                secret: Secret::default(),
             })),
         ),
         ("op-1-data-fields", declared()),
