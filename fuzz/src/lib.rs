@@ -160,8 +160,12 @@ fn edits(parts: &[Vec<u8>]) {
             assert_eq!(document.heads(), before, "refused, and yet something changed");
             continue;
         };
-        let candidate =
-            Candidate { bytes: &change.bytes, actor: ActorId::new([writer; 16]), action: WriteAction::Update, fields: None };
+        let candidate = Candidate {
+            bytes: &change.bytes,
+            actor: ActorId::new([writer; 16]),
+            action: WriteAction::Update,
+            fields: None,
+        };
         match peer.admit(&[candidate]).as_slice() {
             [Admission::Admitted(hash)] => assert_eq!(*hash, change.hash),
             other => panic!("a peer refuses what an edit made: {other:?}"),

@@ -11,23 +11,23 @@ use folkmoot::{Access as _, Action, Client, Error, ErrorCode};
 use folkmoot_tests::processes::{Node, converged, id, name, printed, text, until};
 use serde_json::{Value, json};
 
-fn named(text: &str) -> PrincipalName {
+pub(crate) fn named(text: &str) -> PrincipalName {
     text.parse().unwrap()
 }
 
-fn with_token(node: &Node, token: &str) -> Client {
+pub(crate) fn with_token(node: &Node, token: &str) -> Client {
     Client::builder(node.url()).token(token.trim()).build().unwrap()
 }
 
 /// Runs a command of the program and returns what it printed as JSON.
-async fn told(node: &Node, arguments: &[&str]) -> Value {
+pub(crate) async fn told(node: &Node, arguments: &[&str]) -> Value {
     let output = node.cli(&[arguments, &["--json"]].concat(), "").await;
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     serde_json::from_str(&printed(&output)).unwrap()
 }
 
 /// Adds a user with a role and returns a client that is known by a token of it.
-async fn user(on: &Node, at: &Node, user: &str, grants: &[&[&str]]) -> Client {
+pub(crate) async fn user(on: &Node, at: &Node, user: &str, grants: &[&[&str]]) -> Client {
     told(on, &["user", "add", user]).await;
     for grant in grants {
         told(on, &[&["grant", user], *grant].concat()).await;
@@ -38,11 +38,11 @@ async fn user(on: &Node, at: &Node, user: &str, grants: &[&[&str]]) -> Client {
     client
 }
 
-async fn write(client: &Client, collection: &str, doc: &str, json: Value) -> Result<(), Error> {
+pub(crate) async fn write(client: &Client, collection: &str, doc: &str, json: Value) -> Result<(), Error> {
     client.put(&name(collection), id(doc), text(&json), &WriteOptions::default()).await.map(|_| ())
 }
 
-async fn read(client: &Client, collection: &str, doc: &str) -> Result<Value, Error> {
+pub(crate) async fn read(client: &Client, collection: &str, doc: &str) -> Result<Value, Error> {
     let document = client.get(&name(collection), &id(doc), &ReadOptions::default()).await?;
     Ok(serde_json::from_slice(&document.json).unwrap())
 }
@@ -53,7 +53,7 @@ async fn ids(client: &Client, collection: &str) -> Result<Vec<String>, Error> {
 }
 
 #[track_caller]
-fn refused<T: std::fmt::Debug>(result: Result<T, Error>, code: ErrorCode) {
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Error>, code: ErrorCode) {
     let error = result.expect_err("it is refused");
     assert_eq!(error.code(), code, "{error}");
 }
@@ -68,7 +68,13 @@ async fn a_right_that_has_ended_is_closed_for_good() {
     told(&a, &["user", "add", "ann"]).await;
     told(&a, &["grant", "ann", "editor", "--for", "1s"]).await;
     told(&a, &["grant", "ann", "reader", "--for", "1h"]).await;
-    let question = AccessQuestion { principal: Some(named("ann")), action: Action::Update, collection: None, id: None };
+    let question = AccessQuestion {
+        principal: Some(named("ann")),
+        action: Action::Update,
+        collection: None,
+        id: None,
+        field: None,
+    };
     let question = AccessQuestion { collection: Some(name("notes")), ..question };
     until("the other node knows that it was closed", async || {
         let answer = b.client().can(&question).await.map_err(|error| error.to_string())?;

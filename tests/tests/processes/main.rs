@@ -7,6 +7,7 @@ mod crash;
 mod credentials;
 mod disk_full;
 mod faults;
+mod fields;
 mod first_steps;
 mod hostile;
 mod joining;
