@@ -163,7 +163,7 @@ fn parts_of(transaction: &Transaction) -> Vec<Part<'_>> {
 /// Whether one pattern leads to a place at or below which the other one stays.
 fn is_above(pattern: &FieldPath, field: &FieldPath) -> bool {
     let (pattern, field) = (pattern.steps(), field.steps());
-    pattern.len() <= field.len() && (0..pattern.len()).all(|n| pattern.get(n) == field.get(n) || pattern[n] == "*")
+    pattern.len() <= field.len() && pattern.iter().zip(field).all(|(step, place)| step == place || step == "*")
 }
 
 /// Whether two patterns may lead to one place, or one to above the other's.
