@@ -72,6 +72,13 @@ impl SecretKey {
         self.sign(SIGN_CONTEXT, op.as_bytes())
     }
 
+    /// Signs a text as it is, for signed notes, whose form other programs know. The text begins with a letter that is no length of
+    /// a context here, so what is signed so stands for nothing else; see [`crate::audit::note`]. Deterministic (RFC 8032).
+    #[must_use]
+    pub fn sign_text(&self, text: &str) -> Signature {
+        Signature(self.0.sign(text.as_bytes()).to_bytes())
+    }
+
     /// Signs `message` for a use named by `context`, a text of less than 256 bytes. Deterministic (RFC 8032).
     #[must_use]
     pub fn sign(&self, context: &[u8], message: &[u8]) -> Signature {
@@ -101,6 +108,12 @@ impl PublicKey {
     #[must_use]
     pub fn verify_op(&self, op: &OpId, signature: &Signature) -> bool {
         self.verify(SIGN_CONTEXT, op.as_bytes(), signature)
+    }
+
+    /// Returns whether this key signed a text as it is; see [`SecretKey::sign_text`].
+    #[must_use]
+    pub fn verify_text(&self, text: &str, signature: &Signature) -> bool {
+        self.0.verify_strict(text.as_bytes(), &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok()
     }
 
     /// Returns whether this key signed `message` for the use named by `context`.

@@ -3,8 +3,10 @@
 //! This crate knows no async runtime, no network and no clock: time and randomness are arguments, and what has
 //! to happen outside is returned as effects. See `ARCHITECTURE.md` for the map.
 
+pub mod audit;
 pub mod authority;
 pub mod document;
+mod entropy;
 pub mod figure;
 pub mod hash;
 pub mod hlc;

@@ -105,3 +105,17 @@ pub const EDIT_OPS_MAX: usize = 10_000;
 pub const DOC_HEADS_MAX: usize = 64;
 /// A group-signed op closes at this many bytes of bodies.
 pub const GROUP_BYTES_MAX: usize = 64 << 10;
+/// Documents that one record of the audit log names.
+pub const AUDIT_DOCUMENTS_MAX: usize = 100;
+/// Statements that it names.
+pub const AUDIT_STATEMENTS_MAX: usize = 8;
+/// Each of its texts.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
+/// Encoded record of the audit log.
+pub const AUDIT_RECORD_BYTES_MAX: usize = 32 << 10;
+/// Checkpoint of an audit log with its signatures.
+pub const AUDIT_NOTE_BYTES_MAX: usize = 16 << 10;
+/// Countersignatures of peers on it.
+pub const AUDIT_COSIGNATURES_MAX: usize = 32;
+/// File that proves a record or an op.
+pub const AUDIT_PROOF_BYTES_MAX: usize = 1 << 20;

@@ -4,6 +4,9 @@
 //! A new target is a function here, its line in [`TARGETS`], a binary in `fuzz_targets/` and some seeds in `corpus/`.
 
 use data_encoding::BASE32_NOPAD;
+use folkmoot_core::audit::note::Note;
+use folkmoot_core::audit::witness::Message;
+use folkmoot_core::audit::{Checked, Record, check_proof};
 use folkmoot_core::document::edit::{self, Edit, EditFormat, FieldTypes};
 use folkmoot_core::document::fuzzing::fuzz_admit;
 use folkmoot_core::document::gate::{self, Admission, Candidate, prescan};
@@ -29,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("edit", edit),
     ("record", record),
     ("ticket", ticket),
+    ("audit", audit),
 ];
 
 /// The first 32 bytes are the cluster, the rest is an op as it comes from a peer.
@@ -206,4 +210,32 @@ pub fn ticket(bytes: &[u8]) {
     let text = format!("folkmoot1{}", BASE32_NOPAD.encode(&whole).to_ascii_lowercase());
     let Ok(ticket) = text.parse::<Ticket>() else { return };
     assert_eq!(ticket.to_string(), text, "a second text form");
+}
+
+/// What the audit reads that others wrote: the first byte chooses a record, a checkpoint, a message between nodes or a file with a proof.
+pub fn audit(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else { return };
+    match kind % 4 {
+        0 => {
+            if let Ok(record) = Record::decode(bytes) {
+                assert_eq!(record.encode(), bytes, "a second encoding");
+            }
+        }
+        1 => {
+            let Ok(text) = std::str::from_utf8(bytes) else { return };
+            if let Ok(note) = Note::parse(text) {
+                assert_eq!(note.text(), text, "a second text form");
+            }
+        }
+        2 => {
+            if let Ok(Some(message)) = Message::decode(bytes) {
+                assert_eq!(message.encode(), bytes, "a second encoding");
+            }
+        }
+        _ => {
+            if let Ok(Checked::Record { index, note, .. }) = check_proof(bytes) {
+                assert!(index < note.checkpoint.size);
+            }
+        }
+    }
 }

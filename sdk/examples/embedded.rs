@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use folkmoot::api::typed::TypedDatabase as _;
 use folkmoot::api::{ChangesQuery, PeerState, Since, WriteOptions};
-use folkmoot::{CollectionName, Database as _, DocId, InitOptions, Node, NodeConfig};
+use folkmoot::{CollectionName, Database as _, DocId, InitOptions, JoinOptions, Node, NodeConfig};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let data = PathBuf::from(arguments.next().unwrap_or_else(|| "app-data".to_owned()));
     if Node::is_new(&data) {
         match arguments.next() {
-            Some(ticket) => println!("joined cluster {}", Node::join(&data, &ticket, "app", Vec::new()).await?),
+            Some(ticket) => {
+                let options = JoinOptions { name: "app".to_owned(), ..JoinOptions::default() };
+                println!("joined cluster {}", Node::join(&data, &ticket, options).await?);
+            }
             None => {
                 // The recovery key belongs to the person whose cluster this is; it is stored nowhere.
                 let recovery = Node::init(&data, &InitOptions::default())?;

@@ -8,10 +8,11 @@ pub mod client;
 pub mod node;
 pub mod wire;
 
-pub use api::{Access, Database, Error, ErrorCode, Result};
+pub use api::{Access, Audit, Database, Error, ErrorCode, Result};
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder};
+pub use folkmoot_core::audit::Event;
 pub use folkmoot_core::authority::Action;
 pub use folkmoot_core::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, ParseIdError, PrincipalId};
 pub use folkmoot_core::op::{FieldPath, FieldPathError};
-pub use node::{InitOptions, Node, NodeConfig, Scoped};
+pub use node::{InitOptions, JoinOptions, KeySettings, Node, NodeConfig, Scoped};

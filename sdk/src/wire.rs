@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::api::{
     BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error, ErrorCode, Heads,
-    IdempotencyKey, LinkRule, Patch, PatchKind, Precondition, Timestamp, WriteOutcome, WriteStatus,
+    IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, Timestamp, WriteOutcome, WriteStatus,
 };
 
 /// Request and answer header: the session token.
@@ -24,6 +24,8 @@ pub const BASE: &str = "folkmoot-base";
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Answer header: the id of the request in the node's log.
 pub const REQUEST_ID: &str = "x-request-id";
+/// Where a list in a notation of lines goes on.
+pub const NEXT: &str = "Folkmoot-Next";
 /// Media type of newline-delimited JSON.
 pub const NDJSON: &str = "application/x-ndjson";
 /// Media type of problem documents.
@@ -314,6 +316,15 @@ pub struct InviteRequest {
     pub uses: Option<u32>,
     /// What they may do: `admin`, `editor` or `reader`; `editor` if not given.
     pub role: Option<String>,
+}
+
+/// Which keys to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RotateKeys {
+    /// `master` or `collections`.
+    pub rotate: KeyRotation,
 }
 
 /// What to let through to a peer.

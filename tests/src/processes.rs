@@ -228,6 +228,11 @@ impl Node {
         answer["ticket"].as_str().expect("a ticket").to_owned()
     }
 
+    /// Sets what `serve` gets besides, from the next start on.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    }
+
     /// Sets what the process finds in its environment, from the next start on.
     pub fn set_environment(&mut self, environment: &[(&str, &str)]) {
         self.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -535,6 +540,12 @@ impl Drop for Node {
 pub async fn run_join(data: &Path, name: &str, ticket: &str) -> Output {
     let data = data.to_str().expect("a path of letters");
     run(["join", ticket, "--name", name, "--data", data], "").await
+}
+
+/// Runs `folkmoot join` and leaves the data directory unsealed, for those who look into it.
+pub async fn run_join_unsealed(data: &Path, name: &str, ticket: &str) -> Output {
+    let data = data.to_str().expect("a path of letters");
+    run(["join", ticket, "--name", name, "--data", data, "--key-source", "none"], "").await
 }
 
 /// Waits until all nodes hold the same ops and the same documents; returns how long it took.

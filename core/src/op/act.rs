@@ -203,6 +203,14 @@ pub struct Collection {
     pub types: Vec<FieldDeclaration>,
     /// Whether the collection is dropped: its documents are hidden and new ones refused at the edge.
     pub dropped: bool,
+    /// Whether nodes record who reads its documents.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub audit_reads: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// How the field at a JSON pointer merges. `*` stands for any list element or key.

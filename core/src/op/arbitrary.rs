@@ -173,11 +173,12 @@ fn collections() -> impl Strategy<Value = Target> {
 fn collection() -> impl Strategy<Value = Collection> {
     let kind = select(vec![FieldKind::Text, FieldKind::Counter, FieldKind::Timestamp, FieldKind::Bytes]);
     let types = vec(("(/[a-z*]{1,8}){1,3}", kind), 0..5);
-    (collection_name(), 1..=limits::SHARDS_MAX, types, any::<bool>()).prop_map(|(name, shards, types, dropped)| {
+    let switches = (any::<bool>(), any::<bool>());
+    (collection_name(), 1..=limits::SHARDS_MAX, types, switches).prop_map(|(name, shards, types, switches)| {
         let mut types: Vec<_> = types.into_iter().map(|(pointer, kind)| FieldDeclaration { pointer, kind }).collect();
         types.sort();
         types.dedup_by(|a, b| a.pointer == b.pointer);
-        Collection { name, shards, types, dropped }
+        Collection { name, shards, types, dropped: switches.0, audit_reads: switches.1 }
     })
 }
 

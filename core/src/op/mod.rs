@@ -5,6 +5,7 @@
 //! op in mid-run need not be kept.
 
 mod act;
+mod apart;
 #[cfg(any(test, feature = "testing"))]
 pub mod arbitrary;
 mod body;
@@ -20,6 +21,7 @@ pub use act::{
     Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget,
     RoleRevision, Rules, Secret, Statement, Token,
 };
+pub(crate) use apart::Apart;
 pub use body::{Body, Delete};
 pub use fields::{ANY, FieldPath, FieldPathError, FieldPaths, FieldRights, Fields, Touched};
 pub use header::{

@@ -1,7 +1,7 @@
 //! The first ops of a cluster.
 
 use super::act::act_for_all;
-use super::entropy::Entropy;
+use crate::entropy::Entropy;
 use crate::hlc::HlcClock;
 use crate::id::{ClusterId, OpId, PrincipalId, SessionId, ShardId};
 use crate::keys::SecretKey;

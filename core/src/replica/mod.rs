@@ -18,7 +18,6 @@ mod bulk;
 mod cache;
 mod chains;
 mod conduct;
-mod entropy;
 mod figures;
 mod flush;
 #[cfg(feature = "fuzzing")]
@@ -47,6 +46,7 @@ mod verify;
 mod waits;
 mod write;
 mod write_rights;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -70,6 +70,7 @@ pub use types::{
 };
 pub use verify::{Damage, VerifyReport, stored_epoch, stored_head, verify};
 pub use waits::WAITING_OF_AUTHOR_MAX;
+pub use written::{Written, WrittenAt, WrittenPage, WrittenQuery};
 
 use crate::authority::Authority;
 use crate::hlc::HlcClock;
@@ -112,7 +113,7 @@ pub struct Replica {
     engine: Engine,
     cache: cache::Cache,
     clock: HlcClock,
-    entropy: entropy::Entropy,
+    entropy: crate::entropy::Entropy,
     session: SessionId,
     /// Streams as far as they are ingested, which may be further than they are durable.
     heads: BTreeMap<StreamId, records::HeadRecord>,
@@ -300,6 +301,11 @@ impl Replica {
     #[must_use]
     pub fn own_head(&self, stream: &StreamId) -> Option<(u64, OpId)> {
         self.heads.get(stream).map(|head| (head.seq, head.head))
+    }
+
+    /// Returns the streams that this replica appends to.
+    pub fn own_streams(&self) -> impl Iterator<Item = StreamId> + '_ {
+        self.own.values().map(|own| own.stream)
     }
 
     /// Returns how many connected peers have acknowledged a transaction as durable.

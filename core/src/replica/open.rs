@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::entropy::Entropy;
 use super::flush::{SHARD_RECORDS, Shard, Staged};
 use super::ingest::AuthorityPolicy;
 use super::records::{HeadRecord, OwedRecord, ShardRecord, TxRecord};
@@ -13,6 +12,7 @@ use super::types::BatchId;
 use super::waits::{WAITING_OF_AUTHOR_MAX, Waits};
 use super::{Counters, Identity, Now, Replica, chains, materialise};
 use crate::authority::{Authority, Position, Rejudge, WrittenFor};
+use crate::entropy::Entropy;
 use crate::hlc::{Hlc, HlcClock};
 use crate::id::{ClusterId, OpId, ShardId, StoreEpoch, StreamId};
 use crate::op::Op;

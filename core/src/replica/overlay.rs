@@ -105,7 +105,8 @@ impl Replica {
             | Keyspace::Heads
             | Keyspace::Control
             | Keyspace::Audit
-            | Keyspace::Meta => false,
+            | Keyspace::Meta
+            | Keyspace::Keys => false,
         }
     }
 }

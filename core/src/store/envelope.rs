@@ -1,12 +1,13 @@
 //! The envelope of values: a version byte, then the value. Layout: `docs/format.md`.
 //!
-//! The byte is there from the first release so that values can be sealed later in an existing database: a sealed value
-//! takes another version, which names its key and holds nonce and tag.
+//! Above the store all values are plain. On the disk most are sealed, see [`super::sealed`].
 
 use bytes::Bytes;
 
 /// The value follows as it is.
 const PLAIN: u8 = 0;
+/// The value is sealed.
+pub(super) const SEALED: u8 = 1;
 
 /// Why an envelope cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +16,9 @@ pub enum EnvelopeError {
     /// Not even a version byte.
     #[error("empty value where an envelope should be")]
     Empty,
+    /// It is sealed, and the store was opened without its keys.
+    #[error("value is sealed, and the store was opened without its keyring")]
+    Sealed,
     /// A later program wrote it.
     #[error("value has an envelope of version {0}, this program knows only {PLAIN} (plain)")]
     Version(u8),
@@ -37,6 +41,7 @@ pub fn open(mut envelope: Bytes) -> Result<Bytes, EnvelopeError> {
     match envelope.first() {
         None => Err(EnvelopeError::Empty),
         Some(&PLAIN) => Ok(envelope.split_off(1)),
+        Some(&SEALED) => Err(EnvelopeError::Sealed),
         Some(&version) => Err(EnvelopeError::Version(version)),
     }
 }
@@ -51,7 +56,8 @@ mod tests {
             assert_eq!(open(enclose(value)).as_deref(), Ok(value));
         }
         assert_eq!(open(Bytes::new()), Err(EnvelopeError::Empty));
-        assert_eq!(open(Bytes::from_static(b"\x01sealed")), Err(EnvelopeError::Version(1)));
+        assert_eq!(open(Bytes::from_static(b"\x01sealed")), Err(EnvelopeError::Sealed));
+        assert_eq!(open(Bytes::from_static(b"\x02")), Err(EnvelopeError::Version(2)));
         assert_eq!(enclose(b"pinned")[..], *b"\0pinned");
     }
 }

@@ -248,7 +248,8 @@ fn create_options(keyspace: Keyspace, options: FjallOptions) -> KeyspaceCreateOp
         | Keyspace::Quarantine
         | Keyspace::Requests
         | Keyspace::Audit
-        | Keyspace::Meta => create,
+        | Keyspace::Meta
+        | Keyspace::Keys => create,
     }
 }
 

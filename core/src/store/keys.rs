@@ -118,6 +118,18 @@ fixed_key!(ChangeHash, 32, "change", |id| *id.as_bytes(), ChangeHash::new);
 fixed_key!(PrincipalId, 32, "principal", |id| *id.as_bytes(), PrincipalId::new);
 fixed_key!(RequestName, 16, "request", |id| *id.as_bytes(), RequestName::new);
 
+/// Returns how many bytes of a key are that of the document it begins with; none if it begins with none.
+pub(super) fn doc_key_len(key: &[u8]) -> Option<usize> {
+    let collection = key.iter().position(|byte| *byte == 0)?;
+    let doc = key.get(collection + 1..)?.iter().position(|byte| *byte == 0)?;
+    (collection > 0 && doc > 0).then_some(collection + 1 + doc + 1)
+}
+
+/// Whether a key in `index` is of an index whose values are places in streams, which say nothing of documents.
+pub(super) fn is_of_change_index(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&INDEX_OF_CHANGES | &INDEX_OF_WRITTEN_FOR))
+}
+
 impl Key for CollectionName {
     const KIND: &'static str = "collection";
 
@@ -439,6 +451,12 @@ impl Key for WrittenForKey {
 }
 
 impl WrittenForKey {
+    /// Those of one principal.
+    #[must_use]
+    pub fn of(principal: PrincipalId) -> Span {
+        Span::prefix([&[INDEX_OF_WRITTEN_FOR][..], principal.as_bytes()].concat())
+    }
+
     /// All of them.
     #[must_use]
     pub fn all() -> Span {

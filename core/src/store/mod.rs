@@ -11,6 +11,8 @@
 //! the batch that failed may be there after reopening. So nobody may answer "not written", and nobody may retry with
 //! other content at the same place.
 //!
+//! A third one, [`sealed::SealedStore`], stands around one of them and seals what is on the disk.
+//!
 //! The byte layout of keys and values is in [`keys`] and [`envelope`] and described in `docs/format.md`.
 
 mod batch;
@@ -25,6 +27,7 @@ mod journal;
 pub mod keys;
 mod memory;
 pub mod salvage;
+pub mod sealed;
 #[cfg(test)]
 mod suite;
 pub mod watermark;
@@ -102,6 +105,8 @@ keyspaces! {
     Audit = "audit",
     /// Facts about the store itself: schema version, epoch, counters.
     Meta = "meta",
+    /// document → its key, wrapped; empty in a store that is not sealed.
+    Keys = "keys",
 }
 
 impl fmt::Display for Keyspace {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use lsm_tree::{AbstractTree as _, AnyTree, Guard as _, SeqNo, SequenceNumberCounter};
 
 use super::keys::{Key as _, OpKey};
+use super::sealed::Opener;
 use super::{Keyspace, envelope, journal, panic_text};
 use crate::id::StreamId;
 
@@ -22,7 +23,7 @@ const KEYSPACES: &str = "keyspaces";
 const NAME: u8 = b'n';
 /// The file without which a tree would be made anew.
 const TREE_MARKER: &str = "current";
-/// Numbers of keyspaces that a store has at most: thirteen, and some that were begun and given up.
+/// Numbers of keyspaces that a store has at most: fourteen, and some that were begun and given up.
 const KEYSPACES_MAX: u64 = 64;
 /// Length of the key of an op, of the main chain and of a branch.
 const OP_KEY_BYTES: [usize; 2] = [40, 72];
@@ -42,6 +43,11 @@ pub type Entry = (OpKey, Bytes);
 pub struct Salvage {
     ops: Option<AnyTree>,
     heads: Option<AnyTree>,
+    /// Of a sealed store what opens its values, and the wrapped keys of its documents: in tables, and in the journals, newest
+    /// last.
+    opener: Option<Opener>,
+    keys: Option<AnyTree>,
+    journal_keys: BTreeMap<Vec<u8>, Option<Bytes>>,
     /// Ops of the journals by key. As large as the journals, which are bounded.
     journal: BTreeMap<OpKey, Vec<Bytes>>,
     problems: Vec<String>,
@@ -54,24 +60,30 @@ impl std::fmt::Debug for Salvage {
 }
 
 impl Salvage {
-    /// Looks for ops in the directory of a store that no process has open. Writes nothing but what opening a tree may
-    /// tidy up.
+    /// Looks for ops in the directory of a store that no process has open, with what opens its values if it is sealed. Writes
+    /// nothing but what opening a tree may tidy up.
     ///
     /// # Errors
     /// [`SalvageError`] if the directory cannot be listed. Whatever in it cannot be read is told by [`Self::problems`].
-    pub fn open(store: &Path) -> Result<Self, SalvageError> {
+    pub fn open(store: &Path, opener: Option<Opener>) -> Result<Self, SalvageError> {
         let mut problems = Vec::new();
         let names = names(store, &mut problems);
-        let number = names.get(Keyspace::Ops.name()).copied();
+        let number = |keyspace: Keyspace| names.get(keyspace.name()).copied();
+        let (number_of_ops, number_of_keys) = (number(Keyspace::Ops), number(Keyspace::Keys));
         let mut ops = BTreeMap::<OpKey, Vec<Bytes>>::new();
+        let mut journal_keys = BTreeMap::new();
         let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
             problems.push(format!("journal {}: {error}", path.display()));
         };
         journal::visit(store, unreadable, |item| {
-            let is_op = Some(item.keyspace) == number && OP_KEY_BYTES.contains(&item.key.len());
-            let Some(value) = item.value.filter(|_| is_op) else { return };
+            let value = item.value.map(|value| Bytes::from(value.into_owned()));
+            if Some(item.keyspace) == number_of_keys && opener.is_some() {
+                journal_keys.insert(item.key.to_vec(), value);
+                return;
+            }
+            let is_op = Some(item.keyspace) == number_of_ops && OP_KEY_BYTES.contains(&item.key.len());
+            let Some(value) = value.filter(|_| is_op) else { return };
             let Ok(key) = OpKey::decode(item.key) else { return };
-            let Ok(value) = envelope::open(Bytes::from(value.into_owned())) else { return };
             ops.entry(key).or_default().push(value);
         })
         .map_err(|source| SalvageError { path: store.to_owned(), source })?;
@@ -82,7 +94,18 @@ impl Salvage {
                 .ok()
         };
         let (tables, heads) = (tree(Keyspace::Ops), tree(Keyspace::Heads));
-        Ok(Self { ops: tables, heads, journal: ops, problems })
+        let keys = if opener.is_some() { tree(Keyspace::Keys) } else { None };
+        Ok(Self { ops: tables, heads, opener, keys, journal_keys, journal: ops, problems })
+    }
+
+    /// Takes a value out of its envelope; none if it is damaged.
+    fn value(&self, keyspace: Keyspace, key: &[u8], value: Bytes) -> Option<Bytes> {
+        let Some(opener) = &self.opener else { return envelope::open(value).ok() };
+        let wrapped = |document: &[u8]| match self.journal_keys.get(document) {
+            Some(wrapped) => wrapped.clone(),
+            None => self.keys.as_ref()?.get(document, SeqNo::MAX).ok()?.map(Bytes::from),
+        };
+        envelope::open(opener.open(keyspace, key, value, &wrapped)?).ok()
     }
 
     /// Returns what could not be read, for people.
@@ -106,8 +129,9 @@ impl Salvage {
     /// Returns the record of a stream's head, as it was last written to a table.
     #[must_use]
     pub fn head(&self, stream: StreamId) -> Option<Bytes> {
-        let value = self.heads.as_ref()?.get(stream.encode(), SeqNo::MAX).ok()??;
-        envelope::open(Bytes::from(value)).ok()
+        let key = stream.encode();
+        let value = self.heads.as_ref()?.get(&key, SeqNo::MAX).ok()??;
+        self.value(Keyspace::Heads, &key, Bytes::from(value))
     }
 
     /// Returns the entries of a stream at `from` and behind it, in order, of `count` places, and the place to go on from;
@@ -119,7 +143,8 @@ impl Salvage {
         let range = OpKey::new(stream, from)..OpKey::new(stream, until);
         let mut next = self.journal.range(OpKey::new(stream, until)..).next().map(|(key, _)| *key);
         for (key, values) in self.journal.range(range) {
-            found.entry(*key).or_default().extend(values.iter().cloned());
+            let values = values.iter().filter_map(|value| self.value(Keyspace::Ops, &key.encode(), value.clone()));
+            found.entry(*key).or_default().extend(values);
         }
         if let Some(tree) = &self.ops {
             let span = OpKey::new(stream, from).encode()..OpKey::new(stream, until).encode();
@@ -130,16 +155,17 @@ impl Salvage {
                     is_broken = true;
                     break;
                 };
-                let (Ok(key), Ok(value)) = (OpKey::decode(&key), envelope::open(Bytes::from(value))) else { continue };
-                reached = key.seq;
-                found.entry(key).or_default().push(value);
+                let Ok(op_key) = OpKey::decode(&key) else { continue };
+                let Some(value) = self.value(Keyspace::Ops, &key, Bytes::from(value)) else { continue };
+                reached = op_key.seq;
+                found.entry(op_key).or_default().push(value);
             }
             if is_broken {
                 // A block is damaged: what lies in others is read one by one.
                 for seq in reached..until {
                     let key = OpKey::new(stream, seq);
                     if let Ok(Some(value)) = tree.get(key.encode(), SeqNo::MAX)
-                        && let Ok(value) = envelope::open(Bytes::from(value))
+                        && let Some(value) = self.value(Keyspace::Ops, &key.encode(), Bytes::from(value))
                     {
                         found.entry(key).or_default().push(value);
                     }

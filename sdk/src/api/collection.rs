@@ -29,11 +29,14 @@ pub struct CollectionSettings {
     pub shards: u16,
     /// Field types by JSON pointer; `*` stands for any list element or key.
     pub types: BTreeMap<String, FieldType>,
+    /// Whether nodes record in their audit logs who reads its documents.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub audit_reads: bool,
 }
 
 impl Default for CollectionSettings {
     fn default() -> Self {
-        Self { shards: 1, types: BTreeMap::new() }
+        Self { shards: 1, types: BTreeMap::new(), audit_reads: false }
     }
 }
 

@@ -32,6 +32,8 @@ pub enum ExitCode {
     Damaged,
     /// Replicas diverged.
     Diverged,
+    /// The data directory is sealed and was not unlocked.
+    Locked,
 }
 
 impl ExitCode {
@@ -47,6 +49,7 @@ impl ExitCode {
             Self::Conflict => 5,
             Self::Damaged => 6,
             Self::Diverged => 7,
+            Self::Locked => 8,
         }
     }
 }
@@ -147,6 +150,7 @@ error_codes! {
     PrincipalNotFound = "principal_not_found", 404, Failed, "There is no such principal";
     RoleNotFound = "role_not_found", 404, Failed, "There is no such role";
     StatementNotFound = "statement_not_found", 404, Failed, "There is no such statement";
+    RecordNotFound = "record_not_found", 404, Failed, "There is no such record of the audit";
     PeerNotFound = "peer_not_found", 404, Failed, "The peer is not a member";
     NameTaken = "name_taken", 409, Conflict, "The name is taken";
     AlreadyExists = "already_exists", 409, Conflict, "The document exists already";
@@ -164,6 +168,7 @@ error_codes! {
     UnknownOutcome = "unknown_outcome", 500, Failed, "It is unknown whether the write happened";
     Damaged = "damaged", 500, Damaged, "Stored data is damaged";
     Diverged = "diverged", 500, Diverged, "Replicas with the same ops differ";
+    Locked = "locked", 500, Locked, "The data directory is sealed and was not unlocked";
     Internal = "internal", 500, Failed, "The node failed";
     // The way to the node.
     Unreachable = "unreachable", 502, Unreachable, "No node could be reached";

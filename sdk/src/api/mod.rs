@@ -5,6 +5,8 @@
 
 mod access;
 mod as_text;
+mod audit;
+mod audit_export;
 mod bootstrap;
 mod changes;
 mod collection;
@@ -12,6 +14,7 @@ mod cursor;
 mod document;
 mod error;
 mod heads;
+mod keys;
 mod state;
 mod time;
 pub mod typed;
@@ -28,6 +31,11 @@ pub use access::{
     NewGrant, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName, Revocation,
     RevokeOptions, RoleInfo, SecretKind, TokenInfo,
 };
+pub use audit::{
+    Audit, AuditAction, AuditClass, AuditCursor, AuditDamage, AuditDecision, AuditEntry, AuditLayer, AuditMethod,
+    AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, AuditWitness,
+};
+pub use audit_export::AuditFormat;
 pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};
@@ -35,6 +43,7 @@ pub use cursor::Cursor;
 pub use document::{Conflict, ConflictValue, Document, ListPage, ListQuery, ReadOptions, SessionToken, export};
 pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
 pub use heads::Heads;
+pub use keys::{KeyRotation, KeysInfo};
 pub use state::{
     Conduct, Damage, Invite, InviteOptions, LinkRule, PeerInfo, PeerState, QuarantinePage, QuarantineQuery,
     Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
@@ -50,7 +59,7 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Access {
+pub trait Database: Access + Audit {
     /// Returns a document.
     ///
     /// # Errors
@@ -122,6 +131,12 @@ pub trait Database: Access {
 
     /// Checks every chain, signature and view against each other. Takes long; reads and writes go on.
     async fn verify(&self) -> Result<VerifyReport>;
+
+    /// Returns how the node's data is sealed.
+    async fn keys(&self) -> Result<KeysInfo>;
+
+    /// Changes keys of the node; its data is not written again.
+    async fn rotate_keys(&self, which: KeyRotation) -> Result<KeysInfo>;
 
     /// Makes a ticket with which a new node can join.
     async fn invite(&self, options: &InviteOptions) -> Result<Invite>;

@@ -14,15 +14,16 @@ use super::{Client, events};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangeContent, ChangesPage, ChangesQuery, CollectionInfo,
     CollectionSettings, Conflict, Database, Document, Durability, Edit, Error, ErrorCode, Heads, IdempotencyKey,
-    Invite, InviteOptions, LinkRule, ListPage, ListQuery, PeerInfo, Precondition, QuarantinePage, QuarantineQuery,
-    ReadOptions, Readiness, Result, SessionToken, ShardDigest, Since, Status, VerifyReport, WriteOptions, WriteOutcome,
+    Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, PeerInfo, Precondition,
+    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, SessionToken, ShardDigest, Since, Status,
+    VerifyReport, WriteOptions, WriteOutcome,
 };
 use crate::wire;
 
 /// What may stand in a path segment or query value as it is (RFC 3986 unreserved).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// A full check reads everything that the node holds.
-const VERIFY_WAIT: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const VERIFY_WAIT: Duration = Duration::from_secs(24 * 3_600);
 /// A node waits this long for durability when the caller does not say; the answer comes a little later.
 const DURABILITY_WAIT: Duration = Duration::from_secs(30);
 
@@ -367,6 +368,15 @@ impl Database for Client {
     async fn verify(&self) -> Result<VerifyReport> {
         let mut call = Call::new(Method::POST, "/v1/verify".to_owned());
         call.wait = VERIFY_WAIT;
+        self.transport.send(&call).await?.json()
+    }
+
+    async fn keys(&self) -> Result<KeysInfo> {
+        self.transport.send(&Call::new(Method::GET, "/v1/keys".to_owned())).await?.json()
+    }
+
+    async fn rotate_keys(&self, which: KeyRotation) -> Result<KeysInfo> {
+        let call = Call::new(Method::POST, "/v1/keys".to_owned()).json(&wire::RotateKeys { rotate: which })?;
         self.transport.send(&call).await?.json()
     }
 

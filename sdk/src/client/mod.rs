@@ -4,6 +4,7 @@
 //! asking again is always safe, also at another node.
 
 mod access;
+mod audit;
 mod backoff;
 mod calls;
 mod events;

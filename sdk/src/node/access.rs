@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::authority::{Action, Actions, Authority, Decision, Policy, Reach, StatementInfo};
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{OpId, PrincipalId, TokenVerifier};
@@ -281,12 +282,18 @@ impl Inner {
 
     /// Signs an act, at the request of somebody if it is not the node's own.
     pub(super) async fn state(&self, asker: Option<PrincipalId>, act: Act) -> Result<OpId> {
+        let mut event = super::audit::act_event(&act);
         let request = match asker {
             Some(asker) => ActRequest::For(asker, act),
             None => ActRequest::One(act),
         };
         metrics::counter!("folkmoot_access_acts_total").increment(1);
-        Ok(self.act(Signer::Node, request).await.map_err(act_error)?.op)
+        let done = self.act(Signer::Node, request).await.map_err(act_error).map(|done| done.op);
+        if let Ok(op) = &done {
+            event.statements.push(*op);
+        }
+        self.note_done(asker, event, &done);
+        done
     }
 
     pub(super) async fn principals_of(&self, only: Option<PrincipalId>) -> Result<Vec<PrincipalInfo>> {
@@ -431,8 +438,15 @@ impl Inner {
             return Err(Error::new(ErrorCode::InvalidRequest, "the reason is too long").pointer("/why"));
         }
         metrics::counter!("folkmoot_access_acts_total").increment(1);
+        let (action, what) = match &target {
+            RevokeTarget::Principal(id) => (AuditAction::RemovePrincipal, id.to_string()),
+            RevokeTarget::Statement(id) => (AuditAction::Revoke, id.to_string()),
+        };
+        let event = Event::new(action, AuditDecision::Allowed).about(what).because(why.clone());
         let request = ActRequest::Revoke { target, reach, why, for_whom: asker };
-        let act = self.act(Signer::Node, request).await.map_err(act_error)?.op;
+        let done = self.act(Signer::Node, request).await.map_err(act_error);
+        self.note_done(asker, event, &done);
+        let act = done?.op;
         let pins = self.authority(move |authority| authority.pins_set_by(act)).await?;
         Ok(Revocation { act, pins })
     }
@@ -440,7 +454,10 @@ impl Inner {
     pub(super) async fn release(&self, asker: Option<PrincipalId>, op: OpId, transaction: u16) -> Result<Revocation> {
         metrics::counter!("folkmoot_access_acts_total").increment(1);
         let request = ActRequest::Readmit { op, transaction, for_whom: asker };
-        let act = self.act(Signer::Node, request).await.map_err(act_error)?.op;
+        let done = self.act(Signer::Node, request).await.map_err(act_error);
+        let event = Event::new(AuditAction::Release, AuditDecision::Allowed).about(format!("{op}:{transaction}"));
+        self.note_done(asker, event, &done);
+        let act = done?.op;
         let pins = self.authority(move |authority| authority.pins_set_by(act)).await?;
         Ok(Revocation { act, pins })
     }

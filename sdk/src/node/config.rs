@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use folkmoot_core::audit::Retention;
 use folkmoot_core::replica;
 use folkmoot_core::store;
 use folkmoot_net::{Discovery, JoinError, Multiaddr, ParseTicketError, StartError};
 
 pub use super::directory::DirectoryError;
+pub use super::unlock::{KeySettings, KeySource, Secret, UnlockError};
 
 /// A free port of the loopback address.
 const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
@@ -34,6 +36,10 @@ pub struct NodeConfig {
     /// How long after a right has ended it is closed, so that nobody can use it by lying about the time. What was written in time
     /// and has not arrived by then does not count.
     pub ended_grace: Duration,
+    /// For how long records of the audit log are kept.
+    pub audit_retention: Retention,
+    /// How the directory is unlocked.
+    pub keys: KeySettings,
 }
 
 impl NodeConfig {
@@ -51,6 +57,8 @@ impl NodeConfig {
             block_cache_bytes: 64 << 20,
             journal_bytes: 128 << 20,
             ended_grace: Duration::from_secs(24 * 3_600),
+            audit_retention: Retention::default(),
+            keys: KeySettings::default(),
         }
     }
 }
@@ -64,11 +72,35 @@ pub struct InitOptions {
     pub node_name: String,
     /// Labels of that node (region, zone, …).
     pub labels: Vec<(String, String)>,
+    /// Whether the directory is sealed, and how it is unlocked.
+    pub keys: KeySettings,
 }
 
 impl Default for InitOptions {
     fn default() -> Self {
-        Self { cluster_name: "folkmoot".to_owned(), node_name: "first".to_owned(), labels: Vec::new() }
+        Self {
+            cluster_name: "folkmoot".to_owned(),
+            node_name: "first".to_owned(),
+            labels: Vec::new(),
+            keys: KeySettings::default(),
+        }
+    }
+}
+
+/// What a data directory is made with that joins a cluster.
+#[derive(Clone, Debug)]
+pub struct JoinOptions {
+    /// Name of the node.
+    pub name: String,
+    /// Its labels (region, zone, …).
+    pub labels: Vec<(String, String)>,
+    /// Whether the directory is sealed, and how it is unlocked.
+    pub keys: KeySettings,
+}
+
+impl Default for JoinOptions {
+    fn default() -> Self {
+        Self { name: "node".to_owned(), labels: Vec::new(), keys: KeySettings::default() }
     }
 }
 
@@ -97,6 +129,9 @@ pub enum OpenError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// The data directory is sealed and was not unlocked.
+    #[error("unlock the data directory")]
+    Unlock(#[from] UnlockError),
     /// The store cannot be opened.
     #[error("open the store")]
     Store(#[from] store::OpenError),
@@ -115,6 +150,9 @@ pub enum OpenError {
     /// A thread cannot start.
     #[error("start a thread")]
     Thread(#[source] std::io::Error),
+    /// The audit log can neither be gone on with nor begun.
+    #[error("open the audit log: {0}")]
+    Audit(String),
     /// No randomness can be had.
     #[error("draw random bytes: {0}")]
     Random(String),

@@ -210,6 +210,7 @@ pub(super) fn collection_act(
             .map(|(pointer, field)| FieldDeclaration { pointer: pointer.clone(), kind: kind(*field) })
             .collect(),
         dropped,
+        audit_reads: settings.audit_reads,
     }
 }
 
@@ -224,5 +225,6 @@ pub(super) fn settings(config: &folkmoot_core::op::Collection) -> CollectionSett
     CollectionSettings {
         shards: config.shards,
         types: config.types.iter().map(|declared| (declared.pointer.clone(), field(declared.kind))).collect(),
+        audit_reads: config.audit_reads,
     }
 }

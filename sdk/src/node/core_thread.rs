@@ -16,7 +16,7 @@ use folkmoot_core::replica::{
 };
 use folkmoot_core::replication::{DisconnectReason as ReplicaReason, Input as NetInput, Lane};
 use folkmoot_core::store::watermark::{Mark, WatermarkFile};
-use folkmoot_core::store::{Committer, CommitterFigures, Completion, Outcome, Store, Submission};
+use folkmoot_core::store::{Batch, Committer, CommitterFigures, Completion, Outcome, Store, Submission};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::outbox::Outbox;
@@ -25,6 +25,8 @@ use super::outbox::Outbox;
 const COMMANDS_MAX: usize = 8_192;
 /// Commands taken before the thread looks after its other work.
 const COMMANDS_PER_ROUND: usize = 512;
+/// What the names of batches begin with that are not the replica's.
+const OTHER: u64 = 1 << 63;
 /// Transactions applied in one slice, so that a write never waits long for it.
 const WORK_SLICE: usize = 128;
 
@@ -43,11 +45,18 @@ pub(super) enum Command {
     Net(NetInput),
     /// A batch was committed, or not.
     Done(Completion),
+    /// Write a batch of something that is not the replica's; answered when it is on the disk, and never if it cannot be.
+    Store(Batch, oneshot::Sender<()>),
     /// Look at the replica.
     Look(Look),
+    /// Commit, though there may be nothing to commit.
+    Nudge,
     /// Commit what has gathered and end.
     Stop,
 }
+
+/// Names the commits that the replica knows nothing of.
+const NUDGE: folkmoot_core::store::BatchId = folkmoot_core::store::BatchId(u64::MAX);
 
 /// What the thread tells without being asked.
 #[derive(Clone, Debug)]
@@ -85,6 +94,25 @@ pub(super) struct Ended;
 impl CoreHandle {
     pub(super) async fn send(&self, command: Command) -> Result<(), Ended> {
         self.commands.send(command).await.map_err(|_| Ended)
+    }
+
+    /// As [`Self::send`], on a thread that may wait.
+    pub(super) fn send_blocking(&self, command: Command) -> Result<(), Ended> {
+        self.commands.blocking_send(command).map_err(|_| Ended)
+    }
+
+    /// As [`Self::look`], on a thread that may wait.
+    pub(super) fn look_blocking<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Replica, &Committer) -> T + Send + 'static,
+    ) -> Result<T, Ended> {
+        let (reply, answer) = oneshot::channel();
+        let look = move |replica: &Replica, committer: &Committer| {
+            // Who asked may have gone.
+            let _ = reply.send(look(replica, committer));
+        };
+        self.send_blocking(Command::Look(Box::new(look)))?;
+        answer.blocking_recv().map_err(|_| Ended)
     }
 
     /// Looks at the replica and returns what `look` makes of it.
@@ -128,6 +156,9 @@ struct Core {
     policy_revision: u64,
     askers: BTreeMap<RequestTicket, Asker>,
     next_ticket: RequestTicket,
+    /// Who waits for a batch that is not the replica's.
+    others: BTreeMap<u64, oneshot::Sender<()>>,
+    next_other: u64,
     clock: Clock,
 }
 
@@ -215,6 +246,8 @@ pub(super) fn spawn(
         policy_revision,
         askers: BTreeMap::new(),
         next_ticket: 0,
+        others: BTreeMap::new(),
+        next_other: 0,
         clock,
     };
     let thread = std::thread::Builder::new()
@@ -316,7 +349,13 @@ impl Core {
             }
             Command::Net(input) => self.replica.step(now, Input::Net(input), effects),
             Command::Done(completion) => self.done(completion, effects),
+            Command::Store(batch, reply) => self.store(batch, reply),
             Command::Look(look) => look(&self.replica, &self.committer),
+            Command::Nudge => {
+                let batch = Batch::new();
+                // With a full queue there are commits enough.
+                let _ = self.committer.try_submit(Submission { id: NUDGE, batch, marks: Vec::new() });
+            }
             Command::Stop => return true,
         }
         false
@@ -328,7 +367,31 @@ impl Core {
         self.next_ticket
     }
 
+    /// Hands a batch to the committer that the replica does not know of.
+    fn store(&mut self, batch: Batch, reply: oneshot::Sender<()>) {
+        self.next_other += 1;
+        let id = folkmoot_core::store::BatchId(OTHER | self.next_other);
+        // Who waits for a batch that cannot be handed over is told by the end of its channel.
+        if self.submit(Submission { id, batch, marks: Vec::new() }) {
+            self.others.insert(id.0, reply);
+        }
+    }
+
     fn done(&mut self, completion: Completion, effects: &mut Vec<Effect>) {
+        if let Some(reply) = self.others.remove(&completion.id.0) {
+            match completion.outcome {
+                // Who asked may have gone.
+                Outcome::Durable => drop(reply.send(())),
+                Outcome::Unknown(reason) => self.halt(crate::api::error_chain(reason.as_ref())),
+            }
+            return;
+        }
+        if completion.id == NUDGE {
+            if let Outcome::Unknown(reason) = completion.outcome {
+                self.halt(crate::api::error_chain(reason.as_ref()));
+            }
+            return;
+        }
         let id = BatchId(completion.id.0);
         let input = match completion.outcome {
             Outcome::Durable => Input::Committed(id),
@@ -337,11 +400,14 @@ impl Core {
         self.replica.step(self.clock.now(), input, effects);
     }
 
-    fn submit(&mut self, submission: Submission) {
-        // The replica keeps at most two batches on their way, far fewer than the committer's queue takes.
-        if let Err(error) = self.committer.try_submit(submission) {
+    /// Hands a batch to the committer; returns whether it took it.
+    fn submit(&mut self, submission: Submission) -> bool {
+        // The replica keeps at most two batches on their way and the audit log one, far fewer than the committer's queue takes.
+        let taken = self.committer.try_submit(submission);
+        if let Err(error) = &taken {
             self.halt(format!("hand a batch to the committer: {error}"));
         }
+        taken.is_ok()
     }
 
     fn halt(&mut self, reason: String) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use folkmoot_core::audit::AuditAction;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, PrincipalId};
 use folkmoot_core::op::request_name;
 use folkmoot_core::replica::{TxRef, WriteItem, WriteLimits, WriteOutcome as CoreOutcome, WriteRequest};
@@ -10,14 +11,16 @@ use futures_util::stream::BoxStream;
 use tokio::sync::oneshot;
 
 use super::asked::{Asked, request_id};
+use super::audit::Who;
 use super::convert::{status, write_error, write_item};
 use super::core_thread::{Command, wall_ms};
 use super::{Inner, Node, random};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
     Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, Invite,
-    InviteOptions, LinkRule, ListPage, ListQuery, PeerInfo, QuarantinePage, QuarantineQuery, ReadOptions, Readiness,
-    Result, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+    InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, PeerInfo, QuarantinePage, QuarantineQuery,
+    ReadOptions, Readiness, Result, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions, WriteOutcome,
+    poll_changes,
 };
 
 /// How long a write waits for its durability when the client does not say.
@@ -160,8 +163,7 @@ impl Inner {
 #[async_trait]
 impl Database for Node {
     async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
-        Inner::check_session(options.session.as_ref())?;
-        self.inner.get(collection, id)
+        self.get_for(None, collection, id, options)
     }
 
     async fn write(&self, collection: &CollectionName, edit: Edit, options: &WriteOptions) -> Result<WriteOutcome> {
@@ -178,12 +180,11 @@ impl Database for Node {
     }
 
     async fn list(&self, collection: &CollectionName, query: &ListQuery) -> Result<ListPage> {
-        Inner::check_session(query.session.as_ref())?;
-        self.inner.list(collection, query).await
+        self.list_for(None, collection, query).await
     }
 
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
-        self.inner.conflicts(collection, id).await
+        self.conflicts_for(None, collection, id).await
     }
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {
@@ -205,7 +206,9 @@ impl Database for Node {
     }
 
     async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {
-        self.changes_page(query).await
+        let page = self.changes_page(query).await?;
+        self.inner.note_changes(None, &page);
+        Ok(page)
     }
 
     fn subscribe(&self, query: ChangesQuery) -> BoxStream<'static, Result<Change>> {
@@ -225,7 +228,9 @@ impl Database for Node {
     }
 
     async fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
-        self.inner.set_link(peer, rule).await
+        let set = self.inner.set_link(peer, rule).await;
+        self.inner.note_link(None, peer, rule, &set);
+        set
     }
 
     async fn digests(&self) -> Result<Vec<ShardDigest>> {
@@ -237,15 +242,65 @@ impl Database for Node {
     }
 
     async fn verify(&self) -> Result<VerifyReport> {
-        self.inner.verify().await
+        self.inner.verify(None).await
+    }
+
+    async fn keys(&self) -> Result<KeysInfo> {
+        self.inner.keys().await
+    }
+
+    async fn rotate_keys(&self, which: KeyRotation) -> Result<KeysInfo> {
+        self.inner.rotate_keys(which).await
     }
 
     async fn invite(&self, options: &InviteOptions) -> Result<Invite> {
-        self.inner.invite(options).await
+        let made = self.inner.invite(options).await;
+        self.inner.note_invite(None, options, &made);
+        made
     }
 }
 
 impl Node {
+    /// Reads a document for somebody; for the owner if nobody is named.
+    pub(super) fn get_for(
+        &self,
+        who: Option<Who>,
+        collection: &CollectionName,
+        id: &DocId,
+        options: &ReadOptions,
+    ) -> Result<Document> {
+        Inner::check_session(options.session.as_ref())?;
+        let document = self.inner.get(collection, id)?;
+        self.inner.note_read(who, AuditAction::Read, collection, [id], String::new);
+        Ok(document)
+    }
+
+    /// Lists documents for somebody; for the owner if nobody is named.
+    pub(super) async fn list_for(
+        &self,
+        who: Option<Who>,
+        collection: &CollectionName,
+        query: &ListQuery,
+    ) -> Result<ListPage> {
+        Inner::check_session(query.session.as_ref())?;
+        let page = self.inner.list(collection, query).await?;
+        let shape = || query.prefix.as_ref().map(|prefix| format!("prefix {prefix}")).unwrap_or_default();
+        self.inner.note_read(who, AuditAction::List, collection, page.items.iter().map(|item| &item.id), shape);
+        Ok(page)
+    }
+
+    /// Tells the conflicts of a document to somebody; to the owner if nobody is named.
+    pub(super) async fn conflicts_for(
+        &self,
+        who: Option<Who>,
+        collection: &CollectionName,
+        id: &DocId,
+    ) -> Result<Vec<Conflict>> {
+        let conflicts = self.inner.conflicts(collection, id).await?;
+        self.inner.note_read(who, AuditAction::History, collection, [id], String::new);
+        Ok(conflicts)
+    }
+
     /// Makes an edit for a principal; for the node's own if none is given.
     pub(super) async fn write_for(
         &self,

@@ -7,10 +7,15 @@ use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{Op, codec};
-use folkmoot_core::store::owner_only;
+use std::sync::Arc;
+
+use folkmoot_core::store::sealed::{KEY_BYTES, Keyring, Opener, SealedStore};
+use folkmoot_core::store::{FjallOptions, FjallStore, Store, owner_only};
 use serde::{Deserialize, Serialize};
 
+use super::config::{OpenError, random};
 use super::invites::InviteRecord;
+use super::unlock::{self, KEYRING_FILE, KeySettings, Unlocked};
 
 const CLUSTER_FILE: &str = "cluster.json";
 const NODE_KEY_FILE: &str = "node.key";
@@ -29,6 +34,8 @@ const NEW: &str = "new";
 const MAKING: &str = "making";
 /// Where what was replaced is kept, in numbered folders.
 const ASIDE_FOLDER: &str = "set-aside";
+/// What sealed files begin with.
+const SEALED: &[u8] = b"FMS1";
 /// Times that a directory can be replaced before somebody must clear up.
 const ASIDE_MAX: u32 = 1_000;
 /// Largest file that is read whole: the invites and the addresses of peers, some hundred kilobytes at most.
@@ -72,6 +79,9 @@ pub enum DirectoryError {
     /// Too much was set aside.
     #[error("{0} is full of what was set aside; delete what is not needed any more")]
     AsideFull(PathBuf),
+    /// It is not sealed.
+    #[error("the data in {0} is not sealed: a directory is when it is made")]
+    NotSealed(PathBuf),
     /// There is no cluster in the directory.
     #[error("{0} holds no cluster; run `folkmoot init` or `folkmoot join` first")]
     Empty(PathBuf),
@@ -93,6 +103,8 @@ pub(super) struct ClusterRecord {
     pub(super) node_name: String,
     pub(super) certificate: OpId,
     pub(super) principal: PrincipalId,
+    /// Whether the store and the keys are sealed.
+    pub(super) sealed: bool,
     /// Where to find other members first.
     pub(super) peers: Vec<KnownPeer>,
 }
@@ -101,11 +113,69 @@ pub(super) struct ClusterRecord {
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     root: PathBuf,
+    /// What opens it, once it is unlocked, if it is sealed.
+    unlocked: Option<Unlocked>,
+}
+
+/// A store of a data directory.
+#[derive(Clone)]
+pub(super) struct OpenStore {
+    pub(super) store: Arc<dyn Store>,
+    /// The same, if it is sealed.
+    pub(super) sealed: Option<SealedStore>,
 }
 
 impl Directory {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), unlocked: None }
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(super) fn keyring(&self) -> PathBuf {
+        self.file(KEYRING_FILE)
+    }
+
+    /// Makes the keys of a new directory, or takes those that an attempt that was cut off has made.
+    pub(super) fn seal(&mut self, settings: &KeySettings) -> Result<(), OpenError> {
+        self.unlocked =
+            if self.keyring().exists() { Some(unlock::unlock(self, settings)?) } else { unlock::make(self, settings)? };
+        Ok(())
+    }
+
+    /// Unlocks the directory, if it is sealed: before that neither its keys nor its store can be read.
+    pub(super) fn unlock(&mut self, record: &ClusterRecord, settings: &KeySettings) -> Result<(), OpenError> {
+        self.unlocked = if record.sealed { Some(unlock::unlock(self, settings)?) } else { None };
+        Ok(())
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        self.unlocked.is_some()
+    }
+
+    pub(super) const fn unlocked(&self) -> Option<&Unlocked> {
+        self.unlocked.as_ref()
+    }
+
+    fn sealing(&self) -> Option<&Keyring> {
+        self.unlocked.as_ref().map(|unlocked| &unlocked.keyring)
+    }
+
+    /// Returns what opens values that are read without the engine.
+    pub(super) fn opener(&self) -> Option<Opener> {
+        self.sealing().cloned().map(Opener::new)
+    }
+
+    /// Opens the store in a folder of this directory.
+    pub(super) fn open_store(&self, path: &Path, options: FjallOptions) -> Result<OpenStore, OpenError> {
+        let store: Arc<dyn Store> = Arc::new(FjallStore::open(path, options)?);
+        let Some(Unlocked { keyring, home }) = self.unlocked.clone() else {
+            return Ok(OpenStore { store, sealed: None });
+        };
+        let sealed = SealedStore::new(store, keyring, Box::new(home), &random::<KEY_BYTES>()?);
+        Ok(OpenStore { store: Arc::new(sealed.clone()), sealed: Some(sealed) })
     }
 
     pub(super) fn store(&self) -> PathBuf {
@@ -206,6 +276,7 @@ impl Directory {
         let mut bytes = Vec::new();
         let read = std::fs::File::open(self.root.join(CONTROL_FILE))
             .and_then(|file| file.take(CONTROL_BYTES_MAX).read_to_end(&mut bytes));
+        let Ok(bytes) = self.opened(CONTROL_FILE, bytes) else { return Vec::new() };
         let limit = usize::try_from(CONTROL_BYTES_MAX).unwrap_or(usize::MAX);
         let ops: Vec<serde_bytes::ByteBuf> = match read.map(|_| codec::decode(&bytes, limit)) {
             Ok(Ok(ops)) => ops,
@@ -217,7 +288,7 @@ impl Directory {
     /// Keeps a copy of the control log.
     pub(super) fn write_control(&self, ops: &[Op]) -> Result<(), DirectoryError> {
         let ops: Vec<_> = ops.iter().map(|op| serde_bytes::ByteBuf::from(op.encode())).collect();
-        self.write_secret(CONTROL_FILE, &codec::encode(&ops))
+        self.write_sealed(CONTROL_FILE, &codec::encode(&ops))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -255,18 +326,30 @@ impl Directory {
         Ok(Some(bytes))
     }
 
-    /// Writes a file that only its owner may read; a reader sees all of it or the one before, also after a crash.
     fn write_secret(&self, name: &str, bytes: &[u8]) -> Result<(), DirectoryError> {
         let path = self.root.join(name);
-        let new = self.root.join(format!("{name}.new"));
-        let mut options = owner_only();
-        options.write(true).create(true).truncate(true);
-        let mut file = options.open(&new).map_err(self.io("create", &new))?;
-        file.write_all(bytes).map_err(self.io("write", &new))?;
-        file.sync_all().map_err(self.io("sync", &new))?;
-        std::fs::rename(&new, &path).map_err(self.io("rename", &new))?;
-        // The name must be on the disk too.
-        self.sync()
+        write_secret(&path, bytes).map_err(self.io("write", &path))
+    }
+
+    /// Writes a file that is sealed as the store is.
+    fn write_sealed(&self, name: &str, bytes: &[u8]) -> Result<(), DirectoryError> {
+        let Some(keyring) = self.sealing() else { return self.write_secret(name, bytes) };
+        let mut nonce = [0; 24];
+        getrandom::fill(&mut nonce).map_err(|error| self.io("seal", &self.root.join(name))(io::Error::other(error)))?;
+        self.write_secret(name, &[SEALED, &keyring.seal_file(name, nonce, bytes)].concat())
+    }
+
+    /// Opens the content of a file that is sealed as the store is.
+    fn opened(&self, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, DirectoryError> {
+        let damaged = |what: &str| DirectoryError::Damaged { path: self.root.join(name), what: what.to_owned() };
+        match (self.sealing(), bytes.strip_prefix(SEALED)) {
+            (None, None) => Ok(bytes),
+            (None, Some(_)) => Err(damaged("it is sealed, and the directory has no keyring")),
+            (Some(_), None) => Err(damaged("it is not sealed, and the directory is")),
+            (Some(keyring), Some(sealed)) => {
+                keyring.open_file(name, sealed).map(|bytes| bytes.to_vec()).ok_or_else(|| damaged("it does not open"))
+            }
+        }
     }
 
     fn json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>, DirectoryError> {
@@ -278,6 +361,7 @@ impl Directory {
 
     fn key(&self, name: &str) -> Result<Option<SecretKey>, DirectoryError> {
         let Some(bytes) = self.read(name)? else { return Ok(None) };
+        let bytes = zeroize::Zeroizing::new(self.opened(name, bytes)?);
         let damaged = || DirectoryError::Damaged { path: self.root.join(name), what: "not a key".to_owned() };
         let text = std::str::from_utf8(&bytes).map_err(|_| damaged())?;
         let seed: OpId = text.trim().parse().map_err(|_| damaged())?;
@@ -286,7 +370,8 @@ impl Directory {
 
     fn write_key(&self, name: &str, key: &SecretKey) -> Result<(), DirectoryError> {
         // Hexadecimal, which the id types write.
-        self.write_secret(name, format!("{}\n", OpId::new(key.to_seed())).as_bytes())
+        let text = zeroize::Zeroizing::new(format!("{}\n", OpId::new(key.to_seed())));
+        self.write_sealed(name, text.as_bytes())
     }
 
     pub(super) fn cluster(&self) -> Result<ClusterRecord, DirectoryError> {
@@ -343,6 +428,28 @@ impl Directory {
         let bytes = serde_json::to_vec(value)
             .map_err(|error| DirectoryError::Damaged { path: self.root.join(name), what: error.to_string() })?;
         self.write_secret(name, &bytes)
+    }
+}
+
+/// Writes a file that only its owner may read; a reader sees all of it or the one before, also after a crash.
+pub(super) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut options = owner_only();
+    options.write(true).create(true).truncate(true);
+    let mut file = options.open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    // The name must be on the disk too.
+    sync_folder_of(path)
+}
+
+/// Syncs the folder that a file is in; not every file system lets a folder be opened.
+pub(super) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    match path.parent().map(std::fs::File::open) {
+        Some(Ok(folder)) => folder.sync_all(),
+        Some(Err(_)) | None => Ok(()),
     }
 }
 

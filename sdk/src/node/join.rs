@@ -11,12 +11,12 @@ use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{BuiltInRole, Op, codec};
 use folkmoot_core::replica::{ActError, ActRequest, Effect, Identity, Input, Reader, Replica, ReplicaConfig, Signer};
-use folkmoot_core::store::{Durability, FjallOptions, FjallStore, Keyspace, Order, Span, Store, envelope};
+use folkmoot_core::store::{Durability, FjallOptions, Keyspace, Order, Span, envelope};
 use folkmoot_net::{JoinError, JoinRequest, Ticket};
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
-use super::config::{OpenError, random};
+use super::config::{JoinOptions, OpenError, random};
 use super::core_thread::{Clock, Command, wall_ms};
 use super::directory::{ClusterRecord, Directory, KnownPeer};
 use super::invites::{Claim, Ended};
@@ -57,22 +57,21 @@ pub(super) fn role_of(name: &str) -> Option<BuiltInRole> {
 }
 
 /// Joins a cluster: makes a data directory with which a node can then be opened.
-pub(super) async fn join(
-    data_dir: &Path,
-    ticket: &str,
-    name: &str,
-    labels: Vec<(String, String)>,
-) -> Result<ClusterId, OpenError> {
+pub(super) async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) -> Result<ClusterId, OpenError> {
     let ticket: Ticket = ticket.parse()?;
     if ticket.is_expired(wall_ms()) {
         return Err(OpenError::TicketExpired);
     }
-    let directory = Directory::new(data_dir);
+    let mut directory = Directory::new(data_dir);
     if !directory.is_empty() {
         return Err(super::DirectoryError::Taken(data_dir.to_owned()).into());
     }
     directory.create()?;
     let _lock = directory.lock()?;
+    let JoinOptions { name, labels, keys } = options;
+    let directory = tokio::task::spawn_blocking(move || directory.seal(&keys).map(|()| directory))
+        .await
+        .map_err(|error| OpenError::Thread(std::io::Error::other(error)))??;
     // A join that was cut off goes on with the key that it began with.
     let key = match directory.node_key() {
         Ok(key) => key,
@@ -82,7 +81,7 @@ pub(super) async fn join(
             key
         }
     };
-    let Welcome { cluster_name, certificate, control, peers } = ask(&key, &ticket, name, labels).await?;
+    let Welcome { cluster_name, certificate, control, peers } = ask(&key, &ticket, &name, labels).await?;
     let principal = PrincipalId::from(certificate);
     let identity = Identity { node: key, owner: None, cluster: ticket.cluster, certificate, principal };
     begin_store(&directory, identity, control)?;
@@ -90,9 +89,10 @@ pub(super) async fn join(
     directory.write_cluster(&ClusterRecord {
         cluster: ticket.cluster,
         name: cluster_name,
-        node_name: name.to_owned(),
+        node_name: name,
         certificate,
         principal,
+        sealed: directory.is_sealed(),
         peers,
     })?;
     Ok(ticket.cluster)
@@ -182,7 +182,7 @@ fn check_control(ops: &[Op], cluster: ClusterId, certificate: OpId, key: &Secret
 
 /// Makes the store of a new data directory with its first ops.
 pub(super) fn begin_store(directory: &Directory, identity: Identity, ops: Vec<Op>) -> Result<(), OpenError> {
-    let store: Arc<dyn Store> = Arc::new(FjallStore::open(&directory.store(), FjallOptions::default())?);
+    let store = directory.open_store(&directory.store(), FjallOptions::default())?.store;
     let now = Clock::start().now();
     let mut replica = Replica::open(ReplicaConfig::default(), identity, store.clone(), &random()?, now)?;
     replica.seed_control(ops);

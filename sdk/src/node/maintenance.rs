@@ -12,16 +12,17 @@ use folkmoot_core::id::StreamId;
 use folkmoot_core::op::Op;
 use folkmoot_core::replica::{self, Gap, Identity, Reader, Rebuilding, Selection};
 use folkmoot_core::store::salvage::Salvage;
+use folkmoot_core::store::sealed::Opener;
 use folkmoot_core::store::watermark::{self, Mark, Recorded, Standing, WatermarkFile};
-use folkmoot_core::store::{Durability, FjallOptions, FjallStore, Store};
+use folkmoot_core::store::{Durability, FjallOptions, Store};
 use folkmoot_net::Ticket;
 use serde::{Deserialize, Serialize};
 
-use super::config::{OpenError, random};
+use super::config::{KeySettings, OpenError, random};
 use super::core_thread::{Clock, wall_ms};
 use super::directory::{Directory, DirectoryError};
 use super::{join, lost_text};
-use crate::api::{Damage, VerifyReport, error_chain};
+use crate::api::{AuditVerifyReport, Damage, VerifyReport, error_chain};
 
 /// How a store is to be made again.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct RepairOptions {
     pub from: Vec<PathBuf>,
     /// Whether acknowledged writes that cannot be found are given up for lost: nobody is told of them any more.
     pub accept_loss: bool,
+    /// How the directory is unlocked, and the others.
+    pub keys: KeySettings,
 }
 
 /// How a node is to begin anew.
@@ -37,6 +40,8 @@ pub struct RepairOptions {
 pub struct RejoinOptions {
     /// A ticket from a member, if this node does not know its cluster's control log any more, or where anybody is.
     pub ticket: Option<String>,
+    /// How the directory is unlocked.
+    pub keys: KeySettings,
 }
 
 /// Where ops are that could not be found.
@@ -100,14 +105,15 @@ struct Held {
 }
 
 impl Held {
-    fn open(data_dir: &Path) -> Result<Self, OpenError> {
-        let directory = Directory::new(data_dir);
+    fn open(data_dir: &Path, keys: &KeySettings) -> Result<Self, OpenError> {
+        let mut directory = Directory::new(data_dir);
         if directory.is_empty() {
             return Err(DirectoryError::Empty(data_dir.to_owned()).into());
         }
         let lock = directory.lock()?;
         directory.settle_replacement()?;
         let record = directory.cluster()?;
+        directory.unlock(&record, keys)?;
         let identity = Identity {
             node: directory.node_key()?,
             owner: directory.owner_key()?,
@@ -129,7 +135,7 @@ impl Held {
     fn replace(
         &self,
         selection: Selection,
-        from: &[PathBuf],
+        from: &[(PathBuf, Option<Opener>)],
         control: Vec<Op>,
         accept_loss: bool,
         progress: &mut dyn FnMut(u64),
@@ -137,16 +143,16 @@ impl Held {
         let started = Instant::now();
         let marks = self.marks()?;
         let making = self.directory.begin_store()?;
-        let mut stores: Vec<PathBuf> = from.iter().map(|path| store_of(path)).collect();
-        stores.insert(0, self.directory.store());
+        let mut stores = from.to_vec();
+        stores.insert(0, (self.directory.store(), self.directory.opener()));
         let mut report = MendReport::default();
         let mut control = control;
         control.extend(self.directory.control(self.record.cluster));
-        let store: Arc<dyn Store> = Arc::new(FjallStore::open(&making, FjallOptions::default())?);
+        let store = self.directory.open_store(&making, FjallOptions::default())?.store;
         let mut gaps: Vec<Gap> = Vec::new();
         let mut members = 0;
-        for (index, path) in stores.iter().enumerate() {
-            let mut old = match Salvage::open(path) {
+        for (index, (path, opener)) in stores.iter().enumerate() {
+            let mut old = match Salvage::open(path, opener.clone()) {
                 Ok(old) => Some(old),
                 // One's own may be gone altogether; one that was named must be there.
                 Err(error) if index == 0 => {
@@ -209,12 +215,14 @@ impl Held {
         if !self.directory.store().exists() {
             return Ok(());
         }
-        let Ok(old) = FjallStore::open(&self.directory.store(), FjallOptions::default()) else { return Ok(()) };
+        let Ok(old) = self.directory.open_store(&self.directory.store(), FjallOptions::default()) else {
+            return Ok(());
+        };
         let documents = |store: Arc<dyn Store>| {
             let shards = Reader::new(store).shards().unwrap_or_default();
             shards.iter().filter(|info| !info.shard.is_control()).map(|info| info.documents).sum::<u64>()
         };
-        let (old, new) = (documents(Arc::new(old)), documents(new.clone()));
+        let (old, new) = (documents(old.store), documents(new.clone()));
         if new < old { Err(OpenError::Hides { old, new }) } else { Ok(()) }
     }
 
@@ -231,10 +239,17 @@ impl Held {
     }
 }
 
-/// Returns the store of a data directory; a folder that is none is one itself, or one that was set aside.
-fn store_of(path: &Path) -> PathBuf {
-    let within = Directory::new(path).store();
-    if within.is_dir() { within } else { path.to_owned() }
+/// Returns the store of a data directory with what opens it; a folder that is none is one itself, or holds one that was set
+/// aside, and was sealed as the directory `of` is.
+fn store_of(path: &Path, of: &Directory, keys: &KeySettings) -> Result<(PathBuf, Option<Opener>), OpenError> {
+    let mut directory = Directory::new(path);
+    let within = directory.store();
+    if !directory.is_empty() {
+        let record = directory.cluster()?;
+        directory.unlock(&record, keys)?;
+        return Ok((within, directory.opener()));
+    }
+    Ok((if within.is_dir() { within } else { path.to_owned() }, of.opener()))
 }
 
 fn bytes_in(path: &Path) -> u64 {
@@ -277,9 +292,23 @@ fn on_large_stack<T: Send>(run: impl FnOnce() -> Result<T, OpenError> + Send) ->
 ///
 /// # Errors
 /// [`OpenError`] if it cannot be checked, as when a node runs on it.
-pub(super) fn verify(data_dir: &Path) -> Result<VerifyReport, OpenError> {
-    let held = Held::open(data_dir)?;
+pub(super) fn verify(data_dir: &Path, keys: &KeySettings) -> Result<VerifyReport, OpenError> {
+    let held = Held::open(data_dir, keys)?;
     on_large_stack(|| held.verify())
+}
+
+/// Checks the audit log of a data directory on which no node runs.
+///
+/// # Errors
+/// [`OpenError`] if it cannot be checked, as when a node runs on it.
+pub(super) fn audit_verify(data_dir: &Path, keys: &KeySettings) -> Result<AuditVerifyReport, OpenError> {
+    let held = Held::open(data_dir, keys)?;
+    if !held.directory.store().exists() {
+        return Err(DirectoryError::NoStore(held.directory.store()).into());
+    }
+    let store = held.directory.open_store(&held.directory.store(), FjallOptions::default())?.store;
+    let node = held.identity.node.author();
+    Ok(folkmoot_core::audit::check_log(&*store, held.record.cluster, node).into())
 }
 
 impl Held {
@@ -293,12 +322,13 @@ impl Held {
             found("store", "store".to_owned(), DirectoryError::NoStore(self.directory.store()).to_string());
             return Ok(report);
         }
-        let store: Arc<dyn Store> = match FjallStore::open(&self.directory.store(), FjallOptions::default()) {
-            Ok(store) => Arc::new(store),
-            Err(error) => {
+        let store = match self.directory.open_store(&self.directory.store(), FjallOptions::default()) {
+            Ok(opened) => opened.store,
+            Err(OpenError::Store(error)) => {
                 found("store", "store".to_owned(), error_chain(&error));
                 return Ok(report);
             }
+            Err(error) => return Err(error),
         };
         let checked = replica::verify(&store, self.record.cluster, |_| {});
         for lost in self.lost(&*store) {
@@ -346,8 +376,10 @@ pub(super) fn repair(
     options: &RepairOptions,
     mut progress: impl FnMut(u64) + Send,
 ) -> Result<MendReport, OpenError> {
-    let held = Held::open(data_dir)?;
-    on_large_stack(|| held.replace(Selection::All, &options.from, Vec::new(), options.accept_loss, &mut progress))
+    let held = Held::open(data_dir, &options.keys)?;
+    let from = options.from.iter().map(|path| store_of(path, &held.directory, &options.keys));
+    let from = from.collect::<Result<Vec<_>, _>>()?;
+    on_large_stack(|| held.replace(Selection::All, &from, Vec::new(), options.accept_loss, &mut progress))
 }
 
 /// Sets the store aside and begins an empty one, with the control log and what was signed here: everything else comes from
@@ -360,7 +392,7 @@ pub(super) async fn rejoin(
     options: &RejoinOptions,
     mut progress: impl FnMut(u64) + Send,
 ) -> Result<MendReport, OpenError> {
-    let mut held = Held::open(data_dir)?;
+    let mut held = Held::open(data_dir, &options.keys)?;
     let mut control = Vec::new();
     if let Some(ticket) = &options.ticket {
         let ticket: Ticket = ticket.parse()?;

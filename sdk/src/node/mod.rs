@@ -2,6 +2,7 @@
 
 mod access;
 mod asked;
+mod audit;
 mod bootstraps;
 mod config;
 mod convert;
@@ -10,6 +11,7 @@ mod database;
 mod directory;
 mod invites;
 mod join;
+mod keys;
 mod maintenance;
 mod network;
 mod outbox;
@@ -18,6 +20,7 @@ mod read;
 mod scoped;
 mod state;
 mod token;
+mod unlock;
 mod warden;
 mod whereabouts;
 mod withhold;
@@ -26,26 +29,34 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::id::{AuthorKey, ClusterId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::replica::{Founding, Identity, Reader, Replica, ReplicaConfig, found_cluster};
+use folkmoot_core::store::sealed::SealedStore;
 use folkmoot_core::store::watermark::{Lost, Mark, Recorded, Standing, WatermarkFile};
-use folkmoot_core::store::{Durability, FjallOptions, FjallStore};
+use folkmoot_core::store::{Durability, FjallOptions, Store};
 use folkmoot_net::{NetHandle, Network, NetworkConfig};
 use tokio::sync::watch;
 
+pub use audit::{AuditChecked, Origin};
 use config::random;
+pub use folkmoot_core::audit::Retention;
 pub use folkmoot_core::store::OpenError as StoreOpenError;
 pub use folkmoot_net::{Discovery, HAS_QUIC, Multiaddr, Protocol};
 
 pub use maintenance::{MendReport, MissingOps, RejoinOptions, RepairOptions};
 
-pub use config::{DirectoryError, InitOptions, NodeConfig, OpenError, RecoveryKey};
+pub use config::{
+    DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OpenError, RecoveryKey, Secret,
+    UnlockError,
+};
 use core_thread::{Clock, Command, CoreHandle};
-use directory::{ClusterRecord, Directory};
+use directory::{ClusterRecord, Directory, OpenStore};
 use invites::Invites;
 use outbox::Outbox;
 pub use scoped::Scoped;
+use unlock::MASTER_KEY_FILE;
 use whereabouts::Whereabouts;
 
 /// How long a bound socket may take to tell its address; usually it is some milliseconds.
@@ -66,13 +77,16 @@ pub(crate) struct Inner {
     node_key: SecretKey,
     core: CoreHandle,
     reader: Reader,
-    store: Arc<FjallStore>,
+    store: Arc<dyn Store>,
+    /// The same, if it is sealed.
+    sealed: Option<SealedStore>,
     outbox: Arc<Outbox>,
     net: OnceLock<NetHandle>,
     member_keys: Mutex<BTreeSet<AuthorKey>>,
     blocked: Mutex<BTreeSet<AuthorKey>>,
     invites: Mutex<Invites>,
     passwords: password::Passwords,
+    audit: audit::Recorder,
     whereabouts: Mutex<Whereabouts>,
     /// Requests to join that are being answered.
     joins: std::sync::atomic::AtomicUsize,
@@ -106,11 +120,12 @@ impl Node {
     /// # Errors
     /// [`OpenError`], among others if there is a cluster in the directory already.
     pub fn init(data_dir: &Path, options: &InitOptions) -> Result<RecoveryKey, OpenError> {
-        let directory = Directory::new(data_dir);
+        let mut directory = Directory::new(data_dir);
         if !directory.is_empty() {
             return Err(DirectoryError::Taken(data_dir.to_owned()).into());
         }
         directory.create()?;
+        directory.seal(&options.keys)?;
         let owner = SecretKey::from_seed(&random()?);
         let node = SecretKey::from_seed(&random()?);
         let recovery_seed: [u8; 32] = random()?;
@@ -146,6 +161,7 @@ impl Node {
             node_name: options.node_name.clone(),
             certificate: founded.certificate,
             principal: founded.principal,
+            sealed: directory.is_sealed(),
             peers: Vec::new(),
         })?;
         Ok(RecoveryKey(format!("fmr_{}", folkmoot_core::id::OpId::new(recovery_seed))))
@@ -155,13 +171,8 @@ impl Node {
     ///
     /// # Errors
     /// [`OpenError`], among others if the inviter cannot be reached or refuses.
-    pub async fn join(
-        data_dir: &Path,
-        ticket: &str,
-        name: &str,
-        labels: Vec<(String, String)>,
-    ) -> Result<ClusterId, OpenError> {
-        join::join(data_dir, ticket, name, labels).await
+    pub async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) -> Result<ClusterId, OpenError> {
+        join::join(data_dir, ticket, options).await
     }
 
     /// Checks a data directory on which no node runs: whether its store opens, everything that is in it, and whether it
@@ -169,8 +180,17 @@ impl Node {
     ///
     /// # Errors
     /// [`OpenError`] if it cannot be checked, as when a node runs on it. Damage is no error but in the report.
-    pub fn verify_directory(data_dir: &Path) -> Result<crate::api::VerifyReport, OpenError> {
-        maintenance::verify(data_dir)
+    pub fn verify_directory(data_dir: &Path, keys: &KeySettings) -> Result<crate::api::VerifyReport, OpenError> {
+        maintenance::verify(data_dir, keys)
+    }
+
+    /// Seals the keyring of a data directory on which no node runs under another master key. `keys` is how it is unlocked now,
+    /// `to` how it will be; a master key in a file that is there already is taken as it is.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the directory is as it was.
+    pub fn rekey(data_dir: &Path, keys: &KeySettings, to: &KeySettings) -> Result<(), OpenError> {
+        keys::rekey(data_dir, keys, to)
     }
 
     /// Makes the store of a data directory again of every op that can be read of it, and of others that are named. What is
@@ -206,7 +226,7 @@ impl Node {
     /// # Errors
     /// [`OpenError`], by what is wrong.
     pub async fn open(config: NodeConfig) -> Result<Self, OpenError> {
-        let directory = Directory::new(&config.data_dir);
+        let mut directory = Directory::new(&config.data_dir);
         let record = directory.cluster()?;
         let held = directory.lock()?;
         directory.settle_replacement()?;
@@ -214,19 +234,23 @@ impl Node {
             // An empty one in its place would be a node that knows nothing, not even its cluster.
             return Err(DirectoryError::NoStore(config.data_dir.clone()).into());
         }
-        let node_key = directory.node_key()?;
-        let owner = directory.owner_key()?;
         let options = FjallOptions {
             cache_bytes: config.block_cache_bytes,
             journal_bytes: config.journal_bytes,
             ..FjallOptions::default()
         };
-        let path = directory.store();
-        // Opening replays the journal: seconds at worst, not for a thread of the runtime.
-        let store = tokio::task::spawn_blocking(move || FjallStore::open(&path, options))
-            .await
-            .map_err(|error| OpenError::Thread(std::io::Error::other(error)))??;
-        let store = Arc::new(store);
+        let (keys, sealed) = (config.keys.clone(), record.clone());
+        // Opening replays the journal, and a passphrase is slow to be tried: seconds at worst, not for a thread of the runtime.
+        let opening = move || {
+            directory.unlock(&sealed, &keys)?;
+            let opened = directory.open_store(&directory.store(), options)?;
+            Ok::<_, OpenError>((directory, opened))
+        };
+        let opened = tokio::task::spawn_blocking(opening).await;
+        let (directory, OpenStore { store, sealed }) =
+            opened.map_err(|error| OpenError::Thread(std::io::Error::other(error)))??;
+        let node_key = directory.node_key()?;
+        let owner = directory.owner_key()?;
         let clock = Clock::start();
         let identity = Identity {
             node: node_key.clone(),
@@ -259,6 +283,7 @@ impl Node {
             feed,
         };
         let passwords = password::Passwords::new()?;
+        let (recorder, messages) = audit::Recorder::new(clock);
         let (core, notices, thread) = core_thread::spawn(start).map_err(OpenError::Thread)?;
         let mut net_config = NetworkConfig::new(node_key.clone(), record.cluster);
         net_config.listen = config.p2p_listen.clone();
@@ -280,12 +305,14 @@ impl Node {
             core,
             reader,
             store,
+            sealed,
             outbox,
             net: OnceLock::from(net.clone()),
             member_keys: Mutex::default(),
             blocked: Mutex::default(),
             invites: Mutex::new(invites),
             passwords,
+            audit: recorder,
             whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),
             started: crate::api::Timestamp::now(),
@@ -295,12 +322,24 @@ impl Node {
             tasks: Mutex::default(),
             thread: Mutex::new(Some(thread)),
         });
+        inner.note_start();
+        let opened = inner.clone();
+        let keeper = tokio::task::spawn_blocking(move || audit::Keeper::open(&opened))
+            .await
+            .map_err(|error| OpenError::Thread(std::io::Error::other(error)))?
+            .map_err(OpenError::Audit)?;
+        std::thread::Builder::new()
+            .name("folkmoot-audit".into())
+            .spawn(move || keeper.run(&messages))
+            .map_err(OpenError::Thread)?;
         let tasks = vec![
             tokio::spawn(inner.clone().pump_events(net.clone(), events)),
             tokio::spawn(inner.clone().pump_notices(net, notices)),
             tokio::spawn(inner.clone().watch_door()),
             tokio::spawn(inner.clone().tell_metrics()),
+            tokio::spawn(inner.clone().rewrap_keys()),
             tokio::spawn(inner.clone().close_ended()),
+            tokio::spawn(inner.clone().watch_marks()),
         ];
         *lock(&inner.tasks) = tasks;
         inner.wait_for_addresses().await;
@@ -313,6 +352,8 @@ impl Node {
         if let Some(net) = inner.net.get() {
             net.shutdown().await;
         }
+        inner.note(Event::new(AuditAction::Stop, AuditDecision::Allowed));
+        inner.audit.stop().await;
         // An error means that the thread has ended already.
         let _ = inner.core.send(Command::Stop).await;
         let thread = lock(&inner.thread).take();
@@ -362,6 +403,18 @@ impl Node {
 }
 
 impl Inner {
+    /// Records what the node is started with, and what was wrong with its store.
+    fn note_start(&self) {
+        let program = format!("folkmoot {}", env!("CARGO_PKG_VERSION"));
+        self.note(Event::new(AuditAction::Start, AuditDecision::Allowed).about(program));
+        let keys =
+            if self.directory.owner_key().is_ok_and(|key| key.is_some()) { "owner.key, node.key" } else { "node.key" };
+        self.note(Event::new(AuditAction::LoadKeys, AuditDecision::Allowed).about(keys));
+        for lost in self.loss.streams.iter().map(lost_text).chain(self.loss.notes.iter().cloned()) {
+            self.note(Event::new(AuditAction::Damage, AuditDecision::Failed).because(lost));
+        }
+    }
+
     /// Waits until the sockets for other nodes, which are bound, are known by their addresses: who asks an open node for
     /// them must not be told that there are none.
     async fn wait_for_addresses(&self) {

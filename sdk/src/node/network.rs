@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use folkmoot_core::audit::witness::Message as AuditMessage;
+use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::id::AuthorKey;
 use folkmoot_core::keys::{PublicKey, Signature};
 use folkmoot_core::op::codec;
-use folkmoot_core::replication::{DisconnectReason as ReplicaReason, Input as NetInput, Misbehaviour};
+use folkmoot_core::replication::{DisconnectReason as ReplicaReason, Input as NetInput, Lane, Misbehaviour};
 use folkmoot_net::limits::BEACON_BYTES_MAX;
 use folkmoot_net::{DisconnectReason, DownReason, JoinDoor, Multiaddr, NetEvent, NetEvents, NetHandle};
 use serde::{Deserialize, Serialize};
@@ -63,6 +65,10 @@ impl Inner {
                         }
                     }
                     NetInput::PeerDown { peer }
+                }
+                NetEvent::Frame { peer, lane: Lane::Control, bytes } if AuditMessage::is_in(&bytes) => {
+                    self.audit.frame(peer, bytes);
+                    continue;
                 }
                 NetEvent::Frame { peer, lane, bytes } => NetInput::Frame { peer, lane, bytes },
                 NetEvent::Writable { peer, lane } => {
@@ -119,6 +125,9 @@ impl Inner {
                         let reason = match reason {
                             Cut::Replica(ReplicaReason::Banned(what, time)) => {
                                 tracing::warn!(%peer, %what, seconds = time.as_secs(), "banned a member");
+                                let why = format!("{what}, for {} s", time.as_secs());
+                                let banned = Event::new(AuditAction::BanPeer, AuditDecision::Denied);
+                                self.note(banned.about(peer.to_string()).because(why));
                                 net.ban(peer, time);
                                 continue;
                             }
@@ -128,6 +137,8 @@ impl Inner {
                             Cut::QueueFull => DisconnectReason::QueueFull,
                         };
                         tracing::warn!(%peer, ?reason, "disconnecting");
+                        let refused = Event::new(AuditAction::RefusePeer, AuditDecision::Denied);
+                        self.note(refused.about(peer.to_string()).because(format!("{reason:?}")));
                         // A network that is busy or gone cuts the session anyway.
                         let _ = net.disconnect(peer, reason);
                     }

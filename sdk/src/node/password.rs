@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Event};
 use folkmoot_core::hash::{Domain, hash};
 use folkmoot_core::id::{PrincipalId, Salt, TokenVerifier};
 use folkmoot_core::op::{Act, Actions, PasswordHash, Rank, RevokeTarget, Secret, Target, Token};
@@ -225,6 +226,15 @@ impl Certificate {
     }
 }
 
+/// Returns the event of somebody who shows a password.
+fn tried(decision: AuditDecision, principal: Option<PrincipalId>, name: &PrincipalName) -> Event {
+    let mut event = Event::new(AuditAction::Login, decision).by(principal, AuditMethod::Password, None);
+    if principal.is_none() {
+        event.name = name.to_string();
+    }
+    event
+}
+
 impl Inner {
     /// Finds the password that was shown.
     ///
@@ -250,7 +260,12 @@ impl Inner {
         {
             return Ok(verifier);
         }
-        passwords.begin(source, principal, at).inspect_err(|_| count("refused"))?;
+        passwords.begin(source, principal, at).inspect_err(|error| {
+            count("refused");
+            let mut event = tried(AuditDecision::Denied, self.find_principal(name).ok(), name).because(error.detail());
+            event.action = AuditAction::Throttle;
+            self.note(event);
+        })?;
         let usual = PasswordHash { salt: Salt::new([0; 16]), memory_kib: MEMORY_KIB, passes: PASSES };
         let current = policy.passwords(principal).iter().rev();
         let mut current = current.filter(|password| policy.token(&password.verifier, now()).is_some());
@@ -261,10 +276,13 @@ impl Inner {
                 passwords.was_right(source, principal);
                 passwords.remember(shown, verifier, at);
                 count("right");
+                self.note(tried(AuditDecision::Allowed, Some(principal), name));
                 Ok(verifier)
             }
             Some(_) | None => {
                 count("wrong");
+                let known = self.find_principal(name).ok();
+                self.note(tried(AuditDecision::Denied, known, name).because("name or password is not right"));
                 tracing::info!(user = %name, source = ?source, "a wrong password");
                 Err(wrong())
             }

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Event};
 use folkmoot_core::authority::{Action, Policy, Readable, TokenLimits};
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
@@ -16,15 +18,17 @@ use folkmoot_core::replica::WriteLimits;
 use futures_util::stream::BoxStream;
 
 use super::access::now;
+use super::audit::Who;
 use super::convert::not_found;
 use super::{Node, token};
 use crate::api::{
-    Access, AccessAnswer, AccessQuestion, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery,
-    CollectionInfo, CollectionSettings, Conflict, Database, Document, Edit, Error, ErrorCode, GrantInfo, Invite,
-    InviteOptions, IssuedToken, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewPassword,
-    NewPrincipal, NewRole, NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery,
-    ReadOptions, Readiness, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, TokenInfo,
-    VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+    Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
+    BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
+    Database, Document, Edit, Error, ErrorCode, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
+    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewPassword, NewPrincipal, NewRole,
+    NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result,
+    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, TokenInfo, VerifyReport, WriteOptions,
+    WriteOutcome, poll_changes,
 };
 
 /// What is written at once: every action of it is checked.
@@ -57,8 +61,9 @@ impl Node {
     /// [`ErrorCode::Unauthenticated`] if it is no token, or none that counts (any more).
     pub fn with_token(&self, text: &str) -> Result<Scoped> {
         let denied = || Error::new(ErrorCode::Unauthenticated, "the token is not valid, or has ended or been revoked");
-        let verifier = TokenVerifier::of(&token::read(text).ok_or_else(denied)?);
-        self.shown(verifier, None).ok_or_else(denied)
+        let shown =
+            token::read(text).and_then(|secret| self.shown(TokenVerifier::of(&secret), None, AuditMethod::Token));
+        shown.ok_or_else(|| self.not_known(AuditMethod::Token, denied()))
     }
 
     /// Returns the node as a user sees it who knows a password. `source` is where the request came from: who tries one password
@@ -68,7 +73,7 @@ impl Node {
     /// [`ErrorCode::Unauthenticated`]; [`ErrorCode::TooManyRequests`] after many wrong ones; [`ErrorCode::Busy`].
     pub async fn with_password(&self, name: &PrincipalName, password: &str, source: Option<IpAddr>) -> Result<Scoped> {
         let verifier = self.inner.password(name, password, source).await?;
-        self.shown(verifier, source).ok_or_else(super::password::wrong)
+        self.shown(verifier, source, AuditMethod::Password).ok_or_else(super::password::wrong)
     }
 
     /// Returns the node as the holder of a certificate's key sees it. That it has the key was shown by its handshake; the
@@ -79,12 +84,26 @@ impl Node {
     pub fn with_certificate(&self, certificate: &[u8]) -> Result<Scoped> {
         let verifier = super::password::Certificate::parse(certificate)?.verifier;
         let denied = || Error::new(ErrorCode::Unauthenticated, "the certificate is nobody's here, or no longer");
-        self.shown(verifier, None).ok_or_else(denied)
+        let shown = self.shown(verifier, None, AuditMethod::Mtls);
+        shown.ok_or_else(|| self.not_known(AuditMethod::Mtls, denied()))
     }
 
-    fn shown(&self, verifier: TokenVerifier, source: Option<IpAddr>) -> Option<Scoped> {
-        let principal = self.inner.core.policy.borrow().token(&verifier, now())?.principal;
+    fn shown(&self, verifier: TokenVerifier, source: Option<IpAddr>, method: AuditMethod) -> Option<Scoped> {
+        let (principal, statement) = {
+            let policy = self.inner.core.policy.borrow();
+            let token = policy.token(&verifier, now())?;
+            (token.principal, token.statement)
+        };
+        self.inner.audit.token_used(principal, statement, method);
         Some(Scoped { node: self.clone(), principal, token: Some(verifier), source })
+    }
+
+    /// Records that somebody showed what is nobody's.
+    fn not_known(&self, method: AuditMethod, error: Error) -> Error {
+        // Which token it was is not told: it may be a good one, mistyped.
+        let event = Event::new(AuditAction::Authenticate, AuditDecision::Denied).by(None, AuditMethod::None, None);
+        self.inner.note(event.about(method.name()).because(error.detail()));
+        error
     }
 }
 
@@ -95,9 +114,33 @@ struct View {
     statement: Option<OpId>,
     principal: PrincipalId,
     now: Hlc,
+    /// Whose log tells what was refused.
+    node: Node,
 }
 
 impl View {
+    /// Returns who asks.
+    fn who(&self) -> Who {
+        let method = if self.statement.is_some() { AuditMethod::Token } else { AuditMethod::App };
+        Who { principal: self.principal, method, credential: self.statement }
+    }
+
+    /// Returns the error of what is not allowed, and records that it was tried.
+    fn denied(&self, action: Action, place: &str, collection: Option<&CollectionName>, doc: Option<&DocId>) -> Error {
+        metrics::counter!("folkmoot_access_denied_total", "action" => action.name()).increment(1);
+        self.note_denied(action, place, collection, doc);
+        Error::new(ErrorCode::NotAllowed, format!("no grant gives the right to {action} {place}"))
+            .hint("`folkmoot can` tells what may be done; an admin grants more")
+    }
+
+    fn note_denied(&self, action: Action, place: &str, collection: Option<&CollectionName>, doc: Option<&DocId>) {
+        let Who { principal, method, credential } = self.who();
+        let event = Event::new(action.into(), AuditDecision::Denied)
+            .by(Some(principal), method, credential)
+            .on(collection.cloned(), doc.cloned());
+        self.node.inner.note(event.because(format!("no grant gives the right to {action} {place}")));
+    }
+
     fn may(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
         self.limits.allow(action, collection, doc) && self.policy.may(self.principal, action, collection, doc, self.now)
     }
@@ -137,17 +180,23 @@ impl View {
 
     /// Checks that it may do something to the cluster or to all collections.
     fn demand_everywhere(&self, action: Action) -> Result<()> {
-        if self.may_everywhere(action) { Ok(()) } else { Err(denied(action, "on everything")) }
+        if self.may_everywhere(action) { Ok(()) } else { Err(self.denied(action, "on everything", None, None)) }
     }
 
     /// Checks that it may do something to a whole collection.
     fn demand(&self, action: Action, collection: &CollectionName) -> Result<()> {
-        if self.may(action, collection, None) { Ok(()) } else { Err(denied(action, &format!("on {collection}"))) }
+        if self.may(action, collection, None) {
+            return Ok(());
+        }
+        Err(self.denied(action, &format!("on {collection}"), Some(collection), None))
     }
 
     /// Checks that it may do something in the collection. Otherwise nothing is told of it, not even whether it exists.
     fn demand_some(&self, collection: &CollectionName) -> Result<()> {
-        if self.knows(collection) { Ok(()) } else { Err(denied(Action::Read, &format!("on {collection}"))) }
+        if self.knows(collection) {
+            return Ok(());
+        }
+        Err(self.denied(Action::Read, &format!("on {collection}"), Some(collection), None))
     }
 
     /// Checks that it may read a document, at least in part, and returns in which; where it may do something else only, the
@@ -158,6 +207,7 @@ impl View {
             return Ok(fields);
         }
         self.demand_some(collection)?;
+        self.note_denied(Action::Read, &format!("on {id} in {collection}"), Some(collection), Some(id));
         Err(not_found(id))
     }
 
@@ -182,17 +232,14 @@ impl View {
             // A token gives less than its principal may, and the replica does not know of it: all that the edit could turn
             // out to be must be within.
             let limited = wanted.iter().find(|action| !self.limits.reach(**action, collection, doc));
-            return limited.map_or(Ok(()), |action| Err(denied(*action, &format!("on {collection}, by this token"))));
+            return limited.map_or(Ok(()), |action| {
+                Err(self.denied(*action, &format!("on {collection}, by this token"), Some(collection), doc))
+            });
         }
         let action = wanted.first().copied().unwrap_or(Action::Update);
-        Err(denied(action, &format!("on {} in {collection}", doc.map_or("a new document", DocId::as_str))))
+        let place = format!("on {} in {collection}", doc.map_or("a new document", DocId::as_str));
+        Err(self.denied(action, &place, Some(collection), doc))
     }
-}
-
-fn denied(action: Action, place: &str) -> Error {
-    metrics::counter!("folkmoot_access_denied_total", "action" => action.name()).increment(1);
-    Error::new(ErrorCode::NotAllowed, format!("no grant gives the right to {action} {place}"))
-        .hint("`folkmoot can` tells what may be done; an admin grants more")
 }
 
 impl Scoped {
@@ -206,7 +253,7 @@ impl Scoped {
                 None => return Err(Error::new(ErrorCode::Unauthenticated, "the token has ended or been revoked")),
             },
         };
-        Ok(View { policy, limits, statement, principal: self.principal, now })
+        Ok(View { policy, limits, statement, principal: self.principal, now, node: self.node.clone() })
     }
 
     /// Returns the principal.
@@ -236,8 +283,9 @@ impl Scoped {
 #[async_trait]
 impl Database for Scoped {
     async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
-        let fields = self.view()?.demand_read(collection, id)?;
-        let mut document = self.node.get(collection, id, options).await?;
+        let view = self.view()?;
+        let fields = view.demand_read(collection, id)?;
+        let mut document = self.node.get_for(Some(view.who()), collection, id, options)?;
         self.node.inner.withhold(vec![(fields, &mut document.json)]).await?;
         Ok(document)
     }
@@ -274,7 +322,7 @@ impl Database for Scoped {
         let wanted = query.prefix.clone().unwrap_or_default();
         let prefixes = match view.readable(collection) {
             Readable::All => {
-                let page = self.node.list(collection, query).await?;
+                let page = self.node.list_for(Some(view.who()), collection, query).await?;
                 return self.seen(&view, collection, page).await;
             }
             Readable::Nothing => Vec::new(),
@@ -289,7 +337,7 @@ impl Database for Scoped {
         for prefix in prefixes {
             query.prefix = Some(prefix);
             query.limit = Some(limit.saturating_sub(page.items.len()));
-            let part = match self.node.list(collection, &query).await {
+            let part = match self.node.list_for(Some(view.who()), collection, &query).await {
                 Ok(part) => part,
                 // Nothing is in it, which is no news to somebody who sees only a part of it.
                 Err(error) if error.code() == ErrorCode::CollectionNotFound => continue,
@@ -309,8 +357,9 @@ impl Database for Scoped {
     }
 
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
-        let fields = self.view()?.demand_read(collection, id)?;
-        let conflicts = self.node.conflicts(collection, id).await?;
+        let view = self.view()?;
+        let fields = view.demand_read(collection, id)?;
+        let conflicts = self.node.conflicts_for(Some(view.who()), collection, id).await?;
         self.node.inner.withhold_conflicts(fields, conflicts).await
     }
 
@@ -347,7 +396,7 @@ impl Database for Scoped {
         let deadline = tokio::time::Instant::now() + query.wait.min(ChangesQuery::WAIT_MAX);
         let mut query = query.clone();
         loop {
-            let mut page = self.node.changes(&query).await?;
+            let mut page = self.node.changes_page(&query).await?;
             // What may be seen is asked when it leaves: it may have been taken back while this waited.
             let view = self.view()?;
             let fields = |change: &Change| view.fields(Action::Read, &change.collection, Some(&change.id));
@@ -359,6 +408,7 @@ impl Database for Scoped {
             self.node.inner.withhold(texts.collect()).await?;
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             if !page.items.is_empty() || (left.is_zero() && !page.more) {
+                self.node.inner.note_changes(Some(view.who()), &page);
                 return Ok(page);
             }
             query.since = crate::api::Since::After(page.next);
@@ -386,7 +436,9 @@ impl Database for Scoped {
 
     async fn set_link(&self, peer: &AuthorKey, rule: LinkRule) -> Result<()> {
         self.view()?.demand_everywhere(Action::Operate)?;
-        self.node.set_link(peer, rule).await
+        let set = self.node.inner.set_link(peer, rule).await;
+        self.node.inner.note_link(Some(self.principal), peer, rule, &set);
+        set
     }
 
     async fn digests(&self) -> Result<Vec<ShardDigest>> {
@@ -401,12 +453,24 @@ impl Database for Scoped {
 
     async fn verify(&self) -> Result<VerifyReport> {
         self.view()?.demand_everywhere(Action::Operate)?;
-        self.node.verify().await
+        self.node.inner.verify(Some(self.principal)).await
+    }
+
+    async fn keys(&self) -> Result<KeysInfo> {
+        self.view()?.demand_everywhere(Action::Operate)?;
+        self.node.keys().await
+    }
+
+    async fn rotate_keys(&self, which: KeyRotation) -> Result<KeysInfo> {
+        self.view()?.demand_everywhere(Action::Operate)?;
+        self.node.rotate_keys(which).await
     }
 
     async fn invite(&self, options: &InviteOptions) -> Result<Invite> {
         self.administers()?;
-        self.node.invite(options).await
+        let made = self.node.inner.invite(options).await;
+        self.node.inner.note_invite(Some(self.principal), options, &made);
+        made
     }
 }
 
@@ -416,6 +480,29 @@ fn counted(view: &View, mut info: CollectionInfo) -> CollectionInfo {
         (info.documents, info.bytes) = (None, None);
     }
     info
+}
+
+#[async_trait]
+impl Audit for Scoped {
+    async fn audit(&self, query: &AuditQuery) -> Result<AuditPage> {
+        self.view()?.demand_everywhere(Action::Audit)?;
+        self.node.audit(query).await
+    }
+
+    async fn audit_status(&self) -> Result<AuditStatus> {
+        self.view()?.demand_everywhere(Action::Audit)?;
+        self.node.audit_status().await
+    }
+
+    async fn audit_proof(&self, subject: &AuditSubject) -> Result<Bytes> {
+        self.view()?.demand_everywhere(Action::Audit)?;
+        self.node.audit_proof(subject).await
+    }
+
+    async fn audit_verify(&self) -> Result<AuditVerifyReport> {
+        self.view()?.demand_everywhere(Action::Audit)?;
+        self.node.audit_verify().await
+    }
 }
 
 #[async_trait]

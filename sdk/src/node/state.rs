@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName, PrincipalId};
 use folkmoot_core::replica::{ShardInfo, TxState};
 use folkmoot_core::replication::{BulkProgress, BulkStage, BulkStatus, ConductStatus, Input as NetInput};
-use folkmoot_core::store::{CommitterFigures, Store as _};
+use folkmoot_core::store::CommitterFigures;
 
 use super::bootstraps::{bootstrap, last_bootstrap, tell_bootstraps};
 use super::convert::{collection_act, read_error, settings};
@@ -107,7 +108,8 @@ impl Inner {
             .pointer("/shards"));
         }
         let act = folkmoot_core::op::Act::Collection(collection_act(name, wanted, dropped));
-        self.state(asker, act).await.map(|_| ())
+        self.state(asker, act).await?;
+        self.mark_collections().await
     }
 
     /// Says that the disk has not finished a commit for too long, if it has not.
@@ -336,7 +338,7 @@ impl Inner {
         Ok(QuarantinePage { items, next })
     }
 
-    pub(super) async fn verify(&self) -> Result<VerifyReport> {
+    pub(super) async fn verify(&self, asker: Option<PrincipalId>) -> Result<VerifyReport> {
         let cluster = self.record.cluster;
         let started = std::time::Instant::now();
         let found =
@@ -357,6 +359,9 @@ impl Inner {
         for lost in self.loss.notes.iter().cloned().chain(missing.iter().map(super::lost_text)) {
             report.push(Damage { what: "watermark".to_owned(), place: "own streams".to_owned(), detail: lost });
         }
+        let decision = if report.damage_total == 0 { AuditDecision::Allowed } else { AuditDecision::Failed };
+        let what = format!("{} ops, {} documents, {} damaged", report.ops, report.documents, report.damage_total);
+        self.note_done(asker, Event::new(AuditAction::Verify, decision).about(what), &Ok(()));
         Ok(report)
     }
 
@@ -415,19 +420,37 @@ impl Inner {
         Ok(Invite { ticket: ticket.to_string(), expires: Timestamp::from_millis(expires_ms), uses: options.uses })
     }
 
+    /// Records that more transactions are in quarantine than before, or fewer.
+    fn note_quarantine(&self, states: &BTreeMap<TxState, u64>, before: &mut BTreeMap<TxState, u64>) {
+        for (state, now) in states.iter().filter(|(state, _)| !matches!(state, TxState::Waiting | TxState::Deferred)) {
+            let was = before.insert(*state, *now).unwrap_or_default();
+            if *now > was {
+                let what = format!("{}: {} more, {now} in all", state.name(), now - was);
+                self.note(Event::new(AuditAction::Quarantine, AuditDecision::Denied).about(state.name()).because(what));
+            }
+        }
+    }
+
     /// Keeps the metrics of state up to date.
     pub(super) async fn tell_metrics(self: Arc<Self>) {
         let mut tick = tokio::time::interval(METRICS_INTERVAL);
         let (mut told_of_disk, mut told_of_clock) = (false, 0);
+        let mut quarantined = BTreeMap::new();
         loop {
             tick.tick().await;
+            if let Some(sealed) = &self.sealed {
+                metrics::gauge!("folkmoot_keys_rotating").set(f64::from(u8::from(sealed.is_rotating())));
+                metrics::gauge!("folkmoot_keys_rewrapped").set(sealed.rewrapped() as f64);
+            }
             let moved = self.core.clock.wall_clock_moved();
             metrics::gauge!("folkmoot_clock_moved_seconds").set(
                 Duration::from_secs(moved.unsigned_abs()).as_secs_f64().copysign(if moved < 0 { -1.0 } else { 1.0 }),
             );
             if moved.abs_diff(told_of_clock) > CLOCK_MOVED_MAX.unsigned_abs() {
                 told_of_clock = moved;
-                alarm("clock", &format!("the clock has been set by {moved} s since the start"));
+                let what = format!("the clock has been set by {moved} s since the start");
+                alarm("clock", &what);
+                self.note(Event::new(AuditAction::Clock, AuditDecision::Allowed).because(what));
             }
             let looked = self
                 .core
@@ -451,6 +474,7 @@ impl Inner {
             let Ok(looked) = looked else { return };
             let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks, conducts, spilled) =
                 looked;
+            self.note_quarantine(&states, &mut quarantined);
             let stalled = self.stalled(&figures);
             if let Some(detail) = stalled.as_ref().filter(|_| !told_of_disk) {
                 alarm("disk_stalled", detail);
@@ -525,6 +549,11 @@ fn told_conduct(known: &ConductStatus, now: Timestamp) -> Conduct {
 
 pub(super) fn gauge(name: &'static str, value: u64) {
     metrics::gauge!(name).set(to_f64(value));
+}
+
+/// Sets how much there is of something, or may be.
+pub(super) fn gauge_of(name: &'static str, what: &'static str, value: u64) {
+    metrics::gauge!(name, "what" => what).set(to_f64(value));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts beyond 2^53 need not be exact")]

@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod access;
+mod audit;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
 
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
 
+pub(super) use audit::{AuditCommand, AuditExport, AuditFilter};
+
 use super::bench::{Bench, BenchBare};
 use super::credential::secret;
 use super::failure::Failure;
 use super::output::Format;
-use crate::config::P2pTransport;
+use crate::config::{Flag, P2pTransport};
 
 /// Folkmoot: a multi-master CRDT document database.
 #[derive(Debug, Parser)]
@@ -24,7 +27,7 @@ use crate::config::P2pTransport;
     version,
     propagate_version = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach a node, 4 denied, 5 conflict, 6 damage found, 7 diverged"
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach a node, 4 denied, 5 conflict, 6 damage found, 7 diverged, 8 data directory locked"
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -151,11 +154,16 @@ pub(super) enum Command {
         command: Option<QuarantineCommand>,
     },
     /// Check every chain, signature and view of the node, or of a data directory on which none runs; exit 6 on damage
-    Verify,
+    Verify(Unlock),
     /// Make the store of a data directory again of all that can be read; the node must not run. Exit 6 if some is missing
     Repair(Repair),
     /// Set the store of a data directory aside and take everything from peers; the node must not run
     Rejoin(Rejoin),
+    /// Tell how a node's data is sealed, or change its keys
+    Keys {
+        #[command(subcommand)]
+        command: Option<KeysCommand>,
+    },
     /// Print a ticket with which a new node can join
     Invite(Invite),
     /// List, show, add or remove those who may do something: people and programs
@@ -182,6 +190,9 @@ pub(super) enum Command {
     Token(TokenCommand),
     /// Tell whether somebody may do something, and by which grant or why not; exit 4 if not
     Can(Can),
+    /// Find out who did what, and what was denied; check and prove the node's audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Tell for whom the token stands
     Whoami,
     /// Start a small cluster, cut it in two, edit both halves, heal it and check everything; exit 6 on damage, 7 if diverged
@@ -201,10 +212,44 @@ pub(super) enum Command {
     },
 }
 
+/// How the data directory is unlocked. The secrets themselves are in files, or in FOLKMOOT_MASTER_KEY and FOLKMOOT_PASSPHRASE.
+#[derive(Debug, Default, ClapArgs)]
+pub(super) struct Unlock {
+    /// Where the master key of a new data directory comes from [default: file]
+    #[arg(long, value_name = "SOURCE", value_parser = ["none", "file", "environment", "passphrase", "command"])]
+    pub(super) key_source: Option<String>,
+    /// The file of the master key [default: master.key in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub(super) key_file: Option<PathBuf>,
+    /// A file that holds the passphrase
+    #[arg(long, value_name = "FILE")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// A command that prints the master key
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) key_command: Option<String>,
+}
+
+impl Unlock {
+    /// Returns what was given, as flags of the configuration.
+    pub(super) fn flags(&self) -> Vec<Flag> {
+        let path = |path: &PathBuf| path.display().to_string();
+        let given = [
+            ("--key-source", "keys.source", self.key_source.clone()),
+            ("--key-file", "keys.file", self.key_file.as_ref().map(path)),
+            ("--passphrase-file", "keys.passphrase_file", self.passphrase_file.as_ref().map(path)),
+            ("--key-command", "keys.command", self.key_command.clone()),
+        ];
+        let flag = |(name, key, value): (_, _, Option<String>)| Some(Flag { name, key, value: value?.into() });
+        given.into_iter().filter_map(flag).collect()
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) config: ConfigFile,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
     /// Where the HTTP API listens; port 0 picks a free one [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR")]
     pub(super) listen: Option<std::net::SocketAddr>,
@@ -245,6 +290,8 @@ pub(super) struct Init {
     /// Name of its first node
     #[arg(long, default_value = "first")]
     pub(super) node_name: String,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -254,6 +301,8 @@ pub(super) struct Join {
     /// Name of this node
     #[arg(long, default_value = "node")]
     pub(super) name: String,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -267,6 +316,41 @@ pub(super) struct Repair {
     /// Only check the directory and say what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// Tell how the data is sealed, and how far a rotation is
+    Show,
+    /// Give every collection a new key, under which those of its documents are wrapped again in the background
+    Rotate {
+        /// Change the master key instead, which is in a file
+        #[arg(long)]
+        master: bool,
+    },
+    /// Seal a data directory on which no node runs under another master key (FOLKMOOT_NEW_MASTER_KEY and
+    /// FOLKMOOT_NEW_PASSPHRASE may hold the new one)
+    Rekey(Rekey),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Rekey {
+    /// Where the new master key comes from
+    #[arg(long, value_name = "SOURCE", value_parser = ["file", "environment", "passphrase", "command"])]
+    pub(super) new_source: String,
+    /// The file of the new master key, which is made if it is not there [default: master.key in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub(super) new_file: Option<PathBuf>,
+    /// A file that holds the new passphrase
+    #[arg(long, value_name = "FILE")]
+    pub(super) new_passphrase_file: Option<PathBuf>,
+    /// A command that prints the new master key
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) new_command: Option<String>,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -277,6 +361,8 @@ pub(super) struct Rejoin {
     /// Only say what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -437,6 +523,9 @@ pub(super) enum CollectionsCommand {
         /// How a field merges, as in /body=text or /votes=counter (text, counter, timestamp, bytes)
         #[arg(long = "type", value_name = "POINTER=TYPE")]
         types: Vec<String>,
+        /// Record in the audit logs who reads its documents
+        #[arg(long)]
+        audit_reads: bool,
     },
     /// Drop a collection: its documents are hidden everywhere
     Drop {

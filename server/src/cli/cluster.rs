@@ -32,9 +32,9 @@ pub(super) async fn collections(client: &Client, args: Collections, output: &Out
             })?;
         }
         Some(CollectionsCommand::Show { collection }) => show(&client.collection(&collection).await?, output)?,
-        Some(CollectionsCommand::Set { collection, shards, types }) => {
+        Some(CollectionsCommand::Set { collection, shards, types, audit_reads }) => {
             let types = types.iter().map(|text| field(text)).collect::<Result<BTreeMap<_, _>, _>>()?;
-            show(&client.configure(&collection, CollectionSettings { shards, types }).await?, output)?;
+            show(&client.configure(&collection, CollectionSettings { shards, types, audit_reads }).await?, output)?;
         }
         Some(CollectionsCommand::Drop { collection, yes }) => {
             if !yes {
@@ -68,6 +68,7 @@ fn show(info: &CollectionInfo, output: &Output) -> Result<(), Failure> {
             ("documents", counted(info.documents)),
             ("bytes", counted(info.bytes)),
             ("shards", info.settings.shards.to_string()),
+            ("audit reads", info.settings.audit_reads.to_string()),
         ];
         rows.extend(info.settings.types.iter().map(|(pointer, kind)| ("type", format!("{pointer} = {kind:?}"))));
         facts(&rows)

@@ -5,18 +5,23 @@ use folkmoot::node::{DirectoryError, MendReport, Node, OpenError, RejoinOptions,
 use folkmoot::{Error, ErrorCode};
 use indicatif::ProgressBar;
 
-use super::args::{Find, Rejoin, Repair};
+use super::args::{Find, Rejoin, Repair, Unlock};
 use super::cluster::show_report;
 use super::failure::Failure;
 use super::node::open_failure;
 use super::output::{Output, facts, table};
+use super::settings;
 
 /// Gaps that people are shown.
 const GAPS_SHOWN: usize = 20;
 
 /// Checks the data directory itself; none if a node runs on it, which is to be asked instead, or there is no directory.
-pub(super) fn verify(find: &Find, output: &Output) -> Result<Option<ExitCode>, Failure> {
-    match Node::verify_directory(&find.data_directory()) {
+pub(super) fn verify(find: &Find, unlock: &Unlock, output: &Output) -> Result<Option<ExitCode>, Failure> {
+    let data = find.data_directory();
+    if Node::is_new(&data) {
+        return Ok(None);
+    }
+    match Node::verify_directory(&data, &settings::keys(find, unlock)?) {
         Ok(report) => show_report(&report, output).map(Some),
         Err(OpenError::Directory(DirectoryError::InUse(_) | DirectoryError::Empty(_))) => Ok(None),
         Err(error) => Err(open_failure(&error)),
@@ -24,9 +29,9 @@ pub(super) fn verify(find: &Find, output: &Output) -> Result<Option<ExitCode>, F
 }
 
 /// Says what is wrong with the directory, and ends there if that is all that is wanted.
-fn plan(find: &Find, output: &Output, what: &str) -> Result<VerifyReport, Failure> {
+fn plan(find: &Find, unlock: &Unlock, output: &Output, what: &str) -> Result<VerifyReport, Failure> {
     let data = find.data_directory();
-    let report = Node::verify_directory(&data).map_err(|error| mend_failure(&error))?;
+    let report = Node::verify_directory(&data, &settings::keys(find, unlock)?).map_err(|error| mend_failure(&error))?;
     output.note(&format!(
         "{}: {} ops in {} streams, {} documents, {} damaged.\n{what}\nThe store that is there now is kept in {}.",
         data.display(),
@@ -48,11 +53,12 @@ pub(super) fn repair(find: &Find, args: Repair, output: &Output) -> Result<ExitC
          are kept until a peer fills it."
     };
     if args.dry_run {
-        return show_report(&plan(find, output, what)?, output);
+        return show_report(&plan(find, &args.unlock, output, what)?, output);
     }
     output.note(what);
     let bar = progress(output);
-    let options = RepairOptions { from: args.from, accept_loss: args.accept_loss };
+    let options =
+        RepairOptions { from: args.from, accept_loss: args.accept_loss, keys: settings::keys(find, &args.unlock)? };
     let done = Node::repair(&find.data_directory(), &options, |ops| bar.set_position(ops));
     bar.finish_and_clear();
     let report = done.map_err(|error| mend_failure(&error))?;
@@ -77,11 +83,11 @@ pub(super) async fn rejoin(find: &Find, args: Rejoin, output: &Output) -> Result
     let what = "The node keeps its identity and, as far as they can be read, the control log and what was signed here; it \
                 takes everything else from peers when it runs.";
     if args.dry_run {
-        return show_report(&plan(find, output, what)?, output);
+        return show_report(&plan(find, &args.unlock, output, what)?, output);
     }
     output.note(what);
     let bar = progress(output);
-    let options = RejoinOptions { ticket: args.ticket };
+    let options = RejoinOptions { ticket: args.ticket, keys: settings::keys(find, &args.unlock)? };
     let done = Node::rejoin(&find.data_directory(), &options, |ops| bar.set_position(ops)).await;
     bar.finish_and_clear();
     let report = done.map_err(|error| mend_failure(&error))?;

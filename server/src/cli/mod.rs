@@ -3,12 +3,14 @@
 mod access;
 mod agreement;
 mod args;
+mod audit;
 mod bench;
 mod cluster;
 mod credential;
 mod demo;
 mod documents;
 mod failure;
+mod keys;
 mod mend;
 mod node;
 mod output;
@@ -21,7 +23,7 @@ use clap::Parser as _;
 use folkmoot::api::ExitCode;
 use folkmoot::{Client, Error, ErrorCode};
 
-use self::args::{Args, Command, Find, QuarantineCommand};
+use self::args::{Args, AuditCommand, Command, Find, KeysCommand, QuarantineCommand};
 use self::failure::Failure;
 use self::output::{Format, Output};
 use crate::serve::{ENDPOINTS_FILE, Endpoints};
@@ -76,12 +78,19 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
         Command::Init(args) => return node::init(&find, &args, output),
         Command::Serve(args) => return runtime(Threads::Many)?.block_on(node::serve(&find, &args, output)),
         Command::Join(args) => return runtime(Threads::Many)?.block_on(node::join(&find, &args, output)),
-        Command::Verify if find.url.is_none() => {
+        Command::Verify(ref unlock) if find.url.is_none() => {
             // Without a node the directory itself is checked.
-            if let Some(code) = mend::verify(&find, output)? {
+            if let Some(code) = mend::verify(&find, unlock, output)? {
                 return Ok(code);
             }
         }
+        Command::Audit(AuditCommand::Check { file }) => return audit::check(&file, output),
+        Command::Audit(AuditCommand::Verify(ref unlock)) if find.url.is_none() => {
+            if let Some(code) = audit::verify_directory(&find, unlock, output)? {
+                return Ok(code);
+            }
+        }
+        Command::Keys { command: Some(KeysCommand::Rekey(args)) } => return keys::rekey(&find, args, output),
         Command::Repair(args) => return mend::repair(&find, args, output),
         Command::Rejoin(args) => return runtime(Threads::Many)?.block_on(mend::rejoin(&find, args, output)),
         Command::Demo(args) => return runtime(Threads::One)?.block_on(demo::run(&args, output)),
@@ -115,7 +124,8 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Quarantine { command: Some(QuarantineCommand::Release { transaction }) } => {
                 access::release(&client, transaction, output).await
             }
-            Command::Verify => cluster::verify(&client, output).await,
+            Command::Verify(_) => cluster::verify(&client, output).await,
+            Command::Keys { command } => keys::keys(&client, command, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,
             Command::User { command } => access::user(&client, &find, command, output).await,
             Command::Group(command) => access::group(&client, command, output).await,
@@ -124,6 +134,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Revoke(args) => access::revoke(&client, args, output).await,
             Command::Token(command) => access::token(&client, command, output).await,
             Command::Can(args) => access::can(&client, args, output).await,
+            Command::Audit(command) => audit::run(&client, command, output).await,
             Command::Whoami => access::whoami(&client, output).await,
             // Handled above, without a node.
             Command::Config(_)

@@ -6,22 +6,28 @@ use std::sync::Arc;
 
 use folkmoot::api::{ExitCode, error_chain};
 use folkmoot::node::{
-    DirectoryError, Discovery, HAS_QUIC, InitOptions, Multiaddr, Node, NodeConfig, OpenError, Protocol,
+    DirectoryError, Discovery, HAS_QUIC, InitOptions, JoinOptions, Multiaddr, Node, NodeConfig, OpenError, Protocol,
+    Retention,
 };
 use folkmoot::{Error, ErrorCode};
 
 use super::args::{Find, Init, Join, Serve};
 use super::failure::Failure;
 use super::output::Output;
-use crate::config::{Config, Flag, Layered, P2pTransport, load};
+use super::settings;
+use crate::config::{Config, Flag, KEYS, Layered, P2pTransport, load};
 use crate::logging;
 use crate::serve::{ServeError, Server, stop_signal};
 
 /// Founds a cluster in a new data directory.
 pub(super) fn init(find: &Find, args: &Init, output: &Output) -> Result<ExitCode, Failure> {
     let data = find.data_directory();
-    let options =
-        InitOptions { cluster_name: args.name.clone(), node_name: args.node_name.clone(), labels: Vec::new() };
+    let options = InitOptions {
+        cluster_name: args.name.clone(),
+        node_name: args.node_name.clone(),
+        labels: Vec::new(),
+        keys: settings::keys(find, &args.unlock)?,
+    };
     let recovery = Node::init(&data, &options).map_err(|error| open_failure(&error))?;
     output.show(&serde_json::json!({ "data": data, "recovery_key": recovery.reveal() }), || {
         format!(
@@ -40,8 +46,9 @@ pub(super) fn init(find: &Find, args: &Init, output: &Output) -> Result<ExitCode
 /// Joins a cluster with a ticket.
 pub(super) async fn join(find: &Find, args: &Join, output: &Output) -> Result<ExitCode, Failure> {
     let data = find.data_directory();
-    let cluster =
-        Node::join(&data, &args.ticket, &args.name, Vec::new()).await.map_err(|error| open_failure(&error))?;
+    let options =
+        JoinOptions { name: args.name.clone(), labels: Vec::new(), keys: settings::keys(find, &args.unlock)? };
+    let cluster = Node::join(&data, &args.ticket, options).await.map_err(|error| open_failure(&error))?;
     output.show(&serde_json::json!({ "data": data, "cluster": cluster.to_string() }), || {
         format!("Joined cluster {cluster}; the data directory is {}.", data.display())
     })?;
@@ -56,7 +63,8 @@ pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<
     logging::begin(&config.log).map_err(|error| Failure::usage(error.to_string()))?;
     let server = Server::bind(&config).await.map_err(|error| serve_failure(&error))?;
     if Node::is_new(&config.data) {
-        let options = InitOptions { labels: labels(&config)?, ..InitOptions::default() };
+        let keys = config.keys.settings(KEYS).map_err(Failure::usage)?;
+        let options = InitOptions { labels: labels(&config)?, keys, ..InitOptions::default() };
         let recovery = Node::init(&config.data, &options).map_err(|error| open_failure(&error))?;
         // A secret goes to a person at a terminal, never into a log.
         if std::io::stderr().is_terminal() {
@@ -95,7 +103,7 @@ pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<
 }
 
 fn configuration(find: &Find, args: &Serve) -> Result<Config, Failure> {
-    let mut flags = Vec::new();
+    let mut flags = args.unlock.flags();
     let mut flag = |name, key, value: toml::Value| flags.push(Flag { name, key, value });
     if let Some(data) = &find.data {
         flag("--data", "data", data.display().to_string().into());
@@ -168,6 +176,9 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     node.block_cache_bytes = config.store.block_cache;
     node.journal_bytes = config.store.journal;
     node.ended_grace = config.limits.ended_grace;
+    node.audit_retention =
+        Retention { age_ms: u64::from(config.audit.retention_days) * 24 * 3_600_000, bytes: config.audit.size };
+    node.keys = config.keys.settings(KEYS).map_err(Failure::usage)?;
     node.p2p_listen = p2p_addresses(config)?;
     node.bootstrap = config.bootstrap.iter().map(|address| bootstrap_address(address)).collect::<Result<_, _>>()?;
     // Nobody else on the network can reach a node that listens on loopback only.
@@ -238,6 +249,9 @@ pub(super) fn open_failure(error: &OpenError) -> Failure {
     match error {
         OpenError::Ticket(_) | OpenError::TicketExpired => Failure::usage(text),
         OpenError::Directory(DirectoryError::Taken(_) | DirectoryError::Empty(_)) => Failure::usage(text),
+        OpenError::Unlock(_) => Error::new(ErrorCode::Locked, text)
+            .hint("nothing was changed; docs/encryption.md tells where keys come from and how to give them")
+            .into(),
         OpenError::NoPeers | OpenError::OtherCluster { .. } => Failure::usage(text),
         OpenError::Store(
             folkmoot::node::StoreOpenError::Journal { .. } | folkmoot::node::StoreOpenError::Damaged { .. },

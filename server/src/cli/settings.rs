@@ -2,20 +2,22 @@
 
 use clap::CommandFactory as _;
 use folkmoot::api::ExitCode;
+use folkmoot::node::{KeySettings, KeySource};
+use serde::Deserialize as _;
 
-use super::args::{Args, ConfigCommand, ConfigFile, Find};
+use super::args::{Args, ConfigCommand, ConfigFile, Find, Unlock};
 use super::failure::Failure;
 use super::output::{Output, table};
-use crate::config::{Flag, Layered, load};
+use crate::config::{Flag, KEYS, Layered, load};
 
 pub(super) fn config(find: &Find, command: ConfigCommand, output: &Output) -> Result<ExitCode, Failure> {
     match command {
         ConfigCommand::Check(file) => {
-            super::node::check(&layered(find, &file)?.config)?;
+            super::node::check(&layered(find, &file, Vec::new())?.config)?;
             output.show(&serde_json::json!({ "valid": true }), || "the configuration is valid".to_owned())?;
         }
         ConfigCommand::Show(file) => {
-            let Layered { values, .. } = layered(find, &file)?;
+            let Layered { values, .. } = layered(find, &file, Vec::new())?;
             let json: serde_json::Map<_, _> = values
                 .iter()
                 .map(|(key, (value, source))| {
@@ -32,8 +34,19 @@ pub(super) fn config(find: &Find, command: ConfigCommand, output: &Output) -> Re
     Ok(ExitCode::Done)
 }
 
-fn layered(find: &Find, file: &ConfigFile) -> Result<Layered, Failure> {
-    let mut flags = Vec::new();
+/// Returns how the data directory is unlocked, by the configuration that a node on it would have, for commands that need none.
+pub(super) fn keys(find: &Find, unlock: &Unlock) -> Result<KeySettings, Failure> {
+    let file = std::env::var_os("FOLKMOOT_CONFIG").map(Into::into);
+    layered(find, &ConfigFile { config: file }, unlock.flags())?.config.keys.settings(KEYS).map_err(Failure::usage)
+}
+
+/// Reads where a master key comes from.
+pub(super) fn source(text: &str) -> Result<KeySource, Failure> {
+    let read = KeySource::deserialize(toml::Value::from(text));
+    read.map_err(|error: toml::de::Error| Failure::usage(error.message().to_owned()))
+}
+
+fn layered(find: &Find, file: &ConfigFile, mut flags: Vec<Flag>) -> Result<Layered, Failure> {
     if let Some(data) = &find.data {
         flags.push(Flag { name: "--data", key: "data", value: data.display().to_string().into() });
     }

@@ -11,8 +11,8 @@ use super::Config;
 
 /// What the names of environment variables begin with.
 const PREFIX: &str = "FOLKMOOT_";
-/// Variables that are not configuration of a node: they tell client commands where it is.
-const CLIENT_VARIABLES: [&str; 11] = [
+/// Variables that are not configuration of a node: they tell client commands where it is, or hold secrets.
+const OTHER_VARIABLES: [&str; 15] = [
     "FOLKMOOT_URL",
     "FOLKMOOT_TOKEN",
     "FOLKMOOT_TOKEN_FILE",
@@ -24,6 +24,10 @@ const CLIENT_VARIABLES: [&str; 11] = [
     "FOLKMOOT_KEY",
     "FOLKMOOT_CA",
     "FOLKMOOT_CONFIG",
+    super::KEYS[0],
+    super::KEYS[1],
+    super::NEW_KEYS[0],
+    super::NEW_KEYS[1],
 ];
 /// The file that is read when none is named.
 const FILE: &str = "folkmoot.toml";
@@ -146,7 +150,7 @@ pub fn load(
     }
     let names: BTreeMap<String, &String> = defaults.keys().map(|key| (variable(key), key)).collect();
     for (name, text) in environment {
-        if !name.starts_with(PREFIX) || CLIENT_VARIABLES.contains(&name.as_str()) || is_service_link(&name) {
+        if !name.starts_with(PREFIX) || OTHER_VARIABLES.contains(&name.as_str()) || is_service_link(&name) {
             continue;
         }
         let origin = Source::Environment(name.clone());
@@ -360,6 +364,6 @@ mod tests {
         let keys = flat(&default_table());
         let variables: std::collections::BTreeSet<_> = keys.keys().map(|key| variable(key)).collect();
         assert_eq!(variables.len(), keys.len());
-        assert!(variables.iter().all(|name| !is_service_link(name) && !CLIENT_VARIABLES.contains(&name.as_str())));
+        assert!(variables.iter().all(|name| !is_service_link(name) && !OTHER_VARIABLES.contains(&name.as_str())));
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use folkmoot::node::{KeySettings, KeySource, Secret};
 use serde::{Deserialize, Serialize};
 
 pub use layers::{ConfigError, Flag, Layered, Source, load};
@@ -50,6 +51,10 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Memory and disk.
     pub store: StoreConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
+    /// How the data directory is unlocked.
+    pub keys: KeysConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -151,6 +156,32 @@ pub struct StoreConfig {
     pub journal: u64,
 }
 
+/// How long records of the audit log are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// Days.
+    pub retention_days: u32,
+    /// Bytes of records, beyond which the oldest go earlier.
+    #[serde(with = "size")]
+    pub size: u64,
+}
+
+/// How the data directory is unlocked. The secrets themselves stand in files or in the environment, `FOLKMOOT_MASTER_KEY` and
+/// `FOLKMOOT_PASSPHRASE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysConfig {
+    /// Where the master key of a new data directory comes from; `none` leaves it unsealed.
+    pub source: KeySource,
+    /// The file that holds the master key; empty for `master.key` in the data directory.
+    pub file: PathBuf,
+    /// A file that holds the passphrase; empty for none.
+    pub passphrase_file: PathBuf,
+    /// A command that prints the master key; empty for none.
+    pub command: String,
+}
+
 /// The log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -206,8 +237,45 @@ impl Default for Config {
                 ended_grace: Duration::from_secs(24 * 3_600),
             },
             store: StoreConfig { document_cache: 256 << 20, block_cache: 64 << 20, journal: 128 << 20 },
+            audit: AuditConfig { retention_days: 400, size: 1 << 30 },
+            keys: KeysConfig {
+                source: KeySource::File,
+                file: PathBuf::new(),
+                passphrase_file: PathBuf::new(),
+                command: String::new(),
+            },
             log: LogConfig { level: "info".to_owned(), format: LogFormat::Text },
         }
+    }
+}
+
+/// Variables that hold secrets: no layer of the configuration, which is shown.
+pub(crate) const KEYS: [&str; 2] = ["FOLKMOOT_MASTER_KEY", "FOLKMOOT_PASSPHRASE"];
+/// The same for what takes their place.
+pub(crate) const NEW_KEYS: [&str; 2] = ["FOLKMOOT_NEW_MASTER_KEY", "FOLKMOOT_NEW_PASSPHRASE"];
+
+impl KeysConfig {
+    /// Returns what it takes to unlock the data directory, as far as it was given; the variables are those of a master key and of a
+    /// passphrase.
+    ///
+    /// # Errors
+    /// The passphrase file cannot be read.
+    pub(crate) fn settings(&self, [master_key, passphrase]: [&str; 2]) -> Result<KeySettings, String> {
+        let variable = |name: &str| std::env::var(name).ok().map(Secret::new);
+        let passphrase = if self.passphrase_file.as_os_str().is_empty() {
+            variable(passphrase)
+        } else {
+            let text = std::fs::read_to_string(&self.passphrase_file)
+                .map_err(|error| format!("keys.passphrase_file {}: {error}", self.passphrase_file.display()))?;
+            Some(Secret::new(text.trim_end_matches(['\r', '\n'])))
+        };
+        Ok(KeySettings {
+            source: self.source,
+            file: (!self.file.as_os_str().is_empty()).then(|| self.file.clone()),
+            master_key: variable(master_key),
+            passphrase,
+            command: (!self.command.is_empty()).then(|| self.command.clone()),
+        })
     }
 }
 

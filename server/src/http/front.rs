@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use folkmoot::node::Origin;
 use folkmoot::{Error, wire};
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderValue};
@@ -61,7 +62,14 @@ impl Front {
         // At the usual level there is no span, which would cost more than looking the document up: a failure is logged with
         // its request all the same.
         let span = tracing::debug_span!("request", id, method = %request.method(), path = request.uri().path());
-        self.answer_as(request, id).instrument(span).await
+        let source = request.extensions().get::<Arrival>().map(|arrival| arrival.source);
+        // Pinned here, so that it is not moved into either of the futures below.
+        let answered = std::pin::pin!(self.answer_as(request, id.clone()).instrument(span));
+        match source {
+            // What is recorded of the request tells where it came from.
+            Some(source) => Origin { source, request: id }.scope(answered).await,
+            None => answered.await,
+        }
     }
 
     async fn answer_as<B>(&self, request: http::Request<B>, id: String) -> Response

@@ -193,6 +193,25 @@ impl Access for Shared {
 }
 
 #[async_trait]
+impl Audit for Shared {
+    async fn audit(&self, _: &AuditQuery) -> Result<AuditPage> {
+        nobody()
+    }
+
+    async fn audit_status(&self) -> Result<AuditStatus> {
+        nobody()
+    }
+
+    async fn audit_proof(&self, _: &AuditSubject) -> Result<Bytes> {
+        nobody()
+    }
+
+    async fn audit_verify(&self) -> Result<AuditVerifyReport> {
+        nobody()
+    }
+}
+
+#[async_trait]
 impl Database for Shared {
     async fn get(&self, collection: &CollectionName, id: &DocId, _: &ReadOptions) -> Result<Document> {
         if let Some(error) = self.0.broken.lock().unwrap().clone() {
@@ -383,6 +402,14 @@ impl Database for Shared {
 
     async fn verify(&self) -> Result<VerifyReport> {
         Ok(VerifyReport::default())
+    }
+
+    async fn keys(&self) -> Result<KeysInfo> {
+        Ok(KeysInfo { source: "file".to_owned(), ..KeysInfo::default() })
+    }
+
+    async fn rotate_keys(&self, which: KeyRotation) -> Result<KeysInfo> {
+        Ok(KeysInfo { rotating: which == KeyRotation::Collections, ..self.keys().await? })
     }
 
     async fn invite(&self, options: &InviteOptions) -> Result<Invite> {

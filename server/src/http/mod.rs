@@ -3,6 +3,7 @@
 //! Domain errors are answers, never warp rejections: the only rejection that can happen is that no path matches.
 
 mod access;
+mod audit;
 mod auth;
 mod body;
 mod bulk;

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, bulk, changes, collections, documents, state};
+use super::{access, audit, bulk, changes, collections, documents, state};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +31,8 @@ use super::{access, bulk, changes, collections, documents, state};
         state::digests,
         state::quarantine,
         state::verify,
+        state::keys,
+        state::rotate_keys,
         state::invites,
         access::caller,
         access::list,
@@ -47,6 +49,10 @@ use super::{access, bulk, changes, collections, documents, state};
         access::statement,
         access::can,
         access::release,
+        audit::entries,
+        audit::status,
+        audit::verify,
+        audit::proof,
         state::live,
         state::ready,
         state::metrics,

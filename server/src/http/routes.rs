@@ -14,7 +14,7 @@ use super::body::Body;
 use super::entrance::Entered;
 use super::front::Door;
 use super::request::{Query, Request};
-use super::{Context, access, bulk, changes, collections, documents, problem, state};
+use super::{Context, access, audit, bulk, changes, collections, documents, problem, state};
 
 /// The template of the path that answered: a label of metrics, and what tests compare with the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ fn request(context: &Arc<Context>) -> impl Filter<Extract = (Request,), Error = 
 }
 
 /// Reads the whole store, however long that takes.
-const UNLIMITED: &str = "/v1/verify";
+const UNLIMITED: [&str; 3] = ["/v1/verify", "/v1/audit/verify", "/v1/audit/proofs/{id}"];
 
 /// Runs a handler within its time.
 async fn answer(
@@ -49,7 +49,7 @@ async fn answer(
     method: Method,
     handler: impl Future<Output = Result<Response>> + Send,
 ) -> Response {
-    let result = if route == UNLIMITED {
+    let result = if UNLIMITED.contains(&route) {
         handler.await
     } else {
         tokio::time::timeout(limit, handler).await.unwrap_or_else(|_| Err(too_slow(limit, &method)))
@@ -201,6 +201,16 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .unify()
             .boxed(),
     );
+    let audits = warp::path("audit").and(
+        fixed!(context, "/v1/audit", audit::entries)
+            .or(warp::path("status").and(fixed!(context, "/v1/audit/status", audit::status)))
+            .unify()
+            .or(warp::path("verify").and(fixed!(context, "/v1/audit/verify", audit::verify)))
+            .unify()
+            .or(warp::path("proofs").and(named!(context, none(), "/v1/audit/proofs/{id}", audit::proof)))
+            .unify()
+            .boxed(),
+    );
     let principals = warp::path("principals").and(
         fixed!(context, "/v1/principals", access::principals)
             .or(named!(context, none(), "/v1/principals/{name}", access::principal))
@@ -226,6 +236,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .unify()
             .or(peers)
             .unify()
+            .or(audits)
+            .unify()
             .or(principals)
             .unify()
             .or(warp::path("caller").and(fixed!(context, "/v1/caller", access::caller)))
@@ -248,6 +260,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             )))
             .unify()
             .or(warp::path("verify").and(fixed!(context, "/v1/verify", state::verify)))
+            .unify()
+            .or(warp::path("keys").and(fixed!(context, "/v1/keys", state::keys)))
             .unify()
             .or(warp::path("invites").and(fixed!(context, "/v1/invites", state::invites)))
             .unify()

@@ -1,10 +1,10 @@
 //! What the node tells about itself, and what an operator may ask of it.
 
 use folkmoot::api::{
-    AccessQuestion, Cursor, Invite, InviteOptions, PeerInfo, QuarantinePage, QuarantineQuery, Readiness, ShardDigest,
-    Status, VerifyReport,
+    AccessQuestion, Cursor, Invite, InviteOptions, KeysInfo, PeerInfo, QuarantinePage, QuarantineQuery, Readiness,
+    ShardDigest, Status, VerifyReport,
 };
-use folkmoot::wire::{self, InviteRequest, Items, LinkRequest};
+use folkmoot::wire::{self, InviteRequest, Items, LinkRequest, RotateKeys};
 use folkmoot::{Action, AuthorKey, Error, ErrorCode, Result};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
@@ -101,6 +101,30 @@ pub(super) async fn verify(request: Request) -> Result<Response> {
     }
     request.query.finish("")?;
     json_answer(&request.database.verify().await?)
+}
+
+/// Returns how the node's data is sealed, or changes keys.
+#[utoipa::path(get, path = "/v1/keys", tag = "state",
+    responses((status = 200, description = "How the data is sealed, and how far a rotation is", body = KeysInfo)))]
+pub(super) async fn keys(request: Request) -> Result<Response> {
+    match request.method {
+        Method::GET => {
+            request.query.finish("")?;
+            json_answer(&request.database.keys().await?)
+        }
+        Method::POST => rotate_keys(request).await,
+        _ => Ok(method_not_allowed("GET, POST")),
+    }
+}
+
+/// Changes the master key, or the keys of all collections; data is not written again.
+#[utoipa::path(post, path = "/v1/keys", tag = "state",
+    request_body = RotateKeys,
+    responses((status = 200, description = "How the data is sealed now", body = KeysInfo)))]
+pub(super) async fn rotate_keys(request: Request) -> Result<Response> {
+    request.query.finish("")?;
+    let RotateKeys { rotate } = json(&request.body.whole(REQUEST_BYTES_MAX).await?)?;
+    json_answer(&request.database.rotate_keys(rotate).await?)
 }
 
 /// Makes a ticket with which a new node can join.

@@ -237,6 +237,7 @@ impl World {
         state.seed = seed;
         state.pump_due = false;
         state.tick_at = None;
+        state.store.rotate();
         match Replica::open(
             node::config(state.cache_bytes, state.bulk, state.waiting_max),
             state.identity.clone(),

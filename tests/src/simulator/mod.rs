@@ -13,6 +13,7 @@
 
 mod checks;
 mod clock;
+mod disk;
 mod faults;
 mod hostile;
 mod meter;

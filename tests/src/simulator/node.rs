@@ -16,9 +16,10 @@ use folkmoot_core::replica::{
 };
 use folkmoot_core::replication::limits;
 use folkmoot_core::store::keys::{Key as _, OpKey};
-use folkmoot_core::store::{Batch, Durability, Keyspace, MemoryStore, Order, Read, Span, Store as _, envelope};
+use folkmoot_core::store::{Batch, Durability, Keyspace, Order, Read, Span, Store as _, envelope};
 
 use super::clock::{Clock, EPOCH_MS};
+use super::disk::Disk;
 use super::random::Random;
 use super::{COLLECTION, DOCUMENT_CACHE_LARGE, SHARDED_COLLECTION};
 use crate::villain::Villain;
@@ -30,7 +31,7 @@ const BULK: (usize, u64) = (limits::DOCUMENTS_PAGE_MAX, limits::BULK_GAP_OPS);
 pub struct Node {
     pub(super) name: String,
     pub(super) identity: Identity,
-    pub(super) store: Arc<MemoryStore>,
+    pub(super) store: Arc<Disk>,
     /// None while the process is down.
     pub(super) replica: Option<Replica>,
     /// Instead of a replica: one that speaks the protocol and means harm.
@@ -52,7 +53,7 @@ pub struct Node {
     pub(super) pump_due: bool,
     pub(super) tick_at: Option<u64>,
     /// An old copy of the data directory.
-    pub(super) backup: Option<MemoryStore>,
+    pub(super) backup: Option<Disk>,
     /// The bytes that the current life was seeded with.
     pub(super) seed: [u8; 32],
     pub(super) fail_next_commit: bool,
@@ -63,7 +64,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub(super) fn new(name: String, identity: Identity, store: Arc<MemoryStore>, clock: Clock) -> Self {
+    pub(super) fn new(name: String, identity: Identity, store: Arc<Disk>, clock: Clock) -> Self {
         Self {
             name,
             identity,
@@ -154,7 +155,7 @@ pub(super) fn config(document_cache_bytes: usize, bulk: (usize, u64), waiting_of
 }
 
 /// Opens a replica and commits all that it wants to at once; returns what its acts made.
-pub(super) fn settle(replica: &mut Replica, store: &MemoryStore, now: Now, input: Option<Input>) -> Vec<OpId> {
+pub(super) fn settle(replica: &mut Replica, store: &Disk, now: Now, input: Option<Input>) -> Vec<OpId> {
     let mut effects = Vec::new();
     let mut made = Vec::new();
     if let Some(input) = input {
@@ -225,7 +226,7 @@ fn serve(act: &mut dyn FnMut(Act) -> OpId) -> Vec<PrincipalId> {
 
 /// Founds a cluster of `count` nodes, none of them running yet; the second one is an admin too. Returns also the principals
 /// for which they write.
-pub(super) fn found(count: usize, random: &mut Random) -> (Vec<Node>, Vec<PrincipalId>) {
+pub(super) fn found(count: usize, is_sealed: bool, random: &mut Random) -> (Vec<Node>, Vec<PrincipalId>) {
     let now = Now { monotonic_ms: EPOCH_MS, wall_ms: EPOCH_MS };
     let owner = SecretKey::from_seed(&random.seed());
     let key = SecretKey::from_seed(&random.seed());
@@ -239,7 +240,7 @@ pub(super) fn found(count: usize, random: &mut Random) -> (Vec<Node>, Vec<Princi
         certificate: founded.certificate,
         principal: founded.principal,
     };
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(Disk::new(is_sealed, random));
     let mut first = Replica::open(
         config(DOCUMENT_CACHE_LARGE, BULK, WAITING_OF_AUTHOR_MAX),
         identity.clone(),
@@ -252,7 +253,7 @@ pub(super) fn found(count: usize, random: &mut Random) -> (Vec<Node>, Vec<Princi
     settle(&mut first, &store, now, None);
     for (name, shards) in [(COLLECTION, 1), (SHARDED_COLLECTION, 4)] {
         let name = name.parse().expect("a good name");
-        let act = Act::Collection(Collection { name, shards, types: Vec::new(), dropped: false });
+        let act = Act::Collection(Collection { name, shards, types: Vec::new(), dropped: false, audit_reads: false });
         let input = Input::Act { ticket: 0, signer: Signer::Node, request: ActRequest::One(act) };
         settle(&mut first, &store, now, Some(input));
     }
@@ -275,7 +276,7 @@ pub(super) fn found(count: usize, random: &mut Random) -> (Vec<Node>, Vec<Princi
             certificate,
             principal: PrincipalId::from(certificate),
         };
-        nodes.push(Node::new(name, identity, Arc::new(MemoryStore::new()), Clock::draw(random)));
+        nodes.push(Node::new(name, identity, Arc::new(Disk::new(is_sealed, random)), Clock::draw(random)));
     }
     let ops = Ops::new(identity.cluster).all(&*store);
     let mut control: Vec<Op> = ops.into_iter().map(|(_, op)| Op::clone(&op)).collect();

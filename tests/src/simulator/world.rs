@@ -23,6 +23,8 @@ use crate::agenda::Agenda;
 const HONEST: usize = 3;
 /// In one of so many runs there is room for so few names of an author's transactions that wait.
 const WAITING_SMALL_EVERY: u64 = 5;
+/// In every so-manieth world the disks are sealed.
+const SEALED_EVERY: u64 = 3;
 const WAITING_SMALL: usize = 5;
 /// How often broken connections are tried again.
 const RECONNECT_MS: u64 = 700;
@@ -108,7 +110,7 @@ impl World {
         let mut random = Random::new(options.seed);
         let honest = if options.trouble == Trouble::Faults { 3 + random.index(3) } else { HONEST };
         let count = honest + usize::from(matches!(options.trouble, Trouble::Attack(_)));
-        let (mut nodes, served) = node::found(count, &mut random);
+        let (mut nodes, served) = node::found(count, options.seed.is_multiple_of(SEALED_EVERY), &mut random);
         if random.chance(20) {
             nodes.iter_mut().for_each(|node| node.cache_bytes = DOCUMENT_CACHE_SMALL);
         }

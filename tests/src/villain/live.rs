@@ -33,7 +33,7 @@ impl Drop for LiveVillain {
 }
 
 impl LiveVillain {
-    /// Begins an attack with the identity of a data directory that has joined a cluster and was never served.
+    /// Begins an attack with the identity of a data directory that has joined a cluster, is not sealed and was never served.
     ///
     /// # Panics
     /// If there is none.

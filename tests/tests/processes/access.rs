@@ -279,7 +279,7 @@ async fn tokens_give_no_more_than_they_say_and_end_everywhere() {
 }
 
 /// Whether some file under a folder holds these bytes.
-fn holds(folder: &std::path::Path, wanted: &[u8]) -> bool {
+pub(crate) fn holds(folder: &std::path::Path, wanted: &[u8]) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use folkmoot::api::{Database as _, LinkRule, PeerInfo, PeerState};
-use folkmoot_tests::processes::{Node, converged, printed, run_join, until};
+use folkmoot_tests::processes::{Node, converged, printed, run_join_unsealed, until};
 use folkmoot_tests::villain::{Attack, LiveVillain};
 use serde_json::json;
 
@@ -85,7 +85,7 @@ async fn attackers_are_banned_and_harm_nobody() {
     let mut joined = Vec::new();
     for attack in ATTACKS {
         let data = folder.path().join(attack.name());
-        let mut output = run_join(&data, &attack.name(), &ticket).await;
+        let mut output = run_join_unsealed(&data, &attack.name(), &ticket).await;
         // Eight at once, and one every two seconds from then on.
         for _ in 0..10 {
             if output.status.success() {
@@ -93,7 +93,7 @@ async fn attackers_are_banned_and_harm_nobody() {
             }
             assert!(printed(&output).contains("every two seconds"), "{}", printed(&output));
             tokio::time::sleep(Duration::from_secs(2)).await;
-            output = run_join(&data, &attack.name(), &ticket).await;
+            output = run_join_unsealed(&data, &attack.name(), &ticket).await;
         }
         assert!(output.status.success(), "{}", printed(&output));
         joined.push((attack, data));

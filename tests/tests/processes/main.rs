@@ -1,6 +1,7 @@
 //! The whole program in earnest: real processes, real disks, real connections over loopback.
 
 mod access;
+mod audit;
 mod bad_input;
 mod bootstrap;
 mod crash;
@@ -17,4 +18,5 @@ mod partition;
 #[cfg(feature = "quic")]
 mod quic;
 mod retries;
+mod sealed;
 mod tls;

@@ -376,7 +376,7 @@ fn step(random: &mut Random, world: &mut World) {
         92..97 => fork(random, world, &names),
         97..98 => {
             let on = random.pick(&COLLECTIONS).parse().unwrap();
-            let config = Collection { name: on, shards: 1, types: vec![], dropped: false };
+            let config = Collection { name: on, shards: 1, types: vec![], dropped: false, audit_reads: false };
             world.act(name, Act::Collection(config));
         }
         _ => {

@@ -55,6 +55,8 @@ fn base() -> (Document, Sent) {
 }
 
 type Doing = fn(&mut Transaction<'_>) -> Result<(), AutomergeError>;
+/// What is done, how, the fields that cover it, and those that do not.
+type Case<'a> = (&'a str, Doing, &'a [&'a [&'a str]], &'a [&'a [&'a str]]);
 
 fn below(tx: &Transaction<'_>, keys: &[&str]) -> automerge::ObjId {
     keys.iter().fold(ROOT, |object, key| match key.parse::<usize>() {
@@ -65,7 +67,7 @@ fn below(tx: &Transaction<'_>, keys: &[&str]) -> automerge::ObjId {
 
 #[test]
 fn every_kind_of_operation_lies_in_its_place() {
-    let cases: &[(&str, Doing, &[&[&str]], &[&[&str]])] = &[
+    let cases: &[Case] = &[
         ("put", |tx| tx.put(ROOT, "x", 1), &[&["/x"], &["/*"], &["/w", "/x"]], &[&["/y"], &["/x/y"], &[]]),
         ("delete", |tx| tx.delete(ROOT, "m"), &[&["/m"]], &[&["/m/k", "/m/n"], &["/l"]]),
         ("increment", |tx| tx.increment(ROOT, "c", 2), &[&["/c"]], &[&["/t"]]),

@@ -264,6 +264,7 @@ fn cases() -> Vec<(&'static str, Op)> {
                 shards: 16,
                 types: types.map(|(pointer, kind)| FieldDeclaration { pointer: pointer.to_owned(), kind }).collect(),
                 dropped: false,
+                audit_reads: false,
             })),
         ),
         ("op-1-rules", control(Act::Rules(Rules { version: 2 }))),

@@ -268,7 +268,8 @@ fn acts_out_of_bounds() {
     check_act("pins out of order", readmit(vec![pin(2, 1), pin(1, 1)]));
     check_act("too many pins", readmit(vec![pin(1, 1); limits::PINS_MAX + 1]));
 
-    let collection = || Collection { name: "c".parse().unwrap(), shards: 1, types: Vec::new(), dropped: false };
+    let collection =
+        || Collection { name: "c".parse().unwrap(), shards: 1, types: Vec::new(), dropped: false, audit_reads: false };
     let field = |pointer: &str| FieldDeclaration { pointer: pointer.to_owned(), kind: FieldKind::Text };
     let bounds = "collection settings out of bounds";
     check_act(bounds, Act::Collection(Collection { shards: 0, ..collection() }));

@@ -24,7 +24,7 @@ fn on_disk(store: &MemoryStore, without: &[OpKey]) -> tempfile::TempDir {
 
 /// Makes a store of what is on a disk.
 fn made_again(lab: &Lab, node: usize, disk: &std::path::Path, selection: Selection) -> (Arc<MemoryStore>, Rebuilt) {
-    let mut old = Salvage::open(disk).unwrap();
+    let mut old = Salvage::open(disk, None).unwrap();
     assert_eq!(old.problems(), Vec::<String>::new());
     let store = Arc::new(MemoryStore::new());
     let target: Arc<dyn Store> = store.clone();

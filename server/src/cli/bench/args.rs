@@ -96,6 +96,9 @@ pub(in crate::cli) struct Bench {
     /// Measure everything so often, and show the run with the median CPU time of each workload
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(super) rounds: u8,
+    /// Leave what nodes that are started store unsealed
+    #[arg(long)]
+    pub(super) unsealed: bool,
     /// The collection to use
     #[arg(long, default_value = "bench", value_name = "NAME")]
     pub(super) collection: CollectionName,

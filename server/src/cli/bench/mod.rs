@@ -75,6 +75,11 @@ async fn measure(find: &Find, args: &Bench, output: &Output) -> Result<Report, F
         output.note(&format!("{}{of} …", workload.name()));
         let path = folder.path().join(number.to_string());
         std::fs::create_dir(&path).map_err(|error| cannot("make a folder", error))?;
+        if args.unsealed {
+            // Nodes are started within the folder and read their configuration there.
+            std::fs::write(path.join("folkmoot.toml"), "[keys]\nsource = \"none\"\n")
+                .map_err(|error| cannot("write a configuration", error))?;
+        }
         let number = begun.wrapping_add(number as u64);
         let turn = Turn { args, workload, number, folder: path.clone() };
         let mut nodes = match &urls {

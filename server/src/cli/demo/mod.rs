@@ -64,7 +64,7 @@ pub(super) async fn run(args: &Demo, output: &Output) -> Result<ExitCode, Failur
 /// A demo tells by its exit code of damage and divergence; whatever else fails is the same to who runs it.
 fn failure(error: Error) -> Failure {
     match error.code().exit_code() {
-        ExitCode::Failed | ExitCode::Damaged | ExitCode::Diverged => error.into(),
+        ExitCode::Failed | ExitCode::Damaged | ExitCode::Diverged | ExitCode::Locked => error.into(),
         ExitCode::Done | ExitCode::Usage | ExitCode::Unreachable | ExitCode::Denied | ExitCode::Conflict => {
             let plain = Error::new(ErrorCode::Internal, error.to_string());
             match error.advice() {

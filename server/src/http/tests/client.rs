@@ -41,7 +41,11 @@ async fn every_call_comes_back() {
     assert!(page.items.len() == 3 && page.next.is_some());
     let all: Vec<_> = export(Arc::new(client.clone()), c.clone(), Some("b".to_owned())).collect().await;
     assert_eq!(all.len(), 5);
-    let settings = CollectionSettings { shards: 2, types: [("/t".to_owned(), FieldType::Text)].into() };
+    let settings = CollectionSettings {
+        shards: 2,
+        types: [("/t".to_owned(), FieldType::Text)].into(),
+        ..CollectionSettings::default()
+    };
     assert_eq!(client.configure(&c, settings.clone()).await.unwrap().settings, settings);
     assert_eq!(client.collections().await.unwrap().len(), 1);
     assert_eq!(client.conflicts(&c, &id).await.unwrap(), []);

@@ -4,32 +4,32 @@ use crate::id::{OpId, Salt, SessionId};
 
 /// A source of random bytes; the same seed gives the same bytes.
 #[derive(Debug)]
-pub(super) struct Entropy {
+pub(crate) struct Entropy {
     reader: blake3::OutputReader,
 }
 
 impl Entropy {
-    pub(super) fn new(seed: &[u8; 32]) -> Self {
+    pub(crate) fn new(seed: &[u8; 32]) -> Self {
         Self { reader: blake3::Hasher::new_keyed(seed).finalize_xof() }
     }
 
     /// Mixes something in that a copy of this source does not know.
-    pub(super) fn stir(&mut self, with: OpId) {
+    pub(crate) fn stir(&mut self, with: OpId) {
         let key = self.bytes();
         self.reader = blake3::Hasher::new_keyed(&key).update(with.as_bytes()).finalize_xof();
     }
 
-    pub(super) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
         self.reader.fill(&mut out);
         out
     }
 
-    pub(super) fn salt(&mut self) -> Salt {
+    pub(crate) fn salt(&mut self) -> Salt {
         Salt::new(self.bytes())
     }
 
-    pub(super) fn session(&mut self) -> SessionId {
+    pub(crate) fn session(&mut self) -> SessionId {
         SessionId::new(self.bytes())
     }
 }
