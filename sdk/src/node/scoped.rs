@@ -213,16 +213,7 @@ impl View {
 
     /// Checks that it may write a document in some way; in which is told by the replica, which knows whether it exists.
     fn demand_write(&self, collection: &CollectionName, edit: &Edit) -> Result<()> {
-        let doc = match edit {
-            Edit::Create { id, .. } => id.as_ref(),
-            Edit::Put { id, .. } | Edit::Patch { id, .. } | Edit::Delete { id } => Some(id),
-        };
-        let wanted: &[Action] = match edit {
-            Edit::Create { .. } => &[Action::Create],
-            Edit::Put { .. } => &[Action::Create, Action::Update],
-            Edit::Patch { .. } => &[Action::Update],
-            Edit::Delete { .. } => &[Action::Delete],
-        };
+        let (wanted, doc) = Self::wanted(edit);
         // To delete a document is to touch all of it.
         let may = |action: Action| match action {
             Action::Delete => self.may(action, collection, doc),
@@ -239,6 +230,48 @@ impl View {
         let action = wanted.first().copied().unwrap_or(Action::Update);
         let place = format!("on {} in {collection}", doc.map_or("a new document", DocId::as_str));
         Err(self.denied(action, &place, Some(collection), doc))
+    }
+
+    /// Returns what an edit could turn out to be, and of which document if that is known.
+    fn wanted(edit: &Edit) -> (&'static [Action], Option<&DocId>) {
+        match edit {
+            Edit::Create { id, .. } => (&[Action::Create], id.as_ref()),
+            Edit::Put { id, .. } => (&[Action::Create, Action::Update], Some(id)),
+            Edit::Patch { id, .. } => (&[Action::Update], Some(id)),
+            Edit::Delete { id } => (&[Action::Delete], Some(id)),
+        }
+    }
+
+    fn note_each_refused<T>(&self, collection: &CollectionName, tried: &[Tried], outcomes: &[Result<T>]) {
+        for (tried, outcome) in tried.iter().zip(outcomes) {
+            self.note_refused(collection, tried, outcome);
+        }
+    }
+
+    /// Records that the replica, which knows the document and its fields, did not allow an edit.
+    fn note_refused<T>(&self, collection: &CollectionName, tried: &Tried, outcome: &Result<T>) {
+        let Some(error) = outcome.as_ref().err().filter(|error| error.code() == ErrorCode::NotAllowed) else { return };
+        let Tried { action, doc } = tried;
+        metrics::counter!("folkmoot_access_denied_total", "action" => action.name()).increment(1);
+        let Who { principal, method, credential } = self.who();
+        let event = Event::new((*action).into(), AuditDecision::Denied)
+            .by(Some(principal), method, credential)
+            .on(Some(collection.clone()), doc.clone());
+        self.node.inner.note(event.because(error.to_string()));
+    }
+}
+
+/// What an edit was to do, for the record if it is refused.
+struct Tried {
+    action: Action,
+    doc: Option<DocId>,
+}
+
+impl Tried {
+    fn of(edit: &Edit) -> Self {
+        let (wanted, doc) = View::wanted(edit);
+        // What replaces a document is refused for what it changes.
+        Self { action: wanted.last().copied().unwrap_or(Action::Update), doc: doc.cloned() }
     }
 }
 
@@ -293,7 +326,10 @@ impl Database for Scoped {
     async fn write(&self, collection: &CollectionName, edit: Edit, options: &WriteOptions) -> Result<WriteOutcome> {
         let view = self.view()?;
         view.demand_write(collection, &edit)?;
-        self.node.write_for(Some((self.principal, view.write_limits())), collection, edit, options).await
+        let tried = Tried::of(&edit);
+        let written = self.node.write_for(Some((self.principal, view.write_limits())), collection, edit, options).await;
+        view.note_refused(collection, &tried, &written);
+        written
     }
 
     async fn bulk(
@@ -307,10 +343,19 @@ impl Database for Scoped {
         let checked: Vec<Result<()>> = edits.iter().map(|op| view.demand_write(collection, &op.edit)).collect();
         if options.atomicity == crate::api::Atomicity::AllOrNothing {
             checked.into_iter().collect::<Result<Vec<()>>>()?;
-            return self.node.bulk_for(writer, collection, edits, options).await;
+            let tried: Vec<Tried> = edits.iter().map(|op| Tried::of(&op.edit)).collect();
+            let written = self.node.bulk_for(writer, collection, edits, options).await;
+            if let (Err(_), Some(first)) = (&written, tried.first()) {
+                view.note_refused(collection, first, &written);
+            }
+            view.note_each_refused(collection, &tried, written.as_deref().unwrap_or_default());
+            return written;
         }
         let allowed = edits.into_iter().zip(&checked).filter(|(_, checked)| checked.is_ok()).map(|(op, _)| op);
-        let written = self.node.bulk_for(writer, collection, allowed.collect(), options).await?;
+        let allowed: Vec<BulkOp> = allowed.collect();
+        let tried: Vec<Tried> = allowed.iter().map(|op| Tried::of(&op.edit)).collect();
+        let written = self.node.bulk_for(writer, collection, allowed, options).await?;
+        view.note_each_refused(collection, &tried, &written);
         let mut written = written.into_iter();
         let gone = || Err(Error::new(ErrorCode::Internal, "an edit without an outcome"));
         Ok(checked.into_iter().map(|checked| checked.and_then(|()| written.next().unwrap_or_else(gone))).collect())

@@ -1,10 +1,10 @@
 //! Rights on fields of documents, over processes: by the command line, REST and the SDK.
 
 use folkmoot::api::{
-    AccessQuestion, BulkOp, BulkOptions, ChangeContent, ChangesQuery, Database as _, Edit, LinkRule, ListQuery, Patch,
-    PatchKind, QuarantineQuery, Since, WriteOptions,
+    AccessQuestion, AuditDecision, AuditQuery, BulkOp, BulkOptions, ChangeContent, ChangesQuery, Database as _, Edit,
+    LinkRule, ListQuery, Patch, PatchKind, QuarantineQuery, Since, WriteOptions,
 };
-use folkmoot::{Access as _, Action, Client, Error, ErrorCode};
+use folkmoot::{Access as _, Action, Audit as _, Client, Error, ErrorCode};
 use folkmoot_tests::processes::{Node, converged, id, name, printed, text};
 use serde_json::{Value, json};
 
@@ -89,6 +89,11 @@ async fn withheld_fields_are_neither_seen_nor_changed_anywhere() {
     withheld(write(&ann, "people", "p3", json!({"salary": 1})).await, "/salary");
     let remove = ann.delete(&name("people"), id("p1"), &WriteOptions::default()).await;
     refused(remove.map(|_| ()), ErrorCode::NotAllowed);
+    // What the replica refuses is recorded as what is refused before it.
+    let denied = AuditQuery { decision: Some(AuditDecision::Denied), ..AuditQuery::default() };
+    let denied = b.client().audit(&denied).await.unwrap().items;
+    let of_field = denied.iter().find(|entry| entry.reason.contains("/salary"));
+    assert!(of_field.is_some_and(|entry| entry.documents.iter().any(|doc| doc.as_str() == "p1")), "{denied:?}");
     let put = |doc: &str, json: Value| BulkOp::from(Edit::Put { id: id(doc), json: text(&json) });
     let ops = vec![put("p2", json!({"name": "newer"})), put("p2", json!({"salary": 1}))];
     let results = ann.bulk(&name("people"), ops, &BulkOptions::default()).await.unwrap();
