@@ -92,6 +92,29 @@ impl Batch {
         self.bytes
     }
 
+    /// Returns the batch with other values under the same keys.
+    ///
+    /// # Errors
+    /// The first of `value`.
+    pub(super) fn with_values<E>(
+        &self,
+        mut value: impl FnMut(Keyspace, &Bytes, &Bytes) -> Result<Bytes, E>,
+    ) -> Result<Self, E> {
+        // A copy of a map takes no search for the place of each entry.
+        let mut out = self.clone();
+        for ((keyspace, key), before) in &mut out.writes {
+            if let Some(before) = before {
+                let after = value(*keyspace, key, before)?;
+                if key.len() > KEY_BYTES_MAX || after.len() > VALUE_BYTES_MAX {
+                    out.out_of_bounds.get_or_insert((*keyspace, key.len(), after.len()));
+                }
+                out.bytes = out.bytes + after.len() - before.len();
+                *before = after;
+            }
+        }
+        Ok(out)
+    }
+
     /// Returns the writes in the order of keyspace and key; `None` removes the key.
     pub fn writes(&self) -> impl Iterator<Item = (Keyspace, &Bytes, Option<&Bytes>)> {
         self.writes.iter().map(|((keyspace, key), value)| (*keyspace, key, value.as_ref()))
@@ -116,6 +139,20 @@ mod tests {
         batch.delete(Keyspace::Meta, "a");
         assert_eq!(batch.bytes(), 1 + ENTRY_OVERHEAD_BYTES);
         assert_eq!(batch.len(), 1);
+    }
+
+    #[test]
+    fn other_values_are_counted_and_bounded() {
+        let mut batch = Batch::new();
+        batch.put(Keyspace::Meta, "a", "12");
+        batch.delete(Keyspace::Meta, "b");
+        let mut longer = Batch::new();
+        longer.put(Keyspace::Meta, "a", "12345");
+        longer.delete(Keyspace::Meta, "b");
+        assert_eq!(batch.with_values(|_, _, _| Ok::<_, ()>(Bytes::from("12345"))), Ok(longer));
+        assert_eq!(batch.with_values(|_, _, _| Err("no")), Err("no"));
+        let huge = batch.with_values(|_, _, _| Ok::<_, ()>(vec![0; VALUE_BYTES_MAX + 1].into())).unwrap();
+        assert!(matches!(huge.check(), Err(StoreError::TooLong { keyspace: Keyspace::Meta, .. })));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Documents' keys that were used last, unwrapped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
@@ -12,8 +12,8 @@ const GENERATION_MAX: usize = 16_384;
 /// Keys by their documents, in two generations: when the young one is full it becomes the old one, and the old one is dropped.
 #[derive(Default)]
 pub(super) struct KeyCache {
-    young: BTreeMap<Box<[u8]>, SealKey>,
-    old: BTreeMap<Box<[u8]>, SealKey>,
+    young: HashMap<Box<[u8]>, SealKey>,
+    old: HashMap<Box<[u8]>, SealKey>,
     /// How many keys were deleted: what was read before a deletion may not be kept after it.
     deleted: u64,
 }

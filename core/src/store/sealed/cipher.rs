@@ -1,8 +1,8 @@
 //! What seals one value: XChaCha20-Poly1305 with a random nonce of 24 bytes, over the value compressed if that makes it shorter.
 //! Layout: `docs/format.md`, "Sealed values".
 
-use chacha20poly1305::aead::AeadInPlace as _;
-use chacha20poly1305::{KeyInit as _, Tag, XChaCha20Poly1305, XNonce};
+use chacha20::{R20, hchacha};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use super::StoreId;
@@ -73,6 +73,11 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Returns how long a sealed value may become.
+pub(super) const fn sealed_len_max(value: &[u8]) -> usize {
+    NONCE_BYTES + value.len() + 1 + TAG_BYTES
+}
+
 impl SealKey {
     /// Takes a key's bytes.
     #[must_use]
@@ -86,35 +91,52 @@ impl SealKey {
         &self.0
     }
 
+    /// Returns what seals with this nonce: XChaCha20-Poly1305 is ChaCha20-Poly1305 (RFC 8439) under a key made of this one and the
+    /// first 16 bytes of the nonce, with the last eight as its nonce (draft-irtf-cfrg-xchacha-03, section 2.3).
+    fn bound(&self, nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
+        let mut first = [0; 16];
+        let mut last = [0; 12];
+        first.copy_from_slice(&nonce[..16]);
+        last[4..].copy_from_slice(&nonce[16..]);
+        let key = Zeroizing::new(<[u8; KEY_BYTES]>::from(hchacha::<R20>((&*self.0).into(), &first.into())));
+        #[expect(clippy::expect_used, reason = "refuses only another length")]
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &*key).expect("a key has 32 bytes");
+        (LessSafeKey::new(key), Nonce::assume_unique_for_key(last))
+    }
+
     /// Seals a value: nonce, ciphertext, tag.
     pub(super) fn seal(&self, nonce: [u8; NONCE_BYTES], place: &Place<'_>, value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(sealed_len_max(value));
+        self.seal_into(&mut out, nonce, place, value);
+        out
+    }
+
+    /// Appends what [`Self::seal`] returns.
+    pub(super) fn seal_into(&self, out: &mut Vec<u8>, nonce: [u8; NONCE_BYTES], place: &Place<'_>, value: &[u8]) {
         let compressed = (value.len() >= COMPRESSED_BYTES_MIN)
             .then(|| lz4_flex::block::compress_prepend_size(value))
             .filter(|compressed| compressed.len() < value.len());
         let (form, content) = compressed.as_deref().map_or((PLAIN, value), |compressed| (LZ4, compressed));
-        let mut out = Vec::with_capacity(NONCE_BYTES + 1 + content.len() + TAG_BYTES);
         out.extend_from_slice(&nonce);
+        let begin = out.len();
         out.extend_from_slice(content);
         // Last, so that it is taken off without moving the others.
         out.push(form);
-        let (_, text) = out.split_at_mut(NONCE_BYTES);
-        let cipher = XChaCha20Poly1305::new((&*self.0).into());
+        let (_, text) = out.split_at_mut(begin);
+        let (key, nonce) = self.bound(&nonce);
         #[expect(clippy::expect_used, reason = "refuses only what is longer than 256 GiB")]
-        let tag = cipher
-            .encrypt_in_place_detached(XNonce::from_slice(&nonce), &place.bytes(), text)
-            .expect("a value is short enough");
-        out.extend_from_slice(&tag);
-        out
+        let tag =
+            key.seal_in_place_separate_tag(nonce, Aad::from(place.bytes()), text).expect("a value is short enough");
+        out.extend_from_slice(tag.as_ref());
     }
 
     /// Opens what [`Self::seal`] made for the same place; none if it is anything else.
     pub(super) fn open(&self, place: &Place<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, rest) = sealed.split_at_checked(NONCE_BYTES)?;
-        let (text, tag) = rest.split_at_checked(rest.len().checked_sub(TAG_BYTES)?)?;
-        let mut content = text.to_vec();
-        let cipher = XChaCha20Poly1305::new((&*self.0).into());
-        let nonce = XNonce::from_slice(nonce);
-        cipher.decrypt_in_place_detached(nonce, &place.bytes(), &mut content, Tag::from_slice(tag)).ok()?;
+        let (nonce, rest) = sealed.split_first_chunk()?;
+        let (key, nonce) = self.bound(nonce);
+        let mut content = rest.to_vec();
+        let len = key.open_in_place(nonce, Aad::from(place.bytes()), &mut content).ok()?.len();
+        content.truncate(len);
         match content.pop()? {
             PLAIN => Some(content),
             LZ4 => {
@@ -167,6 +189,22 @@ mod tests {
                 assert_eq!(key.open(&place, &sealed[..len]), None);
             }
         }
+    }
+
+    /// draft-irtf-cfrg-xchacha-03, appendix A.3.1.
+    #[test]
+    fn is_the_cipher_of_the_draft() {
+        let key: [u8; KEY_BYTES] = std::array::from_fn(|at| 0x80 + at as u8);
+        let nonce: [u8; NONCE_BYTES] = std::array::from_fn(|at| 0x40 + at as u8);
+        let aad = [0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7];
+        let mut text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+            sunscreen would be it."
+            .to_vec();
+        let (key, nonce) = SealKey::new(key).bound(&nonce);
+        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut text).unwrap();
+        assert_eq!(text[..8], [0xbd, 0x6d, 0x17, 0x9d, 0x3e, 0x83, 0xd4, 0x3b]);
+        let expected = [0xc0, 0x87, 0x59, 0x24, 0xc1, 0xc7, 0x98, 0x79, 0x47, 0xde, 0xaf, 0xd8, 0x78, 0x0a, 0xcf, 0x49];
+        assert_eq!(tag.as_ref(), expected);
     }
 
     #[test]

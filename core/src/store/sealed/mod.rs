@@ -221,20 +221,9 @@ impl Sealing<'_> {
     fn seal(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let secrets = self.store.secrets.clone();
         let mut nonce = || lock(&secrets.entropy).bytes();
-        for (keyspace, key, value) in batch.writes() {
-            match value {
-                None => self.out.delete(keyspace, key.clone()),
-                Some(value) if Kind::of(keyspace, key) == Kind::Bare => {
-                    self.out.put(keyspace, key.clone(), value.clone())
-                }
-                Some(value) => {
-                    let entry = Entry { keyspace, key };
-                    let sealed =
-                        entry.seal(&secrets.data, value, &mut nonce, &mut |document| self.key_for(document))?;
-                    self.out.put(keyspace, key.clone(), sealed);
-                }
-            }
-        }
+        self.out = batch.with_values(|keyspace, key, value| {
+            Entry { keyspace, key }.seal(&secrets.data, value, &mut nonce, &mut |document| self.key_for(document))
+        })?;
         for (document, key) in std::mem::take(&mut self.made) {
             self.wrap(&document, &key)?;
             self.made.insert(document, key);

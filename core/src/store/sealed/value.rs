@@ -4,10 +4,9 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::StoreId;
-use super::cipher::{DOCUMENT_KEY, KEY_BYTES, NONCE_BYTES, OP_BODY, OP_HEAD, Place, SealKey, VALUE};
+use super::cipher::{DOCUMENT_KEY, KEY_BYTES, NONCE_BYTES, OP_BODY, OP_HEAD, Place, SealKey, VALUE, sealed_len_max};
 use super::keyring::Keyring;
-use crate::op::Apart;
-use crate::op::Header;
+use crate::op::{Apart, Header};
 use crate::store::envelope::{self, SEALED};
 use crate::store::keys::{DocKey, Key as _, doc_key_len, is_of_change_index, meta};
 use crate::store::{Keyspace, StoreError};
@@ -99,27 +98,33 @@ impl<'a> Entry<'a> {
         nonce: &mut dyn FnMut() -> [u8; NONCE_BYTES],
         key_of: &mut dyn FnMut(&[u8]) -> Result<SealKey, StoreError>,
     ) -> Result<Bytes, StoreError> {
-        let whole = |kind: u8, sealed: &[u8]| [&[SEALED, kind], sealed].concat().into();
         let place = |role, part| self.place(&data.store, role, part);
+        let whole = |kind: u8, key: &SealKey, nonce| {
+            let mut out = Vec::with_capacity(2 + sealed_len_max(value));
+            out.extend_from_slice(&[SEALED, kind]);
+            key.seal_into(&mut out, nonce, &place(VALUE, 0), value);
+            out.into()
+        };
         Ok(match Kind::of(self.keyspace, self.key) {
             Kind::Bare => value.clone(),
-            Kind::Document(document) => {
-                whole(UNDER_DOCUMENT, &key_of(document)?.seal(nonce(), &place(VALUE, 0), value))
-            }
+            Kind::Document(document) => whole(UNDER_DOCUMENT, &key_of(document)?, nonce()),
             Kind::Op if let Some(apart) = envelope::open(value.clone()).ok().and_then(|op| Apart::take(&op)) => {
-                let mut out = vec![SEALED, OP];
-                push_part(&mut out, &data.key.seal(nonce(), &place(OP_HEAD, 0), apart.head()));
+                let bodies = apart.bodies().map(|body| PART_LEN + body.map_or(0, sealed_len_max));
+                let len_max = 2 + PART_LEN + sealed_len_max(apart.head()) + bodies.sum::<usize>();
+                let mut out = Vec::with_capacity(len_max);
+                out.extend_from_slice(&[SEALED, OP]);
+                push_part(&mut out, |out| data.key.seal_into(out, nonce(), &place(OP_HEAD, 0), apart.head()));
                 for ((index, body), document) in (0u32..).zip(apart.bodies()).zip(documents(apart.header())) {
-                    match body {
-                        None => push_part(&mut out, &[]),
-                        Some(body) => {
-                            push_part(&mut out, &key_of(&document)?.seal(nonce(), &place(OP_BODY, index), body));
+                    let key = body.map(|_| key_of(&document)).transpose()?;
+                    push_part(&mut out, |out| {
+                        if let (Some(body), Some(key)) = (body, key) {
+                            key.seal_into(out, nonce(), &place(OP_BODY, index), body);
                         }
-                    }
+                    });
                 }
                 out.into()
             }
-            Kind::Op | Kind::Data => whole(UNDER_DATA, &data.key.seal(nonce(), &place(VALUE, 0), value)),
+            Kind::Op | Kind::Data => whole(UNDER_DATA, &data.key, nonce()),
         })
     }
 
@@ -172,11 +177,19 @@ fn documents(header: &Header) -> impl Iterator<Item = Vec<u8>> + '_ {
     header.changes().map(|change| DocKey { collection: collection.clone(), doc: change.doc.clone() }.encode())
 }
 
-/// Appends a part with its length.
-fn push_part(out: &mut Vec<u8>, part: &[u8]) {
+/// Bytes of the length of a part.
+const PART_LEN: usize = 4;
+
+/// Appends what `write` appends, with its length before it.
+fn push_part(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend_from_slice(&[0; PART_LEN]);
+    write(out);
     // An op is far shorter than 4 GiB.
-    out.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend_from_slice(part);
+    let len = u32::try_from(out.len() - at - PART_LEN).unwrap_or(u32::MAX);
+    if let Some(place) = out.get_mut(at..at + PART_LEN) {
+        place.copy_from_slice(&len.to_be_bytes());
+    }
 }
 
 fn next_part<'a>(rest: &mut Option<&'a [u8]>) -> Option<&'a [u8]> {
