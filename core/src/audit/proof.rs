@@ -11,12 +11,12 @@ use super::log::{LogError, RecordId, Stored, damaged, last_note, logs, stored_re
 use super::note::{Note, NoteError};
 use super::record::{Record, RecordError};
 use super::tree::{Hash, PROOF_HASHES_MAX, inclusion, leaf_hash, verify_inclusion};
-use crate::id::{ClusterId, OpId};
+use crate::id::ClusterId;
 use crate::keys::PublicKey;
 use crate::limits::AUDIT_PROOF_BYTES_MAX;
 use crate::op::{Op, OpError, codec};
 use crate::store::keys::{Key as _, OpKey};
-use crate::store::{Keyspace, Order, Read, Span, envelope};
+use crate::store::{Keyspace, Read, envelope};
 
 /// What the files say that they are.
 const FORMAT: &str = "folkmoot-audit-proof-1";
@@ -148,30 +148,18 @@ pub fn prove_record(read: &dyn Read, id: RecordId) -> Result<ProofFile, LogError
     Ok(ProofFile { format: FORMAT.to_owned(), record: Some(record), op: None })
 }
 
-/// Proves an op. Reads ops one by one until it is found.
+/// Proves an op of the store.
 ///
 /// # Errors
-/// [`LogError`] if the store cannot be read, or the op is not there.
-pub fn prove_op(read: &dyn Read, cluster: ClusterId, wanted: OpId) -> Result<ProofFile, LogError> {
-    let decode = |value| {
-        let value = envelope::open(value).map_err(damaged)?;
-        Op::decode(&value, cluster).map_err(damaged)
-    };
+/// [`LogError`] if the store cannot be read, or the ops behind it that sign it are not there.
+pub fn prove_op(read: &dyn Read, cluster: ClusterId, mut op: Op) -> Result<ProofFile, LogError> {
+    let wanted = op.id();
     let missing = || LogError::OpNotFound(wanted);
-    let mut found = None;
-    for entry in read.scan(Keyspace::Ops, &Span::all(), Order::Ascending) {
-        let op = decode(entry?.1)?;
-        if op.id() == wanted {
-            found = Some(op);
-            break;
-        }
-    }
-    let mut op = found.ok_or_else(missing)?;
     let mut ops = vec![STANDARD.encode(bare(&op))];
     while op.signature().is_none() {
         let (stream, seq) = (op.stream(), op.header().seq + 1);
         let next = read.get(Keyspace::Ops, &OpKey::new(stream, seq).encode())?.ok_or_else(missing)?;
-        op = decode(next)?;
+        op = Op::decode(&envelope::open(next).map_err(damaged)?, cluster).map_err(damaged)?;
         ops.push(STANDARD.encode(bare(&op)));
         if ops.len() > HEADERS_MAX {
             return Err(damaged("no op behind it is signed"));

@@ -44,6 +44,7 @@ mod tests;
 mod types;
 mod verify;
 mod waits;
+mod why;
 mod write;
 mod write_rights;
 mod written;

@@ -91,7 +91,7 @@ pub struct Reader {
     previews: Previews,
 }
 
-fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadError {
+pub(super) fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadError {
     ReadError::Damaged { keyspace, what: what.to_string() }
 }
 

@@ -11,7 +11,7 @@ pub use folkmoot_core::audit::{AuditAction, AuditClass, AuditDecision, AuditMeth
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, ErrorCode, PrincipalName, Result, Timestamp};
+use super::{Error, ErrorCode, Explanation, PrincipalName, Result, Timestamp};
 
 /// Where an entry comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -341,6 +341,13 @@ pub trait Audit: Send + Sync {
     /// # Errors
     /// [`ErrorCode::RecordNotFound`].
     async fn audit_proof(&self, subject: &AuditSubject) -> Result<Bytes>;
+
+    /// Returns what was decided about an op, and the statements and revocations behind that. Reads ops one by one until it is
+    /// found, unless it is an act or something of it is quarantined.
+    ///
+    /// # Errors
+    /// [`ErrorCode::RecordNotFound`].
+    async fn why(&self, op: &OpId) -> Result<Explanation>;
 
     /// Checks the node's log: records, tree, checkpoints, countersignatures. Reads all of it.
     async fn audit_verify(&self) -> Result<AuditVerifyReport>;

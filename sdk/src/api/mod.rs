@@ -18,6 +18,7 @@ mod keys;
 mod state;
 mod time;
 pub mod typed;
+mod why;
 mod write;
 
 use async_trait::async_trait;
@@ -49,6 +50,7 @@ pub use state::{
     Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
 };
 pub use time::Timestamp;
+pub use why::{ExplainedPart, ExplainedStatement, Explanation};
 pub use write::{
     Atomicity, BulkOp, BulkOptions, Durability, DurabilityReached, Edit, IdempotencyKey, Patch, PatchKind,
     Precondition, WriteOptions, WriteOutcome, WriteStatus,

@@ -9,7 +9,9 @@ use http::Method;
 use super::Client;
 use super::calls::{Query, VERIFY_WAIT, quoted};
 use super::transport::Call;
-use crate::api::{Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, Result};
+use folkmoot_core::id::OpId;
+
+use crate::api::{Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, Explanation, Result};
 
 #[async_trait]
 impl Audit for Client {
@@ -41,6 +43,12 @@ impl Audit for Client {
         let mut call = Call::new(Method::GET, format!("/v1/audit/proofs/{}", quoted(&subject.to_string())));
         call.wait = VERIFY_WAIT;
         Ok(self.transport.send(&call).await?.body)
+    }
+
+    async fn why(&self, op: &OpId) -> Result<Explanation> {
+        let mut call = Call::new(Method::GET, format!("/v1/audit/why/{op}"));
+        call.wait = VERIFY_WAIT;
+        self.transport.send(&call).await?.json()
     }
 
     async fn audit_verify(&self) -> Result<AuditVerifyReport> {

@@ -59,7 +59,7 @@ fn names(actions: Actions) -> Vec<String> {
     actions.iter().map(|action| action.name().to_owned()).collect()
 }
 
-fn shown(target: &Target) -> AccessTarget {
+pub(super) fn shown(target: &Target) -> AccessTarget {
     let prefix = match &target.documents {
         Documents::All => None,
         Documents::Prefix(prefix) => Some(prefix.clone()),

@@ -24,11 +24,11 @@ use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
     BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
-    Database, Document, Edit, Error, ErrorCode, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
-    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewPassword, NewPrincipal, NewRole,
-    NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result,
-    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, TokenInfo, VerifyReport, WriteOptions,
-    WriteOutcome, poll_changes,
+    Database, Document, Edit, Error, ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken,
+    KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewPassword,
+    NewPrincipal, NewRole, NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery,
+    ReadOptions, Readiness, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, TokenInfo,
+    VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// What is written at once: every action of it is checked.
@@ -542,6 +542,11 @@ impl Audit for Scoped {
     async fn audit_proof(&self, subject: &AuditSubject) -> Result<Bytes> {
         self.view()?.demand_everywhere(Action::Audit)?;
         self.node.audit_proof(subject).await
+    }
+
+    async fn why(&self, op: &OpId) -> Result<Explanation> {
+        self.view()?.demand_everywhere(Action::Audit)?;
+        self.node.why(op).await
     }
 
     async fn audit_verify(&self) -> Result<AuditVerifyReport> {

@@ -190,6 +190,12 @@ pub(super) enum Command {
     Token(TokenCommand),
     /// Tell whether somebody may do something, and by which grant or why not; exit 4 if not
     Can(Can),
+    /// Tell what was decided about an op (as `audit` and `quarantine` show it), and by which statements and revocations
+    Why {
+        /// Its id
+        #[arg(value_parser = crate::cli::audit::op_id)]
+        op: OpId,
+    },
     /// Find out who did what, and what was denied; check and prove the node's audit log
     #[command(subcommand)]
     Audit(AuditCommand),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use folkmoot::api::{AuditEntry, AuditFormat, AuditQuery, AuditVerifyReport, ExitCode, PrincipalName, Timestamp};
 use folkmoot::node::{AuditChecked, DirectoryError, Node, OpenError};
-use folkmoot::{Audit as _, Client, Error, ErrorCode};
+use folkmoot::{Audit as _, Client, Error, ErrorCode, OpId};
 
 use super::args::{AuditCommand, AuditExport, AuditFilter, Find, Unlock};
 use super::failure::Failure;
@@ -80,6 +80,48 @@ pub(super) fn verify_directory(find: &Find, unlock: &Unlock, output: &Output) ->
         Err(OpenError::Directory(DirectoryError::InUse(_) | DirectoryError::Empty(_))) => Ok(None),
         Err(error) => Err(open_failure(&error)),
     }
+}
+
+/// Takes the id of an op, with or without the number of a transaction behind it.
+pub(super) fn op_id(text: &str) -> Result<OpId, String> {
+    let id = text.split(['#', ':']).next().unwrap_or_default();
+    id.parse().map_err(|_| "the id of an op has 64 hexadecimal digits".to_owned())
+}
+
+pub(super) async fn why(client: &Client, op: &OpId, output: &Output) -> Result<ExitCode, Failure> {
+    let explained = client.why(op).await?;
+    output.show(&explained, || {
+        let signer = Some(explained.signer_name.as_str()).filter(|name| !name.is_empty()).unwrap_or("somebody unknown");
+        let mut text =
+            format!("op {op}, number {} of its stream, signed by {signer} at {}", explained.seq, explained.made);
+        for part in &explained.parts {
+            let place = part.collection.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
+            let documents: Vec<&str> = part.documents.iter().map(folkmoot::DocId::as_str).collect();
+            let about = [documents.join(" "), part.about.clone()].join(" ");
+            let who = if part.name.is_empty() { "-" } else { &part.name };
+            text.push_str(&format!(
+                "\n\n{}: {} by {who}{place}: {}\n{}",
+                part.transaction,
+                part.action.name(),
+                about.trim(),
+                part.verdict
+            ));
+            if !part.reason.is_empty() {
+                text.push_str(&format!(" ({})", part.reason));
+            }
+            let rows = part.grounds.iter().map(|ground| {
+                let stance = match &ground.by {
+                    Some(by) => format!("{} by {by}", ground.stance),
+                    None => ground.stance.clone(),
+                };
+                [ground.part.clone(), ground.statement.to_string(), ground.says.clone(), stance]
+            });
+            text.push('\n');
+            text.push_str(&table(["part", "statement", "says", "worth"], rows));
+        }
+        text
+    })?;
+    Ok(ExitCode::Done)
 }
 
 fn report(report: &AuditVerifyReport, output: &Output) -> Result<ExitCode, Failure> {

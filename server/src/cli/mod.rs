@@ -135,6 +135,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Token(command) => access::token(&client, command, output).await,
             Command::Can(args) => access::can(&client, args, output).await,
             Command::Audit(command) => audit::run(&client, command, output).await,
+            Command::Why { op } => audit::why(&client, &op, output).await,
             Command::Whoami => access::whoami(&client, output).await,
             // Handled above, without a node.
             Command::Config(_)

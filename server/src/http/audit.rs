@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use folkmoot::api::{
     AuditAction, AuditClass, AuditCursor, AuditDecision, AuditFormat, AuditLayer, AuditPage, AuditQuery, AuditStatus,
-    AuditSubject, AuditVerifyReport, PrincipalName, Timestamp,
+    AuditSubject, AuditVerifyReport, Explanation, PrincipalName, Timestamp,
 };
 use folkmoot::wire;
-use folkmoot::{CollectionName, Error, ErrorCode, Result};
+use folkmoot::{CollectionName, Error, ErrorCode, OpId, Result};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
@@ -142,4 +142,24 @@ pub(super) async fn proof(request: Request, id: String) -> Result<Response> {
         .map_err(|_| Error::new(ErrorCode::InvalidParameter, "the id in the path is not UTF-8"))?;
     let subject: AuditSubject = id.parse()?;
     Ok(json_text(request.database.audit_proof(&subject).await?))
+}
+
+/// Tells what was decided about an op, and by which statements and revocations. Takes as long as reading all ops, unless it is an
+/// act or something of it is quarantined.
+#[utoipa::path(get, path = "/v1/audit/why/{op}", tag = "audit",
+    params(("op" = String, Path, description = "The id of the op")),
+    responses(
+        (status = 200, description = "The decision, with what it rests on", body = Explanation),
+        (status = 404, description = "record_not_found", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn why(request: Request, op: String) -> Result<Response> {
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
+    }
+    request.query.finish("")?;
+    let op: OpId = op.parse().map_err(|_| {
+        Error::new(ErrorCode::InvalidParameter, "the id of an op has 64 hexadecimal digits")
+            .hint("without the number of the transaction behind it")
+    })?;
+    json_answer(&request.database.why(&op).await?)
 }

@@ -206,6 +206,10 @@ impl Audit for Shared {
         nobody()
     }
 
+    async fn why(&self, _: &OpId) -> Result<Explanation> {
+        nobody()
+    }
+
     async fn audit_verify(&self) -> Result<AuditVerifyReport> {
         nobody()
     }

@@ -53,6 +53,7 @@ use super::{access, audit, bulk, changes, collections, documents, state};
         audit::status,
         audit::verify,
         audit::proof,
+        audit::why,
         state::live,
         state::ready,
         state::metrics,

@@ -40,7 +40,7 @@ fn request(context: &Arc<Context>) -> impl Filter<Extract = (Request,), Error = 
 }
 
 /// Reads the whole store, however long that takes.
-const UNLIMITED: [&str; 3] = ["/v1/verify", "/v1/audit/verify", "/v1/audit/proofs/{id}"];
+const UNLIMITED: [&str; 4] = ["/v1/verify", "/v1/audit/verify", "/v1/audit/proofs/{id}", "/v1/audit/why/{op}"];
 
 /// Runs a handler within its time.
 async fn answer(
@@ -208,6 +208,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .or(warp::path("verify").and(fixed!(context, "/v1/audit/verify", audit::verify)))
             .unify()
             .or(warp::path("proofs").and(named!(context, none(), "/v1/audit/proofs/{id}", audit::proof)))
+            .unify()
+            .or(warp::path("why").and(named!(context, none(), "/v1/audit/why/{op}", audit::why)))
             .unify()
             .boxed(),
     );

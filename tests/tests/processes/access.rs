@@ -7,7 +7,7 @@ use folkmoot::api::{
     NewPrincipal, NewRole, NewToken, PrincipalKind, PrincipalName, QuarantineQuery, ReadOptions, RevokeOptions, Since,
     WriteOptions, WriteStatus,
 };
-use folkmoot::{Access as _, Action, Client, Error, ErrorCode};
+use folkmoot::{Access as _, Action, Audit as _, Client, Error, ErrorCode, OpId};
 use folkmoot_tests::processes::{Node, converged, id, name, printed, text, until};
 use serde_json::{Value, json};
 
@@ -156,7 +156,7 @@ async fn what_somebody_may_not_see_or_do_is_refused_at_every_edge() {
 
     // Nobody takes back what others have, or learns what there is; one's own anybody gives back.
     let of_carl = a.client().principal(&named("carl")).await.unwrap();
-    let unknown = folkmoot::OpId::new([7; 32]);
+    let unknown = OpId::new([7; 32]);
     for statement in [of_carl.grants[0].statement, of_carl.tokens[0].statement, unknown] {
         refused(ann.revoke(&statement, &RevokeOptions::default()).await, ErrorCode::NotAllowed);
     }
@@ -351,6 +351,19 @@ async fn who_is_removed_while_nodes_are_apart_writes_nothing_more_anywhere() {
     let late = held.iter().find(|item| item.documents == [id("late")]).unwrap();
     refused(b.client().readmit(&late.op, 0).await, ErrorCode::NotAllowed);
     refused(a.client().readmit(&late.op, 7).await, ErrorCode::StatementNotFound);
+    let removal = told(&b, &["why", &late.op.to_string()]).await;
+    let part = &removal["parts"][0];
+    assert_eq!((&part["verdict"], &part["name"]), (&json!("after_revocation"), &json!("ann")), "{removal}");
+    let grounds = part["grounds"].as_array().unwrap();
+    let by = grounds.iter().find_map(|ground| ground["by"].as_str()).unwrap().to_owned();
+    assert!(grounds.iter().any(|ground| ground["says"].as_str().unwrap().contains("is editor on notes")), "{removal}");
+    let act = told(&b, &["why", &by]).await;
+    assert_eq!(
+        (&act["parts"][0]["action"], &act["parts"][0]["verdict"]),
+        (&json!("remove_principal"), &json!("allowed"))
+    );
+    refused(bob.why(&late.op).await, ErrorCode::NotAllowed);
+    refused(a.client().why(&OpId::new([7; 32])).await, ErrorCode::RecordNotFound);
     let answer = a.cli(&["quarantine", "release", &format!("{}#{}", late.op, late.transaction)], "").await;
     assert!(answer.status.success(), "{answer:?}");
     until("what was readmitted is there", async || {
@@ -359,6 +372,10 @@ async fn who_is_removed_while_nodes_are_apart_writes_nothing_more_anywhere() {
     .await;
     converged(&[&a, &b]).await;
     assert_eq!(a.get("notes", "late").await.unwrap(), json!({"by": "ann"}));
+    // Now it stands, though what it rests on is revoked; by an op that nothing is quarantined of.
+    let standing = told(&a, &["why", &late.op.to_string()]).await;
+    assert_eq!(standing["parts"][0]["verdict"], "allowed", "{standing}");
+    assert!(standing["parts"][0]["grounds"].as_array().unwrap().iter().any(|ground| ground["by"] == json!(by)));
     refused(a.client().readmit(&late.op, 0).await, ErrorCode::StatementNotFound);
     refused(ann.caller().await, ErrorCode::Unauthenticated);
     let answer = a.cli(&["can", "ann", "update", "notes"], "").await;

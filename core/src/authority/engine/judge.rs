@@ -10,7 +10,7 @@ use crate::id::CollectionName;
 use crate::op::{Act, ChangeRef, Header, Transaction};
 
 /// Returns whether a statement has not ended when the op was made.
-fn lasts(end: Option<Hlc>, header: &Header) -> bool {
+pub(super) fn lasts(end: Option<Hlc>, header: &Header) -> bool {
     end.is_none_or(|end| header.hlc <= end) || planted(Site::Engine, Mutant::ExpiryIgnored)
 }
 

@@ -328,6 +328,13 @@ impl Streams {
 
     // ---- judging ----
 
+    /// Returns what the author of a noted op knew of the control log.
+    pub(super) fn past_of(&self, at: &Position) -> Option<&Past> {
+        let record = self.records.get(&at.stream).filter(|record| at.seq <= record.noted)?;
+        let run = record.runs.partition_point(|run| run.from <= at.seq).checked_sub(1)?;
+        record.runs.get(run).and_then(|run| self.policies.get(run.policy))
+    }
+
     pub(super) fn judge(
         &self,
         log: &Log,
@@ -343,8 +350,7 @@ impl Streams {
         if record.refused_from.is_some_and(|from| at.seq >= from) {
             return Verdict::Refused;
         }
-        let run = record.runs.partition_point(|run| run.from <= at.seq).checked_sub(1);
-        let past = run.and_then(|run| record.runs.get(run)).and_then(|run| self.policies.get(run.policy));
+        let past = self.past_of(at);
         // The first op of a stream names acts, so there is a run; a transaction that does not exist has no right.
         let (Some(past), Some(transaction)) = (past, header.transactions().get(transaction)) else {
             return Verdict::Refused;

@@ -6,6 +6,7 @@
 mod keeper;
 mod origin;
 mod search;
+mod why;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,18 +17,19 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use folkmoot_core::audit::fold::Folding;
-use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Checked, Event, Log};
+use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Checked, Event, Log, LogError};
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId};
 use folkmoot_core::limits::AUDIT_DOCUMENTS_MAX;
 use tokio::sync::{oneshot, watch};
 
 pub use origin::Origin;
 
+use super::convert::read_error;
 use super::core_thread::Clock;
 use super::{Inner, KeySettings, Node, OpenError, lock};
 use crate::api::{
-    Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, ChangesPage, Error, ErrorCode, Invite,
-    InviteOptions, LinkRule, Result, Timestamp,
+    Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, ChangesPage, Error, ErrorCode,
+    Explanation, Invite, InviteOptions, LinkRule, Result, Timestamp,
 };
 
 pub(super) use keeper::Keeper;
@@ -331,7 +333,11 @@ impl Inner {
             let store = reader.store().snapshot();
             let proof = match subject {
                 AuditSubject::Record(record) => folkmoot_core::audit::prove_record(&*store, record),
-                AuditSubject::Op(op) => folkmoot_core::audit::prove_op(&*store, cluster, op),
+                AuditSubject::Op(op) => {
+                    let found = reader.find_op(op, cluster).map_err(read_error)?;
+                    let found = found.ok_or_else(|| search::log_error(LogError::OpNotFound(op)))?;
+                    folkmoot_core::audit::prove_op(&*store, cluster, found)
+                }
             };
             proof.map_err(search::log_error)
         });
@@ -442,6 +448,10 @@ impl Audit for Node {
 
     async fn audit_proof(&self, subject: &AuditSubject) -> Result<Bytes> {
         self.inner.audit_proof(*subject).await
+    }
+
+    async fn why(&self, op: &OpId) -> Result<Explanation> {
+        self.inner.why(*op).await
     }
 
     async fn audit_verify(&self) -> Result<AuditVerifyReport> {

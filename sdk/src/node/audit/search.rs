@@ -8,8 +8,8 @@ use folkmoot_core::audit::{
     witness,
 };
 use folkmoot_core::hlc::Hlc;
-use folkmoot_core::id::{AuthorKey, OpId, PrincipalId};
-use folkmoot_core::op::{Act, RevokeTarget, WriteAction};
+use folkmoot_core::id::{AuthorKey, CollectionName, OpId, PrincipalId};
+use folkmoot_core::op::{Act, RevokeTarget, Transaction, WriteAction};
 use folkmoot_core::replica::{Written, WrittenAt, WrittenPage, WrittenQuery};
 use folkmoot_core::store::Read;
 
@@ -303,11 +303,8 @@ impl Inner {
                 (Some(transaction.principal), Some(header.collection().clone()), documents, String::new(), Vec::new())
             }
             (None, Some(control)) => {
-                let collection = match &control.act {
-                    Act::Collection(config) => Some(config.name.clone()),
-                    _ => None,
-                };
-                (control.for_whom.or(certified), collection, Vec::new(), target_of(&control.act), control.proof.clone())
+                let (collection, about) = (collection_of(&control.act), target_of(&control.act));
+                (control.for_whom.or(certified), collection, Vec::new(), about, control.proof.clone())
             }
             (None, None) => (None, None, Vec::new(), String::new(), Vec::new()),
         };
@@ -344,17 +341,30 @@ fn action_of(written: &Written) -> AuditAction {
     let header = written.op.header();
     let Some(control) = header.control() else {
         let transaction = header.transactions().get(usize::from(written.at.transaction));
-        return match transaction.and_then(|transaction| transaction.changes.first()).map(|change| change.action) {
-            Some(WriteAction::Create) => AuditAction::Create,
-            Some(WriteAction::Delete) => AuditAction::Delete,
-            Some(WriteAction::Update) | None => AuditAction::Update,
-        };
+        return transaction.map_or(AuditAction::Update, write_action);
     };
     kind_of(&control.act)
 }
 
+/// Returns what a transaction does, by its first change.
+pub(super) fn write_action(transaction: &Transaction) -> AuditAction {
+    match transaction.changes.first().map(|change| change.action) {
+        Some(WriteAction::Create) => AuditAction::Create,
+        Some(WriteAction::Delete) => AuditAction::Delete,
+        Some(WriteAction::Update) | None => AuditAction::Update,
+    }
+}
+
+/// Returns the collection that an act is about.
+pub(super) fn collection_of(act: &Act) -> Option<CollectionName> {
+    match act {
+        Act::Collection(config) => Some(config.name.clone()),
+        _ => None,
+    }
+}
+
 /// Returns what an act does.
-fn kind_of(act: &Act) -> AuditAction {
+pub(super) fn kind_of(act: &Act) -> AuditAction {
     match act {
         Act::Principal(_) => AuditAction::AddPrincipal,
         Act::Revoke(revoke) => match revoke.target {
@@ -384,7 +394,7 @@ fn decision_of(written: &Written) -> AuditDecision {
 }
 
 /// Returns whom or what an act is about.
-fn target_of(act: &Act) -> String {
+pub(super) fn target_of(act: &Act) -> String {
     match act {
         Act::Principal(principal) => format!("{} {}", principal.kind.name(), principal.name),
         Act::Certify(certify) => format!("key {} of {}", certify.key, certify.name),
@@ -409,9 +419,5 @@ fn target_of(act: &Act) -> String {
 
 /// Returns the event of an act that is to be signed.
 pub(in super::super) fn act_event(act: &Act) -> Event {
-    let collection = match act {
-        Act::Collection(config) => Some(config.name.clone()),
-        _ => None,
-    };
-    Event::new(kind_of(act), AuditDecision::Allowed).on(collection, None).about(target_of(act))
+    Event::new(kind_of(act), AuditDecision::Allowed).on(collection_of(act), None).about(target_of(act))
 }
