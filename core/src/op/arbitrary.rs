@@ -256,7 +256,13 @@ fn act() -> impl Strategy<Value = Act> {
         let verifier = TokenVerifier::new(verifier);
         Act::Token(Token { principal, verifier, name, actions, target, rank, not_after, secret })
     });
+    let erase = (collection_name(), btree_set(doc_id(), 1..4), text())
+        .prop_map(|(collection, documents, why)| Erase { collection, documents: documents.into_iter().collect(), why });
+    let erased = btree_set(any::<[u8; 32]>(), 1..4)
+        .prop_map(|acts| Erased { acts: acts.into_iter().map(OpId::new).collect() });
     prop_oneof![
+        erase.prop_map(Act::Erase),
+        erased.prop_map(Act::Erased),
         certify,
         member,
         grant,

@@ -17,8 +17,8 @@ mod role;
 mod target;
 
 pub use act::{
-    Act, Approve, Certify, Collection, Control, Duty, DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant,
-    Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget,
+    Act, Approve, Certify, Collection, Control, Duty, DutyGrant, Erase, Erased, FieldDeclaration, FieldKind, Genesis,
+    Grant, Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget,
     RoleRevision, Rules, Secret, Statement, Token,
 };
 pub(crate) use apart::Apart;
