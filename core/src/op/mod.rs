@@ -240,6 +240,20 @@ impl Op {
         self
     }
 
+    /// Returns the op without the bodies of some changes; none if it has none of these.
+    #[must_use]
+    pub fn without_bodies(&self, leave_out: impl Fn(&ChangeRef) -> bool) -> Option<Self> {
+        let mut bodies = self.bodies.clone();
+        let mut is_changed = false;
+        for (change, body) in self.header.changes().zip(&mut bodies) {
+            if body.is_some() && leave_out(change) {
+                *body = None;
+                is_changed = true;
+            }
+        }
+        is_changed.then(|| Self { bodies, ..self.clone() })
+    }
+
     /// Returns the transactions with the bodies of each.
     pub fn transactions(&self) -> impl Iterator<Item = (&Transaction, &[Option<Body>])> {
         let mut rest: &[Option<Body>] = &self.bodies;

@@ -182,6 +182,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn scrub(&self) -> Result<bool, StoreError> {
+        // What is removed is nowhere, once it is synced.
+        Ok(true)
+    }
+
     fn usage(&self) -> Result<Usage, StoreError> {
         let state = self.state();
         let measure = |keyspace: Keyspace| {

@@ -135,6 +135,10 @@ impl Store for Disk {
         self.with(|store| store.commit(batch, durability))
     }
 
+    fn scrub(&self) -> Result<bool, StoreError> {
+        self.with(|store| store.scrub())
+    }
+
     fn usage(&self) -> Result<Usage, StoreError> {
         self.with(|store| store.usage())
     }

@@ -131,6 +131,12 @@ impl Authority {
         acts.filter_map(|ix| self.erase_act(ix)).flat_map(documents_of).collect()
     }
 
+    /// Returns the erasures of one document.
+    pub fn erasures_of(&self, collection: &CollectionName, doc: &DocId) -> impl Iterator<Item = ErasureInfo> + '_ {
+        let acts = self.log.erasures.documents.get(collection).and_then(|documents| documents.get(doc));
+        acts.into_iter().flatten().filter_map(|ix| self.erasure_info(*ix))
+    }
+
     fn erase_act(&self, ix: ActIx) -> Option<&Erase> {
         match self.log.act(ix).act() {
             Some(Act::Erase(erase)) => Some(erase),

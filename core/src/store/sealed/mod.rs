@@ -384,6 +384,10 @@ impl Store for SealedStore {
         Ok(())
     }
 
+    fn scrub(&self) -> Result<bool, StoreError> {
+        self.inner.scrub()
+    }
+
     fn usage(&self) -> Result<Usage, StoreError> {
         self.inner.usage()
     }
