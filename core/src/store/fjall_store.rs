@@ -365,8 +365,8 @@ impl Store for FjallStore {
         })
     }
 
-    fn scrub(&self) -> Result<bool, StoreError> {
-        self.scrub_files()
+    fn scrub(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        self.scrub_files(stop)
     }
 
     /// Waits for a running commit; journal segments count with their full length although they are sparse files.

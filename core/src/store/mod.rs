@@ -43,6 +43,7 @@ pub use fjall_store::{FjallOptions, FjallStore, OpenError};
 pub use memory::{MemoryStore, Survivors};
 
 use std::any::Any;
+use std::sync::atomic::AtomicBool;
 use std::fmt;
 use std::ops::Bound;
 
@@ -253,11 +254,12 @@ pub trait Store: Read {
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError>;
 
     /// Sees to it that nothing is left on the disk of what was removed or replaced before this is called. Takes long: call it on a
-    /// thread that serves nobody. Returns whether that is done; if not, somebody still reads an earlier state.
+    /// thread that serves nobody. It ends early, at its next step, when `stop` is set. Returns whether that is done; if not, somebody
+    /// still reads an earlier state.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be done.
-    fn scrub(&self) -> Result<bool, StoreError>;
+    fn scrub(&self, stop: &AtomicBool) -> Result<bool, StoreError>;
 
     /// Returns how much the store holds. Costs little, but may have to wait for a running commit.
     ///

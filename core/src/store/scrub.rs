@@ -105,27 +105,30 @@ fn failed(error: impl Into<EngineError>) -> StoreError {
 
 impl FjallStore {
     /// See [`super::Store::scrub`].
-    pub(super) fn scrub_files(&self) -> Result<bool, StoreError> {
-        let run = AssertUnwindSafe(|| self.scrub_unguarded());
+    pub(super) fn scrub_files(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        let run = AssertUnwindSafe(|| self.scrub_unguarded(stop));
         catch_unwind(run).unwrap_or_else(|panic| Err(failed(panic_text(&*panic))))
     }
 
-    fn scrub_unguarded(&self) -> Result<bool, StoreError> {
+    fn scrub_unguarded(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        let is_stopped = || stop.load(Ordering::Acquire);
         let before = self.files()?;
         let removed_by = self.db.visible_seqno();
         // Cheap, and tells whether somebody still reads what was removed: then all the rest would be for nothing.
-        if !self.nobody_reads_before(removed_by)? {
+        if !self.nobody_reads_before(removed_by, stop)? || !self.fill_journal(stop)? {
             return Ok(false);
         }
-        self.fill_journal()?;
         for keyspace in Keyspace::ALL {
             self.flush(keyspace)?;
         }
-        if !self.nobody_reads_before(removed_by)? {
+        if !self.nobody_reads_before(removed_by, stop)? {
             return Ok(false);
         }
         let rewriting = self.rewriting.begin();
         for keyspace in SCRUBBED.into_iter().chain([Keyspace::Meta]) {
+            if is_stopped() {
+                return Ok(false);
+            }
             if self.tree(keyspace).table_count() > 0 {
                 self.tree(keyspace).major_compact().map_err(failed)?;
             }
@@ -137,14 +140,20 @@ impl FjallStore {
             if before.iter().all(|path| !path.exists()) {
                 return Ok(true);
             }
+            if is_stopped() {
+                return Ok(false);
+            }
             std::thread::sleep(ROUND_PAUSE);
         }
         Ok(false)
     }
 
     /// Whether no snapshot is open that is older than this, so that a compaction drops what was removed before.
-    fn nobody_reads_before(&self, seqno: u64) -> Result<bool, StoreError> {
+    fn nobody_reads_before(&self, seqno: u64, stop: &AtomicBool) -> Result<bool, StoreError> {
         for _ in 0..ROUNDS_MAX {
+            if stop.load(Ordering::Acquire) {
+                return Ok(false);
+            }
             self.mark_and_flush()?;
             if self.db.supervisor.snapshot_tracker.get_seqno_safe_to_gc() >= seqno {
                 return Ok(true);
@@ -155,11 +164,14 @@ impl FjallStore {
     }
 
     /// Writes so much that the engine begins another journal.
-    fn fill_journal(&self) -> Result<(), StoreError> {
+    fn fill_journal(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
         // Nothing that a compression makes shorter.
         let mut random = SplitMix64::new(u64::from(std::process::id()));
         let mut removal = Batch::new();
         for piece in 0..FILLER_PIECES {
+            if stop.load(Ordering::Acquire) {
+                break;
+            }
             let key = [FILLER, &piece.to_be_bytes()].concat();
             let mut bytes = Vec::with_capacity(FILLER_PIECE_BYTES);
             while bytes.len() < FILLER_PIECE_BYTES {
@@ -170,7 +182,8 @@ impl FjallStore {
             removal.delete(Keyspace::Meta, key);
             self.commit(&batch, Durability::Buffered)?;
         }
-        self.commit(&removal, Durability::Synced)
+        self.commit(&removal, Durability::Synced)?;
+        Ok(!stop.load(Ordering::Acquire))
     }
 
     /// Begins a new memtable in `meta`, by which the engine also looks after its snapshots, versions and journals.
@@ -273,10 +286,10 @@ mod tests {
         }
         // While somebody reads the past, it is kept.
         let past = store.snapshot();
-        assert!(!store.scrub().unwrap());
+        assert!(!store.scrub(&AtomicBool::new(false)).unwrap());
         assert_eq!(past.get(Keyspace::Ops, b"gone").unwrap().as_deref(), Some(&b"removed-secret"[..]));
         drop(past);
-        assert!(store.scrub().unwrap());
+        assert!(store.scrub(&AtomicBool::new(false)).unwrap());
         for secret in secrets {
             assert_eq!(found(dir.path(), secret), Vec::<PathBuf>::new());
         }

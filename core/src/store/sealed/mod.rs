@@ -384,8 +384,8 @@ impl Store for SealedStore {
         Ok(())
     }
 
-    fn scrub(&self) -> Result<bool, StoreError> {
-        self.inner.scrub()
+    fn scrub(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        self.inner.scrub(stop)
     }
 
     fn usage(&self) -> Result<Usage, StoreError> {
