@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
-    DutyGrant, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join, Member, Op, PasswordHash,
+    DutyGrant, Erase, Erased, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join, Member, Op, PasswordHash,
     Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret,
     SessionEnd, Target, Token, Transaction, WriteAction,
 };

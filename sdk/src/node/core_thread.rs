@@ -318,6 +318,8 @@ impl Core {
                 self.carry_out(effects);
             }
         }
+        // The scrubber may wait for room to tell that it is done.
+        drop(commands);
         self.scrubber.stop();
         self.committer.finish();
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hlc::Hlc;
-use crate::id::{ChangeHash, Commitment, DocId, Salt};
+use crate::id::{ChangeHash, CollectionName, Commitment, DocId, Salt};
 use crate::keys::SecretKey;
 
 fn key() -> SecretKey {
