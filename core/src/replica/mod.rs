@@ -55,9 +55,9 @@ use std::sync::Arc;
 pub use crate::store::keys::DocKey;
 pub use bootstrap::{Founded, Founding, found_cluster};
 pub use bulk::{LastBulk, Previews};
+pub use erase::{ErasureFigures, ErasureRecord, ErasureStage};
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::fuzz_record;
-pub use erase::{ErasureFigures, ErasureRecord, ErasureStage};
 pub use import::Imported;
 pub use load::LoadError;
 #[cfg(feature = "planted-bugs")]

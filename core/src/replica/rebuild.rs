@@ -314,8 +314,7 @@ impl Cursor {
 
 fn decode(key: &OpKey, value: &[u8], cluster: crate::id::ClusterId) -> Option<Op> {
     let op = Op::decode(&bytes::Bytes::copy_from_slice(value), cluster).ok()?;
-    (op.stream() == key.stream && op.header().seq == key.seq && key.branch.is_none_or(|id| id == op.id()))
-        .then_some(op)
+    (op.stream() == key.stream && op.header().seq == key.seq && key.branch.is_none_or(|id| id == op.id())).then_some(op)
 }
 
 /// The replica that takes the ops, with its store.

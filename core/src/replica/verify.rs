@@ -303,8 +303,7 @@ fn verify_erased(
             let op = envelope::open(value).ok().and_then(|bytes| Op::decode(&bytes, cluster).ok());
             let Some(op) = op else { continue };
             let collection = op.header().collection().clone();
-            let is_erased =
-                |doc: &DocId| swept.contains(&DocKey { collection: collection.clone(), doc: doc.clone() });
+            let is_erased = |doc: &DocId| swept.contains(&DocKey { collection: collection.clone(), doc: doc.clone() });
             if op.without_bodies(|change| is_erased(&change.doc)).is_some() {
                 let name = format!("{stream}#{}", op.header().seq);
                 report.found("erased", name, "the op has the body of a document that is erased");

@@ -43,9 +43,9 @@ pub use fjall_store::{FjallOptions, FjallStore, OpenError};
 pub use memory::{MemoryStore, Survivors};
 
 use std::any::Any;
-use std::sync::atomic::AtomicBool;
 use std::fmt;
 use std::ops::Bound;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 

@@ -30,7 +30,8 @@ impl NewErasure {
     /// [`ErrorCode::InvalidRequest`].
     pub(crate) fn check(&self) -> Result<()> {
         if self.ids.is_empty() || self.ids.len() > Self::IDS_MAX {
-            let detail = format!("{} documents to erase; 1 to {} are allowed in one call", self.ids.len(), Self::IDS_MAX);
+            let detail =
+                format!("{} documents to erase; 1 to {} are allowed in one call", self.ids.len(), Self::IDS_MAX);
             return Err(Error::new(ErrorCode::InvalidRequest, detail).pointer("/ids"));
         }
         if self.why.len() > ACT_TEXT_BYTES_MAX {

@@ -91,10 +91,7 @@ impl Inner {
                 all.sort_by_key(|info| std::cmp::Reverse((info.hlc, info.act)));
                 let more = all.len() > limit;
                 all.truncate(limit);
-                Ok(ErasuresPage {
-                    items: all.into_iter().map(|info| shown(authority, &members, info)).collect(),
-                    more,
-                })
+                Ok(ErasuresPage { items: all.into_iter().map(|info| shown(authority, &members, info)).collect(), more })
             })
             .await?;
         found.map_err(|act: OpId| not_found(&act))

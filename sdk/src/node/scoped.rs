@@ -24,11 +24,11 @@ use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
     BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
-    Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error, ErrorCode, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
-    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewPassword, NewPrincipal, NewRole,
-    NewErasure, NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result,
-    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, TokenInfo, VerifyReport, WriteOptions,
-    WriteOutcome, poll_changes,
+    Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error, ErrorCode, GrantInfo, Invite,
+    InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate,
+    NewErasure, NewGrant, NewPassword, NewPrincipal, NewRole, NewToken, PeerInfo, PrincipalInfo, PrincipalName,
+    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest,
+    Status, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// What is written at once: every action of it is checked.
@@ -542,9 +542,8 @@ impl Erasures for Scoped {
     async fn erasures(&self, query: &ErasuresQuery) -> Result<ErasuresPage> {
         let view = self.view()?;
         let sees_all = view.may_everywhere(Action::Audit);
-        let may_see = move |collection: &CollectionName, id: &DocId| {
-            sees_all || view.may(Action::Erase, collection, Some(id))
-        };
+        let may_see =
+            move |collection: &CollectionName, id: &DocId| sees_all || view.may(Action::Erase, collection, Some(id));
         self.node.inner.erasures_for(query, may_see).await
     }
 

@@ -475,8 +475,7 @@ impl Inner {
             let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks, conducts, others) =
                 looked;
             let (spilled, erasures) = others;
-            for (stage, documents) in
-                [("hidden", erasures.hidden), ("swept", erasures.swept), ("gone", erasures.gone)]
+            for (stage, documents) in [("hidden", erasures.hidden), ("swept", erasures.swept), ("gone", erasures.gone)]
             {
                 metrics::gauge!("folkmoot_documents_erased", "stage" => stage).set(to_f64(documents));
             }

@@ -23,8 +23,12 @@ fn progress(erasure: &Erasure) -> String {
 async fn wait(client: &Client, mut erasure: Erasure, until: Option<Instant>) -> Result<Erasure, Failure> {
     while !erasure.complete {
         if until.is_some_and(|until| Instant::now() >= until) {
-            let missing: Vec<String> =
-                erasure.members.iter().filter(|member| member.done.is_none()).map(|member| member.name.clone()).collect();
+            let missing: Vec<String> = erasure
+                .members
+                .iter()
+                .filter(|member| member.done.is_none())
+                .map(|member| member.name.clone())
+                .collect();
             let detail = format!("the erasure {} is not carried out yet by {}", erasure.act, missing.join(", "));
             return Err(Error::new(ErrorCode::TooSlow, detail)
                 .hint("it goes on by itself; `folkmoot erasures` tells how far it is")

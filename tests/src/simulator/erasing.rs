@@ -82,7 +82,8 @@ impl World {
             let erased = replica.authority().erased_documents();
             for (collection, doc) in &erased {
                 let key = DocKey { collection: collection.clone(), doc: doc.clone() };
-                check_gone(node, replica, &key).map_err(|what| format!("{collection}/{doc} on {}: {what}", node.name))?;
+                check_gone(node, replica, &key)
+                    .map_err(|what| format!("{collection}/{doc} on {}: {what}", node.name))?;
             }
             let bodies = self.ops.all(&*node.store).into_iter().find(|(_, op)| {
                 let collection = op.header().collection();

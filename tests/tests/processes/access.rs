@@ -282,11 +282,7 @@ async fn tokens_give_no_more_than_they_say_and_end_everywhere() {
 pub(crate) fn holds(folder: &std::path::Path, wanted: &[u8]) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            holds(&path, wanted)
-        } else {
-            contains(&std::fs::read(&path).unwrap_or_default(), wanted)
-        }
+        if path.is_dir() { holds(&path, wanted) } else { contains(&std::fs::read(&path).unwrap_or_default(), wanted) }
     })
 }
 

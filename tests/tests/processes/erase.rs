@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use folkmoot::api::{
-    AuditAction, AuditQuery, ChangeKind, ChangesQuery, Database as _, Erasure, Erasures as _, ErasuresQuery, NewErasure,
-    NewGrant, NewToken, PrincipalName, WriteOptions,
+    AuditAction, AuditQuery, ChangeKind, ChangesQuery, Database as _, Erasure, Erasures as _, ErasuresQuery,
+    NewErasure, NewGrant, NewToken, PrincipalName, WriteOptions,
 };
 use folkmoot::{Access as _, Audit as _, Client, ErrorCode};
 use folkmoot_tests::processes::{Node, converged, id, name, printed, run_join_unsealed, text, until};
@@ -20,7 +20,12 @@ const PLANTED: [&str; 4] = ["planted-first", "planted-last", "planted-removed", 
 async fn plant(node: &Node, doc: &str) {
     node.put("notes", doc, json!({ "text": PLANTED[0], "more": PLANTED[2] })).await;
     for n in 0..70 {
-        node.put("notes", doc, json!({ "n": n, "text": PLANTED[0], "long": format!("{} {n} ", PLANTED[3]).repeat(50) })).await;
+        node.put(
+            "notes",
+            doc,
+            json!({ "n": n, "text": PLANTED[0], "long": format!("{} {n} ", PLANTED[3]).repeat(50) }),
+        )
+        .await;
     }
     node.put("notes", doc, json!({ "text": PLANTED[1] })).await;
 }

@@ -10,9 +10,7 @@ use crate::authority::Verdict;
 use crate::authority::reference::judge_all;
 use crate::hlc::Hlc;
 use crate::id::{DocId, OpId};
-use crate::op::{
-    Act, Action, Actions, BuiltInRole, Control, Erase, Erased, Fields, Payload, Pin, Role, Target,
-};
+use crate::op::{Act, Action, Actions, BuiltInRole, Control, Erase, Erased, Fields, Payload, Pin, Role, Target};
 
 const ALLOWED: Verdict = Verdict::Allowed;
 const NOT_ALLOWED: Verdict = Verdict::NotAllowed;
@@ -50,7 +48,9 @@ fn who_may_erase_each_document_erases_them() {
     let by_admin = w.act("a0", erase("x", &["a", "b"]));
     let by_owner = w.act("o0", erase("y", &["a"]));
     assert_eq!((verdict(&w, by_admin), verdict(&w, by_owner)), (ALLOWED, ALLOWED));
-    for (on, doc, expected) in [("x", "a", true), ("x", "b", true), ("x", "c", false), ("y", "a", true), ("y", "b", false)] {
+    for (on, doc, expected) in
+        [("x", "a", true), ("x", "b", true), ("x", "c", false), ("y", "a", true), ("y", "b", false)]
+    {
         assert_eq!(is_erased(&w, on, doc), expected, "{on}/{doc}");
     }
     eraser(&mut w, "n", documents("z", "p/"));
@@ -202,5 +202,8 @@ pub(super) const ALL: &[(&str, fn())] = &[
         "an_erasure_that_counts_no_more_erases_nothing_unless_another_does",
         an_erasure_that_counts_no_more_erases_nothing_unless_another_does,
     ),
-    ("members_tell_what_they_have_carried_out_and_nobody_else", members_tell_what_they_have_carried_out_and_nobody_else),
+    (
+        "members_tell_what_they_have_carried_out_and_nobody_else",
+        members_tell_what_they_have_carried_out_and_nobody_else,
+    ),
 ];

@@ -316,8 +316,7 @@ impl Replica {
 
     /// Removes what the store has of a document beside its ops.
     fn delete_shown(&mut self, key: &DocKey) {
-        let spans =
-            [(Keyspace::Tail, TailKey::document(key)), (Keyspace::Snapshots, SegmentKey::document(key))];
+        let spans = [(Keyspace::Tail, TailKey::document(key)), (Keyspace::Snapshots, SegmentKey::document(key))];
         let store = self.store.clone();
         for (keyspace, span) in spans {
             for entry in store.scan(keyspace, &span, Order::Ascending) {
@@ -434,11 +433,9 @@ impl Replica {
 
     fn tell(&mut self, now: Now, mut acts: Vec<OpId>, effects: &mut Vec<Effect>) {
         acts.sort();
-        let signed = self
-            .signer(Signer::Node)
-            .and_then(|(secret, certificate)| {
-                self.sign_act(now, &secret, certificate, Act::Erased(Erased { acts: acts.clone() }), None)
-            });
+        let signed = self.signer(Signer::Node).and_then(|(secret, certificate)| {
+            self.sign_act(now, &secret, certificate, Act::Erased(Erased { acts: acts.clone() }), None)
+        });
         match signed {
             Ok(_) => {
                 self.erasures.tell_at_ms = None;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::Replica;
 use super::super::outcome::named_changes;
 use super::super::records::{RequestRecord, TxRef};
-use super::super::Replica;
 use super::{ErasureStage, Task, of_collection};
 use crate::id::{CollectionName, StreamId};
 use crate::op::Op;
@@ -117,9 +117,8 @@ impl Replica {
         let store = self.store.clone();
         for entry in store.scan(keyspace, &span, Order::Ascending) {
             let entry = entry.map_err(|error| error.to_string());
-            let entry = entry.and_then(|(key, value)| {
-                Ok((key.to_vec(), envelope::open(value).map_err(|error| error.to_string())?))
-            });
+            let entry = entry
+                .and_then(|(key, value)| Ok((key.to_vec(), envelope::open(value).map_err(|error| error.to_string())?)));
             match entry {
                 Ok(entry) => {
                     bytes += entry.1.len();

@@ -116,7 +116,8 @@ fn an_erased_document_is_gone_on_every_node() {
     }
     assert_eq!(lab.receipts(1, act), 2);
     let feed = Reader::new(lab.nodes[1].store.clone()).feed(fed, None, "", 10).unwrap().0;
-    let fed: BTreeSet<&str> = feed.iter().filter(|entry| entry.view.erased).map(|entry| entry.key.doc.as_str()).collect();
+    let fed: BTreeSet<&str> =
+        feed.iter().filter(|entry| entry.view.erased).map(|entry| entry.key.doc.as_str()).collect();
     assert_eq!(fed, BTreeSet::from(["a", "gone", "never"]));
     // The id is dead.
     for node in [0, 1] {
@@ -222,9 +223,11 @@ fn what_an_erasure_that_counts_no_more_has_taken_stays_gone_where_it_was_carried
     // An admin's key is stolen, and what it does reaches one other node.
     lab.cut(0, 1);
     lab.cut(0, 2);
+    lab.connect(1, 2);
     lab.act(1, Signer::Node, erasure(&["a"])).unwrap();
     lab.run(60);
     lab.assert_erased(2, "a");
+    lab.cut(1, 2);
     let target = RevokeTarget::Principal(lab.nodes[1].replica.identity().principal);
     let act = Act::Revoke(Revoke { target, pins: Vec::new(), cascade: false, why: "stolen".to_owned() });
     lab.act(0, Signer::Owner, ActRequest::One(act)).unwrap();
