@@ -72,6 +72,10 @@ pub const RIGHT_FIELDS_MAX: usize = 32;
 pub const CHANGE_FIELDS_MAX: usize = 128;
 /// Fields that the changes of an op declare together: each is held against each right of its principal.
 pub const OP_FIELDS_MAX: usize = 4_096;
+/// Documents that one act erases: their names fit the header.
+pub const ERASE_DOCUMENTS_MAX: usize = 100;
+/// Erasures that one receipt tells of.
+pub const ERASED_ACTS_MAX: usize = 256;
 /// Free text in an act (a name, a reason).
 pub const ACT_TEXT_BYTES_MAX: usize = 256;
 /// Memory that a password's hash may take, in KiB: what a log-in costs a node.

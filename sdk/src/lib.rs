@@ -8,7 +8,7 @@ pub mod client;
 pub mod node;
 pub mod wire;
 
-pub use api::{Access, Audit, Database, Error, ErrorCode, Result};
+pub use api::{Access, Audit, Database, Erasures, Error, ErrorCode, Result};
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder};
 pub use folkmoot_core::audit::Event;

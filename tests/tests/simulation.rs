@@ -108,6 +108,15 @@ fn nodes_write_for_others_and_removals_cut_some_of_it() {
     assert!(limited > 10, "{limited} by a principal with some fields only");
 }
 
+/// Each run checks that the members agree on what is erased, that nothing of it is left with any of them, and that each has said so;
+/// here, that documents are erased, under partitions too.
+#[test]
+fn what_is_erased_is_gone_everywhere() {
+    let seeds = (0..12).map(|n| 5 * n + 4);
+    let erased: u64 = with_stack(|| seeds.map(|seed| simulate(seed).expect("a good seed").erased).sum());
+    assert!(erased > 20, "{erased} documents");
+}
+
 /// Each run checks that nothing is left of what was taken in bulk, and that no honest one is called a liar; here, that fresh nodes do
 /// take documents in bulk, that a lying member forges some, and that it is found out.
 #[test]

@@ -31,8 +31,8 @@ mod tests;
 
 pub use chain::{ChainError, check_against_previous};
 pub use engine::{
-    AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, CurrentToken, Decision, Denial, Ground,
-    MemberInfo, Noted, Part, Password, Policy, Reach, Readable, Rejudge, RulesState, Stance, StatementInfo,
+    AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, CurrentToken, Decision, Denial, ErasureInfo,
+    Ground, MemberInfo, Noted, Part, Password, Policy, Reach, Readable, Rejudge, RulesState, Stance, StatementInfo,
     TokenLimits, Why, WrittenFor,
 };
 #[cfg(any(test, feature = "planted-bugs"))]

@@ -91,12 +91,24 @@ pub enum Mutant {
     FirstFieldSuffices,
     /// Who has some fields may give all of them.
     FieldsNotContained,
+    /// Whoever has a grant somewhere erases documents everywhere.
+    ErasesWithoutRight,
+    /// The right to erase one of the documents is enough for all.
+    FirstErasureSuffices,
+    /// Who has the right on some fields of a document erases all of it.
+    ErasesByFields,
+    /// A document is erased by an act that does not count.
+    ErasedByWhatIsCut,
+    /// Whoever has a certificate says that erasures are carried out.
+    AnybodyTells,
+    /// A receipt is about any act.
+    TellsOfAnything,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
 impl Mutant {
     /// Those that the two implementations can both have.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 47] = [
         Self::RankNotChecked,
         Self::CausalRevocation,
         Self::PinsIgnoreForks,
@@ -138,6 +150,12 @@ impl Mutant {
         Self::WithheldMayBeShadowed,
         Self::FirstFieldSuffices,
         Self::FieldsNotContained,
+        Self::ErasesWithoutRight,
+        Self::FirstErasureSuffices,
+        Self::ErasesByFields,
+        Self::ErasedByWhatIsCut,
+        Self::AnybodyTells,
+        Self::TellsOfAnything,
     ];
 }
 

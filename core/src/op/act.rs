@@ -9,7 +9,7 @@ use super::codec::tagged_enum;
 use super::role::{Actions, Rights, Role};
 use super::target::Target;
 use crate::hlc::Hlc;
-use crate::id::{AuthorKey, CollectionName, OpId, PrincipalId, Salt, StreamId, TokenVerifier};
+use crate::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, Salt, StreamId, TokenVerifier};
 use crate::limits;
 
 /// How strong a statement or act is: −1 recovery, 0 owners, greater is weaker. Says who may cut whom, never what one may do.
@@ -46,7 +46,7 @@ pub struct Control {
 }
 
 tagged_enum! {
-    /// What a control op does. Tags 37 to 47 are kept for evidence, rotate_owner, recover and erase.
+    /// What a control op does. Tags 37 to 39 and 42 to 47 are kept for evidence, rotate_owner and recover.
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub enum Act {
         /// Begins the cluster. Its op id is the cluster id.
@@ -77,6 +77,10 @@ tagged_enum! {
         35 => Join(Join),
         /// Lets whoever knows a secret speak for a principal, to nodes that act for it.
         36 => Token(Token),
+        /// Makes documents be gone for good, everywhere.
+        40 => Erase(Erase),
+        /// Says that a member has carried out erasures.
+        41 => Erased(Erased),
     }
 }
 
@@ -490,6 +494,26 @@ pub struct Join {
     pub not_after: Option<Hlc>,
 }
 
+/// Documents are gone for good: nothing that was or will be written to them counts, and nobody keeps what they said.
+///
+/// What is erased is the id: no document of that name comes back, whoever writes to it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Erase {
+    /// Their collection.
+    pub collection: CollectionName,
+    /// Which ones, ascending, 1 to [`limits::ERASE_DOCUMENTS_MAX`].
+    pub documents: Vec<DocId>,
+    /// Reason for people. It is kept for good, so nothing that was to be erased belongs here.
+    pub why: String,
+}
+
+/// A member node says that nothing is left on its disk of what these acts erase. It is a receipt, and gives no right.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Erased {
+    /// The acts, ascending, 1 to [`limits::ERASED_ACTS_MAX`].
+    pub acts: Vec<OpId>,
+}
+
 /// A statement as the rule sees it: something given to a principal at a rank.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Statement<'a> {
@@ -523,7 +547,9 @@ impl Statement<'_> {
                 | Act::Approve(_)
                 | Act::Duty(_)
                 | Act::Join(_)
-                | Act::Token(_) => true,
+                | Act::Token(_)
+                | Act::Erase(_)
+                | Act::Erased(_) => true,
             }
     }
 }
@@ -544,9 +570,13 @@ impl Act {
             Self::Role(RoleRevision { rank, .. }) | Self::Principal(Principal { rank, .. }) => {
                 (PrincipalId::from(id), *rank, None)
             }
-            Self::Revoke(_) | Self::Readmit(_) | Self::Collection(_) | Self::Rules(_) | Self::Approve(_) => {
-                return None;
-            }
+            Self::Revoke(_)
+            | Self::Readmit(_)
+            | Self::Collection(_)
+            | Self::Rules(_)
+            | Self::Approve(_)
+            | Self::Erase(_)
+            | Self::Erased(_) => return None,
         };
         Some(Statement { to, rank, not_after, act: self })
     }
@@ -568,7 +598,9 @@ impl Act {
             | Self::Duty(_)
             | Self::Principal(_)
             | Self::Join(_)
-            | Self::Token(_) => false,
+            | Self::Token(_)
+            | Self::Erase(_)
+            | Self::Erased(_) => false,
         }
     }
 
@@ -589,7 +621,9 @@ impl Act {
             | Self::Duty(_)
             | Self::Principal(_)
             | Self::Join(_)
-            | Self::Token(_) => &[],
+            | Self::Token(_)
+            | Self::Erase(_)
+            | Self::Erased(_) => &[],
         }
     }
 
@@ -615,7 +649,9 @@ impl Act {
             | Self::Role(_)
             | Self::Duty(_)
             | Self::Join(_)
-            | Self::Token(_) => None,
+            | Self::Token(_)
+            | Self::Erase(_)
+            | Self::Erased(_) => None,
         }
     }
 }

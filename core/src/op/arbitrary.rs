@@ -7,9 +7,9 @@ use proptest::sample::select;
 
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
-    DutyGrant, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join, Member, Op, PasswordHash,
-    Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret,
-    SessionEnd, Target, Token, Transaction, WriteAction,
+    DutyGrant, Erase, Erased, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join, Member,
+    Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision,
+    Rules, Secret, SessionEnd, Target, Token, Transaction, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -256,7 +256,16 @@ fn act() -> impl Strategy<Value = Act> {
         let verifier = TokenVerifier::new(verifier);
         Act::Token(Token { principal, verifier, name, actions, target, rank, not_after, secret })
     });
+    let erase = (collection_name(), btree_set(doc_id(), 1..4), text()).prop_map(|(collection, documents, why)| Erase {
+        collection,
+        documents: documents.into_iter().collect(),
+        why,
+    });
+    let erased =
+        btree_set(any::<[u8; 32]>(), 1..4).prop_map(|acts| Erased { acts: acts.into_iter().map(OpId::new).collect() });
     prop_oneof![
+        erase.prop_map(Act::Erase),
+        erased.prop_map(Act::Erased),
         certify,
         member,
         grant,

@@ -87,6 +87,22 @@ impl Act {
                 }
             }
             Self::Approve(_) => Ok(()),
+            Self::Erase(e) => {
+                text(&e.why)?;
+                if e.collection.is_system() {
+                    return Err("erasure in a system collection");
+                }
+                if e.documents.is_empty() || e.documents.len() > limits::ERASE_DOCUMENTS_MAX {
+                    return Err("number of documents to erase out of bounds");
+                }
+                ascending(e.documents.iter()).ok_or("documents to erase out of order")
+            }
+            Self::Erased(e) => {
+                if e.acts.is_empty() || e.acts.len() > limits::ERASED_ACTS_MAX {
+                    return Err("number of erasures out of bounds");
+                }
+                ascending(e.acts.iter()).ok_or("erasures out of order")
+            }
             Self::Role(r) => {
                 rank(r.rank)?;
                 text(&r.name)?;

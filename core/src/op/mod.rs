@@ -17,8 +17,8 @@ mod role;
 mod target;
 
 pub use act::{
-    Act, Approve, Certify, Collection, Control, Duty, DutyGrant, FieldDeclaration, FieldKind, Genesis, Grant,
-    Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget,
+    Act, Approve, Certify, Collection, Control, Duty, DutyGrant, Erase, Erased, FieldDeclaration, FieldKind, Genesis,
+    Grant, Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget,
     RoleRevision, Rules, Secret, Statement, Token,
 };
 pub(crate) use apart::Apart;
@@ -238,6 +238,20 @@ impl Op {
     pub fn without_signature(mut self) -> Self {
         self.signature = None;
         self
+    }
+
+    /// Returns the op without the bodies of some changes; none if it has none of these.
+    #[must_use]
+    pub fn without_bodies(&self, leave_out: impl Fn(&ChangeRef) -> bool) -> Option<Self> {
+        let mut bodies = self.bodies.clone();
+        let mut is_changed = false;
+        for (change, body) in self.header.changes().zip(&mut bodies) {
+            if body.is_some() && leave_out(change) {
+                *body = None;
+                is_changed = true;
+            }
+        }
+        is_changed.then(|| Self { bodies, ..self.clone() })
     }
 
     /// Returns the transactions with the bodies of each.

@@ -122,7 +122,7 @@ impl Replica {
         [Signer::Node, Signer::Owner].into_iter().any(|signer| may(signer).is_some())
     }
 
-    fn signer(&self, signer: Signer) -> Result<(SecretKey, OpId), ActError> {
+    pub(super) fn signer(&self, signer: Signer) -> Result<(SecretKey, OpId), ActError> {
         match signer {
             Signer::Node => Ok((self.identity.node.clone(), self.identity.certificate)),
             Signer::Owner => {
@@ -152,7 +152,7 @@ impl Replica {
         })
     }
 
-    fn sign_act(
+    pub(super) fn sign_act(
         &mut self,
         now: Now,
         secret: &SecretKey,

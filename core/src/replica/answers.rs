@@ -78,7 +78,7 @@ impl Replica {
         }
     }
 
-    fn forget_answer(&mut self, key: &RequestKey, mut record: RequestRecord) {
+    pub(super) fn forget_answer(&mut self, key: &RequestKey, mut record: RequestRecord) {
         self.counters.answers_forgotten += 1;
         record.told = None;
         if record.seen.is_empty() {

@@ -123,6 +123,8 @@ impl Replica {
 
     /// Makes a branch the main chain, in one batch, and has it judged once that is on the disk.
     fn change_branch(&mut self, stream: StreamId, old: Vec<Arc<Op>>, new: Vec<Arc<Op>>) {
+        let bare = |ops: Vec<Arc<Op>>| -> Vec<Arc<Op>> { ops.into_iter().map(|op| self.without_erased(op)).collect() };
+        let (old, new) = (bare(old), bare(new));
         let (Some(first), Some(last)) = (new.first().cloned(), new.last().cloned()) else { return };
         let parts_at = first.header().seq;
         let shard = last.header().shard.clone();
@@ -233,6 +235,7 @@ impl Replica {
     pub(super) fn note_aside(&mut self, op: &Op) {
         if op.header().shard.is_control() {
             let _ = self.authority.add_control(op.id(), op.header_arc());
+            self.follow_erasures();
         } else {
             let at = Position { stream: op.stream(), seq: op.header().seq, op: op.id() };
             self.authority.note_aside(&at);

@@ -47,6 +47,18 @@ impl Shard {
         self.arrivals.saturating_sub(self.applied)
     }
 
+    /// Counts a document no longer.
+    pub(super) fn uncount(&mut self, key: &DocKey, before: &Published) {
+        if before.heads.is_empty() {
+            return;
+        }
+        self.digest.remove(&doc_entry(key, before));
+        if !before.deleted {
+            self.documents = self.documents.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(before.json_bytes);
+        }
+    }
+
     pub(super) fn record(&self) -> ShardRecord {
         ShardRecord {
             arrivals: self.arrivals,
@@ -258,6 +270,7 @@ impl Replica {
 
     /// Stages an op with its head and arrival, and tells the verdict engine.
     pub(super) fn stage_op(&mut self, op: Arc<Op>, from: Option<AuthorKey>) {
+        let op = self.without_erased(op);
         let header = op.header();
         let shard = self.shards.entry(header.shard.clone()).or_default();
         shard.arrivals += 1;
@@ -296,6 +309,9 @@ impl Replica {
 
     /// Writes the view of a changed document, its place in the feed, and what the shard counts of it.
     fn write_view(&mut self, key: &DocKey, batch: BatchId) {
+        if self.is_erased(key) {
+            return;
+        }
         let of = self.shards_of(&key.collection);
         let shard_id = ShardId::of_document(&key.collection, &key.doc, of);
         let modified = self.modified(key);
@@ -338,12 +354,8 @@ impl Replica {
         shard.dirty = true;
         // A document without an accepted change counts for nothing: a replica that never took its void changes has no such
         // document at all.
-        if let Some(before) = before.as_ref().filter(|before| !before.heads.is_empty()) {
-            shard.digest.remove(&doc_entry(key, before));
-            if !before.deleted {
-                shard.documents = shard.documents.saturating_sub(1);
-                shard.bytes = shard.bytes.saturating_sub(before.json_bytes);
-            }
+        if let Some(before) = &before {
+            shard.uncount(key, before);
         }
         if !now.heads.is_empty() {
             shard.digest.add(&doc_entry(key, &now));
@@ -402,6 +414,9 @@ impl Replica {
 
     /// Stages a change of a document that its history now holds and no snapshot does.
     pub(super) fn stage_change(&mut self, key: &DocKey, change: crate::id::ChangeHash, bytes: &[u8]) {
+        if self.is_erased(key) {
+            return;
+        }
         self.put(Keyspace::Tail, TailKey { doc: key.clone(), change }.encode(), bytes);
         if let Some(loaded) = self.cache.get(key) {
             loaded.tail.push(change);

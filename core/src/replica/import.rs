@@ -154,7 +154,8 @@ impl Replica {
 
     fn keep_loose(&mut self, missing: OpId, op: &Op) {
         let key = PendingKey { missing: Missing::Op(missing), waiting: op.id() };
-        self.put(Keyspace::Pending, key.encode(), &op.encode());
+        let bare = self.bare_of_erased(op);
+        self.put(Keyspace::Pending, key.encode(), &bare.as_ref().unwrap_or(op).encode());
         self.loose.count += 1;
         if self.loose.awaited.len() < AWAITED_MAX {
             self.loose.awaited.insert(missing);

@@ -203,6 +203,7 @@ impl Replica {
             // The only error is that the op is no act, and the header check makes every op of this shard one.
             let _ = self.authority.add_control(op.id(), op.header_arc());
             self.policy_changed = true;
+            self.follow_erasures();
             return;
         }
         let at = Position { stream: op.stream(), seq: header.seq, op: op.id() };
@@ -240,7 +241,7 @@ impl Replica {
                 self.engine_committed(now, &std::mem::take(&mut run), from.flatten(), effects);
             }
             from = Some(source);
-            run.push(Committed { op: placed.op, arrival: placed.arrival });
+            run.push(Committed { op: self.without_erased(placed.op), arrival: placed.arrival });
         }
         if !run.is_empty() {
             self.engine_committed(now, &run, from.flatten(), effects);
@@ -285,6 +286,7 @@ impl Replica {
             if self.chains().main(&stream, at) == Some(op.id()) {
                 continue;
             }
+            let op = &self.without_erased(op.clone());
             let key = OpKey { stream, seq: at, branch: Some(op.id()) };
             self.put(Keyspace::Ops, key.encode(), &op.encode());
             self.undurable.insert_branch(op.clone());

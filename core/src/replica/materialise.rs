@@ -105,13 +105,14 @@ impl Replica {
         self.now = now;
         self.regain();
         self.rejudge(transactions_max);
+        self.carry_out_erasures();
         self.call_spilled();
         let mut list = Vec::new();
         while list.len() < transactions_max {
             let Some(tx) = self.ready.pop_first() else { break };
             self.owed.remove(&tx);
             if let Some(op) = self.load_op(&tx) {
-                list.push(Work { tx, op });
+                list.push(Work { tx, op: self.without_erased(op) });
             }
         }
         // What is looked at again may leave its documents, and what builds on it with it: by then every change in a document
@@ -140,6 +141,7 @@ impl Replica {
         !self.ready.is_empty()
             || self.loose.is_due()
             || self.spilled.is_due(self.now.monotonic_ms)
+            || self.has_erasures_to_carry_out()
             || self.rejudging.keys().any(|stream| !self.swapping.contains(stream))
             || self.shards.keys().any(|shard| self.is_due(shard))
     }
@@ -181,6 +183,7 @@ impl Replica {
         state.dirty = true;
         let arrival = state.applied;
         let Some(op) = self.queue.take(shard, arrival).or_else(|| self.arrived(shard, arrival)) else { return };
+        let op = self.without_erased(op);
         let header = op.header();
         if header.shard.is_control() {
             return;

@@ -18,6 +18,7 @@ mod bulk;
 mod cache;
 mod chains;
 mod conduct;
+mod erase;
 mod figures;
 mod flush;
 #[cfg(feature = "fuzzing")]
@@ -55,6 +56,7 @@ use std::sync::Arc;
 pub use crate::store::keys::DocKey;
 pub use bootstrap::{Founded, Founding, found_cluster};
 pub use bulk::{LastBulk, Previews};
+pub use erase::{ErasureFigures, ErasureRecord, ErasureStage};
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::fuzz_record;
 pub use import::Imported;
@@ -165,6 +167,7 @@ pub struct Replica {
     halted: Option<String>,
     audit: audit::Audit,
     answers: answers::Answers,
+    erasures: erase::Erasures,
     bulks: bulk::Bulks,
     loose: import::Loose,
     /// What authors did, until the replication engine is told.
@@ -196,6 +199,8 @@ pub struct Counters {
     pub histories_loaded: u64,
     /// Documents rebuilt because a verdict changed.
     pub documents_rebuilt: u64,
+    /// Documents of which nothing is left in the store, because they were erased.
+    pub documents_erased: u64,
     /// Forks found.
     pub forks: u64,
     /// Requests answered again.
@@ -224,6 +229,8 @@ impl Replica {
                 self.audit_step(now, effects);
                 self.forget_answers(now);
                 self.settle_previews(effects);
+                self.tell_erasures(now, effects);
+                self.scrub_if_due(now, effects);
             }
             Input::Net(input) => {
                 self.bans_changed |= matches!(input, replication::Input::Pardoned { .. });
@@ -235,6 +242,11 @@ impl Replica {
                 self.on_committed(now, id, effects);
                 self.documents_durable(now, effects);
                 self.settle_previews(effects);
+                self.scrub_if_due(now, effects);
+            }
+            Input::Scrubbed { is_clean, took_ms } => {
+                self.scrubbed(now, is_clean, took_ms);
+                self.tell_erasures(now, effects);
             }
             Input::CommitFailed(id, reason) => self.on_commit_failed(id, &reason, effects),
         }
@@ -290,6 +302,7 @@ impl Replica {
             + self.ready.len() as u64
             + self.rejudging.len() as u64
             + u64::from(self.spilled.is_due(self.now.monotonic_ms))
+            + u64::from(self.has_erasures_to_carry_out())
     }
 
     /// Returns how many transactions wait on the disk, for want of room in memory.

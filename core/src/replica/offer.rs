@@ -48,6 +48,12 @@ impl Offer {
 impl Replica {
     /// Offers single-document transactions of one document to its gate.
     pub(super) fn apply_to_document(&mut self, key: &DocKey, works: Offered) {
+        if self.is_erased(key) {
+            for (work, void) in works {
+                self.conclude(&work.op, work.tx, void, Gated::Passed);
+            }
+            return;
+        }
         if let Err(error) = self.ensure_loaded(key) {
             let reason = error.to_string();
             for (work, void) in works {
@@ -209,6 +215,9 @@ impl Replica {
         let mut result = Gated::Passed;
         for (index, (change, body)) in transaction.changes.iter().zip(bodies).enumerate() {
             let key = DocKey { collection: collection.clone(), doc: change.doc.clone() };
+            if self.is_erased(&key) {
+                continue;
+            }
             let Some(body) = body else {
                 result = Gated::Bodiless;
                 break;

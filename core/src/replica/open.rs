@@ -195,6 +195,7 @@ impl Replica {
             halted: None,
             audit: super::audit::Audit::new(now),
             answers: super::answers::Answers::new(now),
+            erasures: super::erase::Erasures::default(),
             bulks: super::bulk::Bulks::new(config.bulk_page_documents),
             loose: super::import::Loose::default(),
             accused: Vec::new(),
@@ -213,6 +214,7 @@ impl Replica {
         replica.resume_bulks()?;
         replica.resume_loose()?;
         replica.resume_bans()?;
+        replica.resume_erasures()?;
         Ok(replica)
     }
 

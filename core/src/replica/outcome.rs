@@ -122,8 +122,10 @@ impl Replica {
     /// Adds a change to what the store has of a document, and wakes what waited for it.
     /// It is the one with this number of the transaction.
     pub(super) fn keep_change(&mut self, key: &DocKey, hash: ChangeHash, (tx, index): (TxRef, usize), bytes: &[u8]) {
-        self.stage_change(key, hash, bytes);
-        self.index_change(hash, tx, index);
+        if !self.is_erased(key) {
+            self.stage_change(key, hash, bytes);
+            self.index_change(hash, tx, index);
+        }
         self.wake_for(&hash);
         if let Some(head) = self.heads.get(&tx.stream) {
             let shard = head.key.shard.clone();

@@ -94,7 +94,7 @@ impl Replica {
 
     pub(super) fn is_read_back(keyspace: Keyspace, key: &[u8]) -> bool {
         match keyspace {
-            Keyspace::Quarantine | Keyspace::Requests => true,
+            Keyspace::Quarantine | Keyspace::Requests | Keyspace::Control => true,
             Keyspace::Index => key.first() != Some(&INDEX_OF_FEED),
             Keyspace::Pending => key.first() == Some(&SPILLED),
             Keyspace::Ops
@@ -103,7 +103,6 @@ impl Replica {
             | Keyspace::Snapshots
             | Keyspace::Views
             | Keyspace::Heads
-            | Keyspace::Control
             | Keyspace::Audit
             | Keyspace::Meta
             | Keyspace::Keys => false,

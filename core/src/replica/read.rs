@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Replica;
 use super::bulk::Previews;
+use super::erase::{ErasureRecord, erasure_of};
 use super::flush::{SHARD_RECORDS, feed_key, feed_of_key, feed_span};
 use super::load::{self, LoadError};
 use super::records::{ShardRecord, TxRecord, TxRef, ViewRecord};
@@ -48,6 +49,8 @@ pub struct View {
     pub heads: Vec<ChangeHash>,
     /// Whether it is deleted; its JSON is empty then.
     pub deleted: bool,
+    /// Whether it is erased, and gone for good. Then it is deleted too.
+    pub erased: bool,
     /// Latest time of its heads and of its deletes.
     pub modified: Hlc,
     /// Accepted changes.
@@ -95,6 +98,11 @@ pub(super) fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadE
     ReadError::Damaged { keyspace, what: what.to_string() }
 }
 
+fn erased_view(doc: DocId, record: &ErasureRecord) -> View {
+    let (heads, json) = (Vec::new(), Bytes::new());
+    View { doc, heads, deleted: true, erased: true, modified: record.erased, changes: 0, json }
+}
+
 fn view_of(doc: DocId, value: Bytes) -> Result<View, ReadError> {
     Ok(shown(doc, view_record(value)?))
 }
@@ -106,7 +114,7 @@ fn view_record(value: Bytes) -> Result<ViewRecord, ReadError> {
 
 fn shown(doc: DocId, record: ViewRecord) -> View {
     let ViewRecord { heads, deleted, modified, changes, json, .. } = record;
-    View { doc, heads, deleted, modified, changes, json }
+    View { doc, heads, deleted, erased: false, modified, changes, json }
 }
 
 impl Reader {
@@ -135,6 +143,11 @@ impl Reader {
     /// [`ReadError`] if the store cannot be read.
     pub fn get(&self, key: &DocKey) -> Result<Option<View>, ReadError> {
         let value = self.store.get(Keyspace::Views, &key.encode())?;
+        if value.is_none()
+            && let Some(record) = erasure_of(&*self.store, key)?
+        {
+            return Ok(Some(erased_view(key.doc.clone(), &record)));
+        }
         let here = value.map(view_record).transpose()?.filter(|view| !view.heads.is_empty());
         if !self.previews.may_be() {
             return Ok(here.map(|view| shown(key.doc.clone(), view)));
@@ -211,6 +224,9 @@ impl Reader {
             }
             if let Some(value) = snapshot.get(Keyspace::Views, &key.encode())? {
                 let view = view_of(key.doc.clone(), value)?;
+                entries.push(FeedEntry { seq, key, view });
+            } else if let Some(record) = erasure_of(&*snapshot, &key)? {
+                let view = erased_view(key.doc.clone(), &record);
                 entries.push(FeedEntry { seq, key, view });
             }
         }

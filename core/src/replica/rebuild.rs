@@ -206,7 +206,8 @@ pub fn rebuild(
     if let Some(old) = old {
         while let Some(Reverse((_, stream))) = due.pop() {
             let Some(cursor) = cursors.get_mut(&stream) else { continue };
-            let run = cursor.next_run(old, cluster, &mut report);
+            let is_whole = |op: &Op| work.replica.is_whole(op);
+            let run = cursor.next_run(old, cluster, &is_whole, &mut report);
             if let Some(op) = cursor.read.front() {
                 due.push(Reverse((op.header().hlc, stream)));
             }
@@ -286,9 +287,20 @@ impl Cursor {
     }
 
     /// Returns the next ops that follow each other, up to one that is signed.
-    fn next_run(&mut self, old: &mut Salvage, cluster: crate::id::ClusterId, report: &mut Rebuilt) -> Vec<Arc<Op>> {
+    /// A body that is lost, with its document's key, is taken from a peer with its op.
+    fn next_run(
+        &mut self,
+        old: &mut Salvage,
+        cluster: crate::id::ClusterId,
+        is_whole: &dyn Fn(&Op) -> bool,
+        report: &mut Rebuilt,
+    ) -> Vec<Arc<Op>> {
         let mut run: Vec<Arc<Op>> = Vec::new();
         while let Some(op) = self.next_op(old, cluster, report) {
+            if !is_whole(&op) {
+                report.damaged += 1;
+                break;
+            }
             let follows = self.read.front().is_some_and(|next| next.header().prev == op.id());
             let is_end = op.signature().is_some() || !follows || run.len() + 1 >= RUN_OPS_MAX;
             run.push(op);
@@ -302,10 +314,7 @@ impl Cursor {
 
 fn decode(key: &OpKey, value: &[u8], cluster: crate::id::ClusterId) -> Option<Op> {
     let op = Op::decode(&bytes::Bytes::copy_from_slice(value), cluster).ok()?;
-    // A body whose document's key is lost is taken from a peer, with its op.
-    let is_whole = op.bodies().iter().all(Option::is_some);
-    (is_whole && op.stream() == key.stream && op.header().seq == key.seq && key.branch.is_none_or(|id| id == op.id()))
-        .then_some(op)
+    (op.stream() == key.stream && op.header().seq == key.seq && key.branch.is_none_or(|id| id == op.id())).then_some(op)
 }
 
 /// The replica that takes the ops, with its store.

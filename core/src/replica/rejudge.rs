@@ -144,7 +144,7 @@ impl Replica {
         let key = |doc: &DocId| DocKey { collection: header.collection().clone(), doc: doc.clone() };
         for change in transaction.changes.iter().filter(|change| change.action == WriteAction::Delete) {
             let key = key(&change.doc);
-            if self.ensure_loaded(&key).is_err() {
+            if self.is_erased(&key) || self.ensure_loaded(&key).is_err() {
                 continue;
             }
             let Some(loaded) = self.cache.get(&key) else { continue };
@@ -157,7 +157,7 @@ impl Replica {
         for (index, hash) in named_changes(op, tx) {
             let Some(change) = transaction.changes.get(index) else { continue };
             let key = key(&change.doc);
-            if self.ensure_loaded(&key).is_err() {
+            if self.is_erased(&key) || self.ensure_loaded(&key).is_err() {
                 continue;
             }
             let has = self.cache.get(&key).is_some_and(|loaded| loaded.document.contains(&hash));

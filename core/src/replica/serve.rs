@@ -79,7 +79,10 @@ impl Replica {
     fn stored_op(&mut self, value: bytes::Bytes) -> Option<StoredOp> {
         let bytes = envelope::open(value).ok()?;
         match Op::decode(&bytes, self.identity.cluster) {
-            Ok(op) => Some(StoredOp { id: op.id(), signed: op.signature().is_some(), bytes }),
+            Ok(op) => {
+                let bytes = self.bare_of_erased(&op).map_or(bytes, |bare| bare.encode().into());
+                Some(StoredOp { id: op.id(), signed: op.signature().is_some(), bytes })
+            }
             Err(error) => {
                 self.note_damage(format!("a stored op is damaged: {error}"));
                 None

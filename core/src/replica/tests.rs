@@ -1,6 +1,7 @@
 mod answers;
 mod audit;
 mod bulk;
+mod erase;
 mod fields;
 mod forks;
 mod long;
@@ -42,6 +43,9 @@ struct Lab {
     waiting_of_author_max: usize,
     /// Who may be accused of what only a liar does.
     liar: Option<AuthorKey>,
+    /// Scrubs of disks, and how many of those to come are in vain.
+    scrubs: u32,
+    scrubs_in_vain: u32,
 }
 
 fn collection() -> CollectionName {
@@ -91,6 +95,8 @@ impl Lab {
             bulk_gap_ops: u64::MAX,
             waiting_of_author_max: WAITING_OF_AUTHOR_MAX,
             liar: None,
+            scrubs: 0,
+            scrubs_in_vain: 0,
         };
         lab.open(identity, Arc::new(MemoryStore::new()), 0, founded.ops);
         for (index, role) in roles.iter().enumerate() {
@@ -227,7 +233,13 @@ impl Lab {
                     self.links.remove(&(node.min(to), node.max(to)));
                 }
                 Effect::Halt(reason) => panic!("{reason}"),
-                Effect::FeedAdvanced(_) | Effect::MembersChanged => {}
+                Effect::Scrub => {
+                    self.scrubs += 1;
+                    let is_clean = self.scrubs_in_vain == 0;
+                    self.scrubs_in_vain = self.scrubs_in_vain.saturating_sub(1);
+                    self.step(node, Input::Scrubbed { is_clean, took_ms: 1 });
+                }
+                Effect::FeedAdvanced(_) | Effect::MembersChanged | Effect::ErasuresCarriedOut(_) => {}
             }
         }
     }

@@ -41,6 +41,13 @@ pub enum Input {
     },
     /// A batch is durable.
     Committed(BatchId),
+    /// The disk was scrubbed, as [`Effect::Scrub`] had asked.
+    Scrubbed {
+        /// Whether nothing is left of what was removed; else it is to be tried again.
+        is_clean: bool,
+        /// How long it took.
+        took_ms: u64,
+    },
     /// A batch failed: its outcome is unknown and nothing more can be written.
     CommitFailed(BatchId, String),
 }
@@ -220,6 +227,9 @@ pub enum WriteError {
     /// The document does not exist.
     #[error("document {0} does not exist")]
     NotFound(DocId),
+    /// The document is erased: there never will be one of that name again.
+    #[error("document {0} was erased")]
+    Erased(DocId),
     /// The precondition does not hold.
     #[error("document {doc} has another version than the precondition asks for")]
     Precondition {
@@ -358,6 +368,10 @@ pub enum Effect {
     FeedAdvanced(u64),
     /// The members may have changed.
     MembersChanged,
+    /// Call [`crate::store::Store::scrub`] on a thread that serves nobody, then report [`Input::Scrubbed`].
+    Scrub,
+    /// A receipt was signed: nothing is left here of what these acts erase.
+    ErasuresCarriedOut(Vec<OpId>),
     /// Something that a person should know.
     Alarm {
         /// What kind (stable, snake_case).

@@ -1,8 +1,9 @@
 //! The full check of what a store holds: chains, signatures, commitments, heads, verdicts of acts, and views.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::erase::{ErasureStage, erasure_of};
 use super::flush::feed_of_key;
 use super::load;
 use super::open::{OpenError, damaged, read};
@@ -10,10 +11,10 @@ use super::read::read_view;
 use super::records::HeadRecord;
 use crate::authority::{Authority, check_against_previous};
 use crate::document::json;
-use crate::id::{ClusterId, OpId, StoreEpoch, StreamId};
+use crate::id::{ClusterId, DocId, OpId, StoreEpoch, StreamId};
 use crate::keys::PublicKey;
 use crate::op::Op;
-use crate::store::keys::{DocKey, Key as _, Missing, OpKey, PendingKey, meta};
+use crate::store::keys::{DocKey, Key as _, Missing, OpKey, PendingKey, TailKey, meta};
 use crate::store::watermark::Mark;
 use crate::store::{Keyspace, Order, Read, Span, Store, envelope};
 
@@ -21,7 +22,7 @@ use crate::store::{Keyspace, Order, Read, Span, Store, envelope};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// What kind of thing (stable, snake_case): `chain`, `signature`, `op`, `head`, `gap`, `view`,
-    /// `document`, `store`.
+    /// `document`, `erased`, `store`.
     pub what: &'static str,
     /// Which one.
     pub place: String,
@@ -84,6 +85,7 @@ pub fn verify(store: &Arc<dyn Store>, cluster: ClusterId, mut progress: impl FnM
             report.found("signature", stream, "the chain does not end in a signed op");
         }
     }
+    verify_erased(&*snapshot, cluster, &heads, &authority, &mut report);
     for entry in snapshot.scan(Keyspace::Views, &Span::all(), Order::Ascending) {
         match entry {
             Ok((key, _)) => match DocKey::decode(&key) {
@@ -261,6 +263,55 @@ fn verify_document(store: &dyn Read, key: &DocKey, report: &mut VerifyReport) {
     }
 }
 
+/// Nothing is left of a document that the store says to have nothing of, and what acts erase is noted.
+fn verify_erased(
+    store: &dyn Read,
+    cluster: ClusterId,
+    heads: &BTreeMap<StreamId, HeadRecord>,
+    authority: &Authority,
+    report: &mut VerifyReport,
+) {
+    let mut swept = BTreeSet::new();
+    for (collection, doc) in authority.erased_documents() {
+        let key = DocKey { collection, doc };
+        let name = format!("{}/{}", key.collection, key.doc);
+        match erasure_of(store, &key) {
+            Ok(Some(record)) if record.stage > ErasureStage::Hidden => drop(swept.insert(key.clone())),
+            Ok(Some(_)) => {}
+            Ok(None) => report.found("erased", &name, "an act erases it, and that is not noted"),
+            Err(error) => report.found("store", &name, error),
+        }
+        let is_left = |keyspace, span: &Span| store.first(keyspace, span).is_ok_and(|found| found.is_some());
+        let left = [
+            (Keyspace::Views, Span::range(key.encode(), [key.encode(), vec![0]].concat())),
+            (Keyspace::Tail, TailKey::document(&key)),
+            (Keyspace::Snapshots, Span::prefix(key.encode())),
+        ];
+        for (keyspace, span) in left {
+            if is_left(keyspace, &span) {
+                report.found("erased", &name, format!("it is erased, and something of it is in {keyspace}"));
+            }
+        }
+    }
+    if swept.is_empty() {
+        return;
+    }
+    let collections: BTreeSet<_> = swept.iter().map(|key| key.collection.clone()).collect();
+    let of_them = heads.iter().filter(|(_, head)| collections.contains(&head.key.shard.collection));
+    for (stream, _) in of_them {
+        for (_, value) in store.scan(Keyspace::Ops, &OpKey::stream(*stream), Order::Ascending).filter_map(Result::ok) {
+            let op = envelope::open(value).ok().and_then(|bytes| Op::decode(&bytes, cluster).ok());
+            let Some(op) = op else { continue };
+            let collection = op.header().collection().clone();
+            let is_erased = |doc: &DocId| swept.contains(&DocKey { collection: collection.clone(), doc: doc.clone() });
+            if op.without_bodies(|change| is_erased(&change.doc)).is_some() {
+                let name = format!("{stream}#{}", op.header().seq);
+                report.found("erased", name, "the op has the body of a document that is erased");
+            }
+        }
+    }
+}
+
 /// Ops that wait for one before them, which is missing.
 fn verify_loose(store: &dyn Read, cluster: ClusterId, report: &mut VerifyReport) {
     let mut loose = BTreeMap::new();
@@ -291,7 +342,8 @@ fn verify_rest(store: &dyn Read, report: &mut VerifyReport) {
         let Ok((place, value)) = entry else { return };
         let key = envelope::open(value).ok().and_then(|value| DocKey::decode(&value).ok());
         let view = key.as_ref().and_then(|key| read_view(store, key).ok().flatten());
-        if view.map(|view| view.feed) != feed_of_key(&place) {
+        let erased = || key.as_ref().and_then(|key| erasure_of(store, key).ok().flatten());
+        if view.map(|view| view.feed).or_else(|| erased().map(|record| record.feed)) != feed_of_key(&place) {
             report.found("index", format!("{place:?}"), "an entry of the feed that no view has");
         }
     }

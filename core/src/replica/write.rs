@@ -98,6 +98,10 @@ impl Replica {
         if let Some(reason) = &self.halted {
             return Err(WriteError::NotReady(reason.clone()));
         }
+        let erased = |item: &&WriteItem| self.authority.is_erased(&request.collection, &item.doc);
+        if let Some(item) = request.items.iter().find(erased) {
+            return Err(WriteError::Erased(item.doc.clone()));
+        }
         let gathering: usize = self.staged.open.values().flatten().map(|open| open.transactions.len()).sum();
         if gathering >= GATHERING_TRANSACTIONS_MAX {
             return Err(WriteError::Busy);

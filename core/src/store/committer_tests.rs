@@ -41,6 +41,9 @@ impl Store for Gated {
     fn usage(&self) -> Result<Usage, StoreError> {
         self.inner.usage()
     }
+    fn scrub(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        self.inner.scrub(stop)
+    }
     fn health(&self) -> Health {
         self.inner.health()
     }

@@ -16,6 +16,7 @@ use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, KeyspaceCreateOptions, KvSeparationOptions, LsmError, PersistMode, Readable};
 
 use super::journal::FlawKind;
+use super::scrub::Rewriting;
 use super::{
     Batch, Durability, EngineError, Entries, Health, Keyspace, KeyspaceUsage, Order, Read, Span, Store, StoreError,
     Usage, journal, keys, panic_text,
@@ -139,7 +140,9 @@ impl OpenError {
 /// A [`Store`] on disk. A clone is a handle to the same store; the directory is free again when the last is dropped.
 #[derive(Clone)]
 pub struct FjallStore {
-    db: Database,
+    pub(super) db: Database,
+    pub(super) path: Arc<Path>,
+    pub(super) rewriting: Rewriting,
     keyspaces: Arc<BTreeMap<Keyspace, fjall::Keyspace>>,
     poisoned: Arc<AtomicBool>,
 }
@@ -170,7 +173,9 @@ impl FjallStore {
         if has(FJALL_MARKER).map_err(io)? {
             check_journals(path)?;
         }
+        let rewriting = Rewriting::default();
         let db = Database::builder(path)
+            .with_compaction_filter_factories(rewriting.assigner())
             .cache_size(options.cache_bytes)
             .max_journaling_size(options.journal_bytes.max(JOURNAL_BYTES_MIN))
             .worker_threads(options.workers.max(WORKERS_MIN))
@@ -197,10 +202,10 @@ impl FjallStore {
             let tree = db.keyspace(keyspace.name(), || create_options(keyspace, options)).map_err(engine)?;
             keyspaces.insert(keyspace, tree);
         }
-        Ok(Self { db, keyspaces: Arc::new(keyspaces), poisoned: Arc::default() })
+        Ok(Self { db, path: path.into(), rewriting, keyspaces: Arc::new(keyspaces), poisoned: Arc::default() })
     }
 
-    fn tree(&self, keyspace: Keyspace) -> &fjall::Keyspace {
+    pub(super) fn tree(&self, keyspace: Keyspace) -> &fjall::Keyspace {
         self.keyspaces.get(&keyspace).expect("opening opens every keyspace")
     }
 }
@@ -358,6 +363,10 @@ impl Store for FjallStore {
                 other => StoreError::Commit(other.into()),
             }
         })
+    }
+
+    fn scrub(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        self.scrub_files(stop)
     }
 
     /// Waits for a running commit; journal segments count with their full length although they are sparse files.

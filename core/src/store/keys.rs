@@ -287,6 +287,37 @@ impl DocKey {
     }
 }
 
+/// First byte of the keys in `control` of erased documents.
+const CONTROL_OF_ERASED: u8 = 1;
+
+/// Key in `control`: a document that is erased.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ErasureKey(pub DocKey);
+
+impl Key for ErasureKey {
+    const KIND: &'static str = "erased document";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(CONTROL_OF_ERASED);
+        self.0.write(out);
+    }
+
+    fn read(parts: &mut Parts<'_>) -> Option<Self> {
+        match parts.fixed()? {
+            [CONTROL_OF_ERASED] => Key::read(parts).map(Self),
+            _ => None,
+        }
+    }
+}
+
+impl ErasureKey {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Span {
+        Span::prefix([CONTROL_OF_ERASED])
+    }
+}
+
 composed_key!(
     /// Key in `tail`.
     TailKey, "tail" {

@@ -27,6 +27,7 @@ mod journal;
 pub mod keys;
 mod memory;
 pub mod salvage;
+mod scrub;
 pub mod sealed;
 #[cfg(test)]
 mod suite;
@@ -44,6 +45,7 @@ pub use memory::{MemoryStore, Survivors};
 use std::any::Any;
 use std::fmt;
 use std::ops::Bound;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
@@ -251,6 +253,14 @@ pub trait Store: Read {
     /// unknown, the store takes no more writes until it is opened again, and then the batch may be there.
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError>;
 
+    /// Sees to it that nothing is left on the disk of what was removed or replaced before this is called. Takes long: call it on a
+    /// thread that serves nobody. It ends early, at its next step, when `stop` is set. Returns whether that is done; if not, somebody
+    /// still reads an earlier state.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be done.
+    fn scrub(&self, stop: &AtomicBool) -> Result<bool, StoreError>;
+
     /// Returns how much the store holds. Costs little, but may have to wait for a running commit.
     ///
     /// # Errors
@@ -337,6 +347,9 @@ pub enum StoreError {
         /// Length of the value.
         value_bytes: usize,
     },
+    /// What was removed cannot be removed from the disk.
+    #[error("scrub the disk")]
+    Scrub(#[source] EngineError),
     /// The engine cannot tell how much it holds.
     #[error("measure the store")]
     Usage(#[source] EngineError),

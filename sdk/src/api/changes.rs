@@ -112,6 +112,8 @@ pub enum ChangeKind {
     Changed,
     /// It is deleted.
     Deleted,
+    /// It is erased, and gone for good.
+    Erased,
     /// It was rebuilt because the verdict on one of its changes changed.
     Revised,
 }

@@ -154,6 +154,7 @@ error_codes! {
     PeerNotFound = "peer_not_found", 404, Failed, "The peer is not a member";
     NameTaken = "name_taken", 409, Conflict, "The name is taken";
     AlreadyExists = "already_exists", 409, Conflict, "The document exists already";
+    Erased = "erased", 410, Failed, "The document was erased";
     CollectionDropped = "collection_dropped", 410, Failed, "The collection was dropped";
     PreconditionFailed = "precondition_failed", 412, Conflict, "The document has another version";
     // The state of the node.

@@ -12,6 +12,7 @@ mod changes;
 mod collection;
 mod cursor;
 mod document;
+mod erasure;
 mod error;
 mod heads;
 mod keys;
@@ -42,6 +43,7 @@ pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, C
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};
 pub use cursor::Cursor;
 pub use document::{Conflict, ConflictValue, Document, ListPage, ListQuery, ReadOptions, SessionToken, export};
+pub use erasure::{Erasure, ErasureReceipt, Erasures, ErasuresPage, ErasuresQuery, NewErasure};
 pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
 pub use heads::Heads;
 pub use keys::{KeyRotation, KeysInfo};
@@ -61,11 +63,11 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Access + Audit {
+pub trait Database: Access + Audit + Erasures {
     /// Returns a document.
     ///
     /// # Errors
-    /// [`ErrorCode::DocumentNotFound`] also when the collection does not exist.
+    /// [`ErrorCode::DocumentNotFound`] also when the collection does not exist; [`ErrorCode::Erased`].
     async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document>;
 
     /// Makes one edit. It is durable here when this returns, and on as many peers as the outcome says.

@@ -31,7 +31,7 @@ pub(super) fn quoted(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 
-fn collection_path(name: &CollectionName) -> String {
+pub(super) fn collection_path(name: &CollectionName) -> String {
     format!("/v1/collections/{}", quoted(name.as_str()))
 }
 

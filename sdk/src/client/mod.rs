@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod backoff;
 mod calls;
+mod erasure;
 mod events;
 mod tls;
 mod transport;

@@ -81,6 +81,7 @@ pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
     match error {
         WriteError::NotAllowed(reason) => Error::new(ErrorCode::NotAllowed, reason),
         WriteError::NotFound(doc) => not_found(&doc),
+        WriteError::Erased(doc) => erased(&doc),
         WriteError::Precondition { doc, heads } => {
             let heads = heads.map(Heads::new);
             if creates {
@@ -156,6 +157,11 @@ pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
 
 pub(super) fn not_found(doc: &DocId) -> Error {
     Error::new(ErrorCode::DocumentNotFound, format!("document {doc} does not exist"))
+}
+
+pub(super) fn erased(doc: &DocId) -> Error {
+    Error::new(ErrorCode::Erased, format!("document {doc} was erased; there never will be one of that id again"))
+        .hint("use another id")
 }
 
 pub(super) fn act_error(error: ActError) -> Error {

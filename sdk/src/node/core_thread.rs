@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use folkmoot_core::authority::Policy;
-use folkmoot_core::id::AuthorKey;
+use folkmoot_core::id::{AuthorKey, OpId};
 use folkmoot_core::op::Op;
 use folkmoot_core::replica::{
     ActError, ActRequest, Admitted, BatchId, Effect, Input, Now, Replica, RequestTicket, Signer, WriteError,
@@ -20,6 +20,7 @@ use folkmoot_core::store::{Batch, Committer, CommitterFigures, Completion, Outco
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::outbox::Outbox;
+use super::scrubber::Scrubber;
 
 /// Commands that may wait for the thread; more wait at their senders.
 const COMMANDS_MAX: usize = 8_192;
@@ -47,6 +48,8 @@ pub(super) enum Command {
     Done(Completion),
     /// Write a batch of something that is not the replica's; answered when it is on the disk, and never if it cannot be.
     Store(Batch, oneshot::Sender<()>),
+    /// The disk was scrubbed, or could not be.
+    Scrubbed { is_clean: bool, took: Duration },
     /// Look at the replica.
     Look(Look),
     /// Commit, though there may be nothing to commit.
@@ -61,6 +64,8 @@ const NUDGE: folkmoot_core::store::BatchId = folkmoot_core::store::BatchId(u64::
 /// What the thread tells without being asked.
 #[derive(Clone, Debug)]
 pub(super) enum Notice {
+    /// Nothing is left here of what these acts erase.
+    Erased(Vec<OpId>),
     /// The members may have changed.
     Members(std::collections::BTreeSet<AuthorKey>),
     /// Cut the connection.
@@ -160,6 +165,7 @@ struct Core {
     others: BTreeMap<u64, oneshot::Sender<()>>,
     next_other: u64,
     clock: Clock,
+    scrubber: Scrubber,
 }
 
 /// The clocks as the replica wants them.
@@ -220,6 +226,7 @@ pub(super) fn spawn(
     let (halted, halted_seen) = watch::channel(None);
     // Completions have a channel of their own: the committer must never wait for a thread that waits for it.
     let (done, completions) = mpsc::unbounded_channel();
+    let scrubber = Scrubber::new(start.store.clone(), commands.downgrade());
     let clock = start.clock;
     let committer = Committer::spawn(
         start.store,
@@ -249,6 +256,7 @@ pub(super) fn spawn(
         others: BTreeMap::new(),
         next_other: 0,
         clock,
+        scrubber,
     };
     let thread = std::thread::Builder::new()
         .name("folkmoot-core".into())
@@ -310,6 +318,9 @@ impl Core {
                 self.carry_out(effects);
             }
         }
+        // The scrubber may wait for room to tell that it is done.
+        drop(commands);
+        self.scrubber.stop();
         self.committer.finish();
     }
 
@@ -350,6 +361,10 @@ impl Core {
             Command::Net(input) => self.replica.step(now, Input::Net(input), effects),
             Command::Done(completion) => self.done(completion, effects),
             Command::Store(batch, reply) => self.store(batch, reply),
+            Command::Scrubbed { is_clean, took } => {
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                self.replica.step(now, Input::Scrubbed { is_clean, took_ms }, effects);
+            }
             Command::Look(look) => look(&self.replica, &self.committer),
             Command::Nudge => {
                 let batch = Batch::new();
@@ -454,6 +469,8 @@ impl Core {
                     });
                 }
                 Effect::MembersChanged => self.tell_members(),
+                Effect::Scrub => self.scrubber.begin(),
+                Effect::ErasuresCarriedOut(acts) => self.notice(Notice::Erased(acts)),
                 Effect::Alarm { kind, detail } => {
                     tracing::error!(kind, detail, "alarm");
                     metrics::counter!("folkmoot_alarms_total", "kind" => kind).increment(1);

@@ -121,6 +121,7 @@ impl Inner {
                             self.remember_addresses(&net);
                         }
                     }
+                    Some(Notice::Erased(acts)) => self.note_erased(acts).await,
                     Some(Notice::Disconnect(peer, reason)) => {
                         let reason = match reason {
                             Cut::Replica(ReplicaReason::Banned(what, time)) => {

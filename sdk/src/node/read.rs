@@ -7,7 +7,7 @@ use folkmoot_core::document::conflicts;
 use folkmoot_core::id::{CollectionName, DocId};
 use folkmoot_core::replica::{DocKey, View};
 
-use super::convert::{not_found, read_error};
+use super::convert::{erased, not_found, read_error};
 use super::{Inner, Node};
 use crate::api::{
     Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Conflict, ConflictValue, Cursor,
@@ -53,6 +53,7 @@ impl Inner {
         let key = DocKey { collection: collection.clone(), doc: id.clone() };
         match self.reader.get(&key).map_err(read_error)? {
             Some(view) if !view.deleted => Ok(Self::document(collection, view)),
+            Some(view) if view.erased => Err(erased(id)),
             Some(_) | None => Err(not_found(id)),
         }
     }
@@ -179,7 +180,11 @@ impl Node {
                             token: inner.token(&epoch, entry.seq)?,
                             collection: entry.key.collection,
                             id: entry.key.doc,
-                            kind: if entry.view.deleted { ChangeKind::Deleted } else { ChangeKind::Changed },
+                            kind: match (entry.view.erased, entry.view.deleted) {
+                                (true, _) => ChangeKind::Erased,
+                                (false, true) => ChangeKind::Deleted,
+                                (false, false) => ChangeKind::Changed,
+                            },
                             heads: Heads::new(entry.view.heads),
                             modified: Timestamp::from_millis(entry.view.modified.millis()),
                             json,

@@ -24,11 +24,11 @@ use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
     BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
-    Database, Document, Edit, Error, ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken,
-    KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewPassword,
-    NewPrincipal, NewRole, NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery,
-    ReadOptions, Readiness, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, TokenInfo,
-    VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+    Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo,
+    Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo,
+    NewCertificate, NewErasure, NewGrant, NewPassword, NewPrincipal, NewRole, NewToken, PeerInfo, PrincipalInfo,
+    PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, Revocation, RevokeOptions,
+    RoleInfo, ShardDigest, Status, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// What is written at once: every action of it is checked.
@@ -525,6 +525,37 @@ fn counted(view: &View, mut info: CollectionInfo) -> CollectionInfo {
         (info.documents, info.bytes) = (None, None);
     }
     info
+}
+
+#[async_trait]
+impl Erasures for Scoped {
+    async fn erase(&self, collection: &CollectionName, new: &NewErasure) -> Result<Erasure> {
+        let view = self.view()?;
+        new.check()?;
+        // Nothing is told of what there is: this is asked before anything else.
+        if let Some(id) = new.ids.iter().find(|id| !view.may(Action::Erase, collection, Some(id))) {
+            return Err(view.denied(Action::Erase, &format!("on {id} in {collection}"), Some(collection), Some(id)));
+        }
+        self.node.inner.erase(Some(self.principal), collection, new).await
+    }
+
+    async fn erasures(&self, query: &ErasuresQuery) -> Result<ErasuresPage> {
+        let view = self.view()?;
+        let sees_all = view.may_everywhere(Action::Audit);
+        let may_see =
+            move |collection: &CollectionName, id: &DocId| sees_all || view.may(Action::Erase, collection, Some(id));
+        self.node.inner.erasures_for(query, may_see).await
+    }
+
+    async fn erasure(&self, act: &OpId) -> Result<Erasure> {
+        let view = self.view()?;
+        let may_see = |erasure: &Erasure| {
+            view.may_everywhere(Action::Audit)
+                || erasure.ids.iter().all(|id| view.may(Action::Erase, &erasure.collection, Some(id)))
+        };
+        let found = self.node.inner.erasure(*act).await?.filter(may_see);
+        found.ok_or_else(|| super::erasure::not_found(act))
+    }
 }
 
 #[async_trait]

@@ -467,13 +467,18 @@ impl Inner {
                         replica.loose_ops(),
                         (replica.engine().bulks(), replica.last_bulk().map(|last| last.ended_ms)),
                         replica.conduct(),
-                        replica.transactions_spilled(),
+                        (replica.transactions_spilled(), replica.erasure_figures()),
                     )
                 })
                 .await;
             let Ok(looked) = looked else { return };
-            let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks, conducts, spilled) =
+            let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks, conducts, others) =
                 looked;
+            let (spilled, erasures) = others;
+            for (stage, documents) in [("hidden", erasures.hidden), ("swept", erasures.swept), ("gone", erasures.gone)]
+            {
+                metrics::gauge!("folkmoot_documents_erased", "stage" => stage).set(to_f64(documents));
+            }
             self.note_quarantine(&states, &mut quarantined);
             let stalled = self.stalled(&figures);
             if let Some(detail) = stalled.as_ref().filter(|_| !told_of_disk) {

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod erasure;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use folkmoot::api::{Durability, Heads};
 use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
 
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
+
+pub(super) use erasure::{Erase, ErasuresArgs};
 
 pub(super) use audit::{AuditCommand, AuditExport, AuditFilter};
 
@@ -118,6 +121,10 @@ pub(super) enum Command {
     Patch(Patch),
     /// Delete a document
     Delete(Delete),
+    /// Erase documents for good, on every node: what they said is removed from every disk, and their ids are dead
+    Erase(Erase),
+    /// List erasures, and which members have carried them out
+    Erasures(ErasuresArgs),
     /// List documents by id
     List(List),
     /// Show where concurrent writers left more than one value in a document

@@ -133,6 +133,7 @@ fn print(change: &Change, output: &Output) -> Result<(), Failure> {
         let kind = match change.kind {
             ChangeKind::Changed => "changed",
             ChangeKind::Deleted => "deleted",
+            ChangeKind::Erased => "erased",
             ChangeKind::Revised => "revised",
         };
         let doc = doc.map(|doc| format!("  {doc}")).unwrap_or_default();

@@ -9,6 +9,7 @@ mod cluster;
 mod credential;
 mod demo;
 mod documents;
+mod erasure;
 mod failure;
 mod keys;
 mod mend;
@@ -106,6 +107,8 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Create(args) => documents::create(&client, args, output).await,
             Command::Patch(args) => documents::patch(&client, args, output).await,
             Command::Delete(args) => documents::delete(&client, args, output).await,
+            Command::Erase(args) => erasure::erase(&client, args, output).await,
+            Command::Erasures(args) => erasure::erasures(&client, args, output).await,
             Command::List(args) => documents::list(&client, args, output).await,
             Command::Conflicts(args) => documents::conflicts(&client, args, output).await,
             Command::Import(args) => transfer::import(&client, args, output).await,

@@ -193,6 +193,21 @@ impl Access for Shared {
 }
 
 #[async_trait]
+impl Erasures for Shared {
+    async fn erase(&self, _: &CollectionName, _: &NewErasure) -> Result<Erasure> {
+        nobody()
+    }
+
+    async fn erasures(&self, _: &ErasuresQuery) -> Result<ErasuresPage> {
+        Ok(ErasuresPage::default())
+    }
+
+    async fn erasure(&self, _: &OpId) -> Result<Erasure> {
+        nobody()
+    }
+}
+
+#[async_trait]
 impl Audit for Shared {
     async fn audit(&self, _: &AuditQuery) -> Result<AuditPage> {
         nobody()

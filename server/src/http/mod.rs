@@ -13,6 +13,7 @@ mod cors;
 mod docs;
 mod documents;
 mod entrance;
+mod erasure;
 mod front;
 mod guard;
 mod host;

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, audit, bulk, changes, collections, documents, state};
+use super::{access, audit, bulk, changes, collections, documents, erasure, state};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,9 @@ use super::{access, audit, bulk, changes, collections, documents, state};
         bulk::bulk,
         changes::all,
         changes::of_collection,
+        erasure::erase,
+        erasure::all,
+        erasure::one,
         state::status,
         state::peers,
         state::link,

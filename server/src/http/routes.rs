@@ -14,7 +14,7 @@ use super::body::Body;
 use super::entrance::Entered;
 use super::front::Door;
 use super::request::{Query, Request};
-use super::{Context, access, audit, bulk, changes, collections, documents, problem, state};
+use super::{Context, access, audit, bulk, changes, collections, documents, erasure, problem, state};
 
 /// The template of the path that answered: a label of metrics, and what tests compare with the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +175,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
                 changes::of_collection
             ))
             .unify()
+            .or(in_collection!(context, warp::path("erase"), "/v1/collections/{collection}/erase", erasure::erase))
+            .unify()
             .or(in_collection!(
                 context,
                 warp::path("export"),
@@ -241,6 +243,13 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .or(audits)
             .unify()
             .or(principals)
+            .unify()
+            .or(warp::path("erasures").and(
+                fixed!(context, "/v1/erasures", erasure::all)
+                    .or(named!(context, none(), "/v1/erasures/{act}", erasure::one))
+                    .unify()
+                    .boxed(),
+            ))
             .unify()
             .or(warp::path("caller").and(fixed!(context, "/v1/caller", access::caller)))
             .unify()

@@ -35,6 +35,9 @@ impl World {
                 let states = replica.tx_states();
                 return Some(format!("{name} has work: {} ops to apply, {states:?}", replica.unapplied()));
             }
+            if let Some(what) = Self::erasures_under_way(node, replica) {
+                return Some(what);
+            }
             if let Some(bulk) = replica.engine().bulks().first() {
                 return Some(format!("{name} is still taking {} in bulk: {bulk:?}", bulk.shard));
             }
@@ -161,6 +164,7 @@ impl World {
             self.compare_with_reference(*index)?;
             self.check_heads(*index)?;
         }
+        self.check_erased(&members)?;
         self.count_for_others(members[0])?;
         let taken: Vec<_> = self.nodes.iter().filter_map(|node| node.replica.as_ref()).map(taken_in_bulk).collect();
         taken.into_iter().for_each(|taken| self.report.add_bulk(taken));

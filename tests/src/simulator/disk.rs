@@ -1,5 +1,6 @@
 //! The disk of a simulated node: a store in memory, in some worlds sealed.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -133,6 +134,10 @@ impl Store for Disk {
 
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
         self.with(|store| store.commit(batch, durability))
+    }
+
+    fn scrub(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        self.with(|store| store.scrub(stop))
     }
 
     fn usage(&self) -> Result<Usage, StoreError> {

@@ -46,6 +46,8 @@ pub(super) enum Fault {
     RemoveServed(usize),
     /// It is taken back.
     TakeBack(usize),
+    /// The first node erases documents, drawn by this.
+    Erase(u64),
     /// A node is started twice with one identity and one session.
     Clone(usize),
     /// The second one is shut off.
@@ -217,6 +219,7 @@ impl World {
             Fault::Remove(node) => self.remove(node),
             Fault::RemoveServed(which) => self.remove_served(which),
             Fault::TakeBack(which) => self.take_back(which),
+            Fault::Erase(draw) => self.erase(draw),
             Fault::Clone(node) => self.clone_node(node),
             Fault::EndClone(node) => {
                 if let Some((_, twin)) = self.plan.cloned {

@@ -14,6 +14,7 @@
 mod checks;
 mod clock;
 mod disk;
+mod erasing;
 mod faults;
 mod hostile;
 mod meter;
@@ -119,6 +120,8 @@ pub struct Report {
     pub banned_after_ms: u64,
     /// Simulated milliseconds from the end of the faults until the replicas agreed.
     pub converged_after_ms: u64,
+    /// Documents that are erased in the end.
+    pub erased: u64,
     /// Hash over all events: two runs of one seed have the same.
     pub fingerprint: u64,
 }

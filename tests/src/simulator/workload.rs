@@ -13,9 +13,9 @@ use super::world::{Event, World};
 use super::{COLLECTION, SHARDED_COLLECTION};
 
 /// Documents of a collection that are hot at once.
-const DOCUMENTS: u64 = 6;
+pub(super) const DOCUMENTS: u64 = 6;
 /// After this time clients turn to new documents: what a document costs grows with its history, what it finds does not.
-const HOT_MS: u64 = 60_000;
+pub(super) const HOT_MS: u64 = 60_000;
 /// Out of a hundred requests that are about the documents of now; the others are about older ones.
 const PERCENT_HOT: u64 = 85;
 /// Requests remembered, to be sent again elsewhere.

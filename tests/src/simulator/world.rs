@@ -10,6 +10,7 @@ use folkmoot_core::replication::{Input as NetInput, Lane, limits};
 use folkmoot_core::store::keys::{Key as _, OpKey};
 use folkmoot_core::store::{Batch, Durability, Keyspace, Store as _};
 
+use super::erasing;
 use super::faults::{self, Fault, Plan};
 use super::hostile;
 use super::meter::{Costs, Meter};
@@ -51,6 +52,8 @@ pub(super) enum Event {
     Pump { node: usize, life: u64 },
     /// A node's engine is due.
     Tick { node: usize, life: u64, at: u64 },
+    /// A scrub of the disk is over.
+    Scrubbed { node: usize, life: u64, is_clean: bool },
     /// Connections are tried again.
     Reconnect,
     /// A client writes.
@@ -133,7 +136,12 @@ impl World {
             }
         }
         let mut plan = match options.trouble {
-            Trouble::Faults => Plan::new(count, options.minutes, &mut random),
+            Trouble::Faults => {
+                let mut plan = Plan::new(count, options.minutes, &mut random);
+                plan.faults.extend(erasing::faults(options.seed, options.minutes, count));
+                plan.faults.sort_by_key(|(at, _)| *at);
+                plan
+            }
             Trouble::Attack(_) | Trouble::Nothing => Plan::default(),
         };
         if let Trouble::Attack(attack) = options.trouble {
@@ -274,6 +282,11 @@ impl World {
             Event::Committed { node, life, batch } => {
                 if alive(self, node, life) {
                     self.step(node, Input::Committed(batch));
+                }
+            }
+            Event::Scrubbed { node, life, is_clean } => {
+                if alive(self, node, life) {
+                    self.step(node, Input::Scrubbed { is_clean, took_ms: 0 });
                 }
             }
             Event::Pump { node, life } => {
@@ -417,6 +430,10 @@ impl World {
                         return;
                     }
                     self.fail(format!("{} halts: {reason}", self.nodes[node].name));
+                }
+                Effect::Scrub => self.scrub(node),
+                Effect::ErasuresCarriedOut(acts) => {
+                    self.note(|| format!("{} tells of {} erasures", self.nodes[node].name, acts.len()));
                 }
                 Effect::FeedAdvanced(_) | Effect::MembersChanged => {}
                 other => self.fail(format!("an effect that the simulator does not know: {other:?}")),

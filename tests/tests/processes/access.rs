@@ -282,12 +282,25 @@ async fn tokens_give_no_more_than_they_say_and_end_everywhere() {
 pub(crate) fn holds(folder: &std::path::Path, wanted: &[u8]) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            holds(&path, wanted)
-        } else {
-            std::fs::read(&path).unwrap_or_default().windows(wanted.len()).any(|window| window == wanted)
-        }
+        if path.is_dir() { holds(&path, wanted) } else { contains(&std::fs::read(&path).unwrap_or_default(), wanted) }
     })
+}
+
+/// Whether these bytes are somewhere in a text, which may be that of a large file (Horspool).
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    let last = wanted.len() - 1;
+    let mut skip = [wanted.len(); 256];
+    for (at, byte) in wanted[..last].iter().enumerate() {
+        skip[usize::from(*byte)] = last - at;
+    }
+    let mut at = 0;
+    while let Some(window) = text.get(at..at + wanted.len()) {
+        if window == wanted {
+            return true;
+        }
+        at += skip[usize::from(window[last])];
+    }
+    false
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod bootstrap;
 mod crash;
 mod credentials;
 mod disk_full;
+mod erase;
 mod faults;
 mod fields;
 mod first_steps;

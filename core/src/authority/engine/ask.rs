@@ -294,8 +294,11 @@ impl Authority {
         let principal = self.log.certified(certificate, key)?;
         let rights = self.log.rights_of(principal).map(|right| right.parts().collect::<Vec<_>>());
         let duties = self.log.given_to(principal).filter(|ix| matches!(self.log.act(*ix).act(), Some(Act::Duty(_))));
-        let held =
-            rights.chain(duties.map(|ix| vec![ix])).filter(|parts| parts.iter().all(|ix| self.in_force(*ix, now)));
+        let memberships = self.log.members.get(&key).into_iter().flatten().map(|ix| vec![*ix]);
+        let held = rights
+            .chain(duties.map(|ix| vec![ix]))
+            .chain(memberships)
+            .filter(|parts| parts.iter().all(|ix| self.in_force(*ix, now)));
         let proofs = std::iter::once(Vec::new()).chain(held).map(|parts| [vec![certificate], parts].concat());
         let knows = |id: OpId| self.log.find(id);
         let fitting = proofs.filter_map(|proof| {

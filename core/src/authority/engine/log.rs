@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::erasure::Erasures;
 use super::past::{Past, Place};
 use super::reach::Reach;
 use crate::authority::chain::{check_against_previous, check_link};
@@ -124,6 +125,7 @@ pub(super) struct Log {
     pub(super) grants_of_role: BTreeMap<OpId, Vec<ActIx>>,
     pub(super) collections: BTreeMap<CollectionName, Vec<ActIx>>,
     pub(super) rules: Vec<ActIx>,
+    pub(super) erasures: Erasures,
     /// Acts that count or may yet, and that no other such act knew.
     pub(super) frontier: BTreeSet<ActIx>,
     /// The strongest strength from which on effects have to be computed again.
@@ -155,6 +157,7 @@ impl Log {
             grants_of_role: BTreeMap::new(),
             collections: BTreeMap::new(),
             rules: Vec::new(),
+            erasures: Erasures::default(),
             frontier: BTreeSet::new(),
             unsettled: None,
         }
@@ -374,6 +377,7 @@ impl Log {
             },
             Act::Join(join) => self.joins.entry(join.group).or_default().push(ix),
             Act::Role(_) | Act::Duty(_) | Act::Principal(_) | Act::Token(_) => {}
+            Act::Erase(_) | Act::Erased(_) => self.erasures.index(ix, &control.act),
             Act::Collection(collection) => {
                 self.collections.entry(collection.name.clone()).or_default().push(ix);
             }

@@ -7,6 +7,7 @@
 
 mod ask;
 mod effect;
+mod erasure;
 mod judge;
 mod log;
 mod past;
@@ -19,6 +20,7 @@ mod streams;
 mod why;
 
 pub use ask::{Decision, Denial, Readable, StatementInfo};
+pub use erasure::ErasureInfo;
 pub use policy::{CurrentToken, Password, Policy, TokenLimits};
 pub use queries::{CertificateInfo, Closed, CollectionConfig, MemberInfo, Reach, RulesState};
 pub use streams::{Noted, Rejudge, WrittenFor};
@@ -149,6 +151,7 @@ impl Authority {
         let mut others_changed = false;
         for Change { act, was_effective } in self.log.settle() {
             others_changed |= act.0 < first_new;
+            self.log.erasures.act_changed(act);
             self.streams.act_changed(&self.log, act, was_effective);
         }
         if others_changed {

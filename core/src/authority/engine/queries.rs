@@ -136,7 +136,9 @@ impl Authority {
             | Act::Duty(_)
             | Act::Principal(_)
             | Act::Join(_)
-            | Act::Token(_) => None,
+            | Act::Token(_)
+            | Act::Erase(_)
+            | Act::Erased(_) => None,
         }
     }
 

@@ -152,7 +152,9 @@ impl Log {
                 | Act::Collection(_)
                 | Act::Rules(_)
                 | Act::Approve(_)
-                | Act::Token(_),
+                | Act::Token(_)
+                | Act::Erase(_)
+                | Act::Erased(_),
             )
             | None => Vec::new(),
         }

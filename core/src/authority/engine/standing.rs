@@ -20,12 +20,14 @@ pub(super) struct Authority<'a> {
     pub(super) time: Hlc,
     pub(super) grants: Vec<Held<'a>>,
     pub(super) duties: Vec<&'a Duty>,
+    /// Whether the signing key is shown to be that of a member node.
+    pub(super) is_member: bool,
 }
 
 /// What a grant in a proof gives.
 pub(super) struct Held<'a> {
-    target: &'a Target,
-    rights: Rights,
+    pub(super) target: &'a Target,
+    pub(super) rights: Rights,
 }
 
 impl Authority<'_> {
@@ -147,6 +149,7 @@ impl Log {
         };
         let mut grants = Vec::new();
         let mut duties = Vec::new();
+        let mut is_member = false;
         let mut ranks = Vec::new();
         for ix in proof {
             let record = self.act(*ix);
@@ -172,9 +175,12 @@ impl Log {
                     duties.push(&duty.duty);
                     own
                 }
+                Act::Member(member) => {
+                    is_member |= member.key == key;
+                    own
+                }
                 Act::Genesis(_)
                 | Act::Certify(_)
-                | Act::Member(_)
                 | Act::Revoke(_)
                 | Act::Readmit(_)
                 | Act::Collection(_)
@@ -182,7 +188,9 @@ impl Log {
                 | Act::Approve(_)
                 | Act::Principal(_)
                 | Act::Join(_)
-                | Act::Token(_) => own,
+                | Act::Token(_)
+                | Act::Erase(_)
+                | Act::Erased(_) => own,
             };
             if !given {
                 return None;
@@ -194,7 +202,7 @@ impl Log {
             ranks.into_iter().max()?
         };
         let is_owner = matches!(self.act(certificate).act(), Some(Act::Genesis(_)));
-        Some(Authority { principal, is_owner, strength, time, grants, duties })
+        Some(Authority { principal, is_owner, strength, time, grants, duties, is_member })
     }
 
     /// Returns for whom a potential certificate lets a key speak.
@@ -242,6 +250,8 @@ impl Log {
                         || authority.is_admin_of_everything())
             }
             Act::Collection(collection) => authority.is_owner || authority.administers_collection(&collection.name),
+            Act::Erase(erase) => authority.may_erase(erase),
+            Act::Erased(erased) => authority.may_tell_of(erased, self, knows),
             Act::Revoke(revoke) => match revoke.target {
                 RevokeTarget::Principal(principal) => {
                     authority.is_owner || principal == authority.principal || authority.administers_everything()
@@ -347,7 +357,9 @@ fn administers_statement(authority: &Authority<'_>, statement: &Act) -> bool {
         | Act::Role(_)
         | Act::Principal(_)
         | Act::Join(_)
-        | Act::Token(_) => None,
+        | Act::Token(_)
+        | Act::Erase(_)
+        | Act::Erased(_) => None,
     };
     authority.administers_everything() || target.is_some_and(|target| authority.administers_target(target))
 }

@@ -265,7 +265,9 @@ impl Streams {
                 | Act::Duty(_)
                 | Act::Principal(_)
                 | Act::Join(_)
-                | Act::Token(_),
+                | Act::Token(_)
+                | Act::Erase(_)
+                | Act::Erased(_),
             )
             | None => return,
         };

@@ -25,7 +25,9 @@ impl<'a> World<'a> {
             | Act::Duty(_)
             | Act::Principal(_)
             | Act::Join(_)
-            | Act::Token(_) => false,
+            | Act::Token(_)
+            | Act::Erase(_)
+            | Act::Erased(_) => false,
         };
         self.statement(certificate).filter(|_| holds && self.is_potential(certificate)).map(|statement| statement.to)
     }
@@ -98,7 +100,7 @@ impl<'a> World<'a> {
     }
 
     /// What the grants in the proof of an act give, on which targets.
-    fn held(&self, id: OpId) -> impl Iterator<Item = (&'a Target, Actions)> {
+    pub(super) fn held(&self, id: OpId) -> impl Iterator<Item = (&'a Target, Actions)> {
         let proof = self.proof(id);
         proof.iter().filter_map(move |part| {
             let Some(Act::Grant(Grant { role, target, .. })) = self.act(*part) else { return None };
@@ -194,6 +196,8 @@ impl<'a> World<'a> {
         match act {
             Act::Genesis(_) => false,
             Act::Rules(_) | Act::Approve(_) => owner,
+            Act::Erase(erase) => owner || self.may_erase(id, erase),
+            Act::Erased(erased) => self.may_tell_of(id, header, erased),
             Act::Member(_) => owner || self.is_admin_of_all(id),
             Act::Collection(made) => owner || self.administers(id, |target| target.covers(&made.name, None)),
             Act::Grant(made) => {

@@ -7,6 +7,7 @@
 mod acts;
 mod cuts;
 mod data;
+mod erasure;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use super::chain::check_against_previous;
 use super::mutant::{Mutant, Site, planted};
 use super::verdict::{Missing, Verdict};
-use crate::id::{ClusterId, OpId, PrincipalId, StreamId};
+use crate::id::{ClusterId, CollectionName, DocId, OpId, PrincipalId, StreamId};
 use crate::op::{Act, Header, Payload, Pin, Rank, Statement};
 
 /// A set of ops, by id. All belong to the cluster and have passed [`crate::op::Op::decode`].
@@ -27,6 +28,8 @@ pub struct Verdicts {
     pub control: BTreeMap<OpId, Verdict>,
     /// On each transaction, by op and position in the op.
     pub data: BTreeMap<(OpId, usize), Verdict>,
+    /// The documents that are erased.
+    pub erased: BTreeSet<(CollectionName, DocId)>,
 }
 
 /// Returns the verdicts on every act and transaction of a set.
@@ -113,7 +116,7 @@ impl<'a> World<'a> {
     }
 
     fn verdicts(&self) -> Verdicts {
-        let mut verdicts = Verdicts::default();
+        let mut verdicts = Verdicts { erased: self.erased(), ..Verdicts::default() };
         for (id, header) in self.ops {
             match &header.payload {
                 Payload::Control(_) => {

@@ -3,7 +3,7 @@
 //!
 //! `FOLKMOOT_WRITE_VECTORS=1` writes those that do not exist yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::histories::build;
 use super::scenarios::small;
 use super::store::Node;
 use super::world::{Random, World, id_of};
-use super::{fields, rights};
+use super::{erasure, fields, rights};
 use crate::authority::Verdict;
 use crate::authority::reference::judge_all;
 use crate::id::{ClusterId, OpId};
@@ -25,6 +25,9 @@ struct Vector {
     about: String,
     cluster: ClusterId,
     ops: Vec<Entry>,
+    /// The documents that are erased.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    erased: BTreeSet<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,6 +60,11 @@ fn verdicts_of(world: &World) -> BTreeMap<OpId, Vec<String>> {
         found.entry(*id).or_default().push(text(verdict));
     }
     found
+}
+
+fn erased_in(world: &World) -> BTreeSet<String> {
+    let erased = judge_all(world.cluster, &world.ops).erased;
+    erased.into_iter().map(|(collection, doc)| format!("{collection}/{doc}")).collect()
 }
 
 fn worlds() -> Vec<(&'static str, &'static str, World)> {
@@ -123,6 +131,11 @@ fn worlds() -> Vec<(&'static str, &'static str, World)> {
              nothing is declared",
             fields::exercised(),
         ),
+        (
+            "erasure",
+            "two documents are erased and a member tells of it; a third one by who may not, a fourth by who was removed",
+            erasure::exercised(),
+        ),
         ("shared", "a random history with roles, groups and duties, and an attack by who has some", shared),
     ]
 }
@@ -147,10 +160,11 @@ fn vectors_are_judged_as_they_always_were() {
         for entry in &vector.ops {
             assert_eq!(found[&entry.id], entry.verdicts, "{path:?}: {}", entry.id);
         }
+        assert_eq!(erased_in(&world), vector.erased, "{path:?}");
         Node::with(world.cluster, &world.ops).check().unwrap();
         count += 1;
     }
-    assert!(count >= 7, "{count} vectors");
+    assert!(count >= 8, "{count} vectors");
 }
 
 fn write_missing() {
@@ -167,7 +181,8 @@ fn write_missing() {
             .map(|(id, header)| Entry { id: *id, verdicts: verdicts[id].clone(), header: (**header).clone() })
             .collect();
         ops.sort_by_key(|entry| (entry.header.hlc, entry.id));
-        let vector = Vector { about: about.to_owned(), cluster: world.cluster, ops };
+        let erased = erased_in(&world);
+        let vector = Vector { about: about.to_owned(), cluster: world.cluster, ops, erased };
         std::fs::write(path, serde_json::to_string_pretty(&vector).unwrap() + "\n").unwrap();
     }
 }

@@ -14,10 +14,10 @@ use super::world::{Random, World, declare, key, paths, role, target, write_to};
 use crate::authority::reference::judge_all;
 use crate::authority::{Missing, Verdict};
 use crate::hlc::Hlc;
-use crate::id::{OpId, PrincipalId};
+use crate::id::{DocId, OpId, PrincipalId};
 use crate::op::{
-    Act, Action, Actions, BuiltInRole, Collection, Documents, Duty, FieldPaths, Fields, Grant, Header, Payload,
-    PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, WriteAction,
+    Act, Action, Actions, BuiltInRole, Collection, Documents, Duty, Erase, Erased, FieldPaths, Fields, Grant, Header,
+    Payload, PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, WriteAction,
 };
 
 const ADMINS: [&str; 3] = ["a0", "a1", "a2"];
@@ -82,6 +82,10 @@ pub(super) fn build(random: &mut Random, steps: usize) -> World {
             let given = world.act(by, grant(principal, role(BuiltInRole::Editor), on, 31));
             world.peer_mut(name).proof.push(given);
         }
+    }
+    for name in ["s0", "u0"] {
+        let membership = world.member("a0", name, 32);
+        world.memberships.insert(name, membership);
     }
     world.sync_all();
     if random.chance(60) {
@@ -374,6 +378,7 @@ fn step(random: &mut Random, world: &mut World) {
         88..90 => (0..1 + random.below(3)).for_each(|_| restart(world, name)),
         90..92 => expiring(random, world, name, other),
         92..97 => fork(random, world, &names),
+        97..98 if random.chance(60) => erase_some(random, world, name),
         97..98 => {
             let on = random.pick(&COLLECTIONS).parse().unwrap();
             let config = Collection { name: on, shards: 1, types: vec![], dropped: false, audit_reads: false };
@@ -388,6 +393,33 @@ fn step(random: &mut Random, world: &mut World) {
             world.fresh_session(name);
         }
     }
+}
+
+/// Erases documents, or says that it was carried out: rightly or not.
+fn erase_some(random: &mut Random, world: &mut World, name: &'static str) {
+    let by = if random.chance(60) { random.pick(&["a0", "s0", "o0"]) } else { name };
+    if random.chance(60) {
+        let principal = world.peer(by).principal;
+        let docs: BTreeSet<DocId> =
+            (0..1 + random.below(3)).map(|_| some_doc(random, principal).parse().unwrap()).collect();
+        let collection = random.pick(&COLLECTIONS).parse().unwrap();
+        let act = Erase { collection, documents: docs.into_iter().collect(), why: String::new() };
+        sign_under_some(random, world, by, Act::Erase(act));
+        return;
+    }
+    let acts: Vec<OpId> = world.peer(by).view.iter().copied().filter(|id| world.ops[id].control().is_some()).collect();
+    let is_erase = |id: &OpId| matches!(world.ops[id].control().map(|c| &c.act), Some(Act::Erase(_)));
+    let erasures: Vec<OpId> = acts.iter().copied().filter(is_erase).collect();
+    let of = if random.chance(80) && !erasures.is_empty() { erasures } else { acts };
+    let act = Act::Erased(Erased { acts: vec![random.pick(&of)] });
+    let mut header = world.draft_act(by, act);
+    let certificate = world.peer(by).certificate;
+    if let Payload::Control(control) = &mut header.payload {
+        let membership = world.memberships.get(by).copied().filter(|_| random.chance(80));
+        let proof: BTreeSet<OpId> = membership.into_iter().chain([certificate]).collect();
+        control.proof = proof.into_iter().collect();
+    }
+    world.sign(by, header);
 }
 
 fn revoke(random: &mut Random, world: &mut World, by: &str, victim: &'static str) {

@@ -1,6 +1,7 @@
 //! Tests of the rule: named scenarios, random hostile histories, planted bugs, golden vectors.
 
 mod attack;
+mod erasure;
 mod fields;
 mod golden;
 mod histories;

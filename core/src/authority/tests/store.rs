@@ -187,6 +187,13 @@ impl Node {
     /// Holds the engine against the reference on everything received so far.
     pub(super) fn check(&self) -> Result<(), String> {
         let expected = reference::judge_all(self.authority.cluster(), &self.all);
+        let erased = self.authority.erased_documents();
+        if erased != expected.erased {
+            return Err(format!("erased: engine {erased:?}, reference {:?}", expected.erased));
+        }
+        if let Some((collection, doc)) = erased.iter().find(|(name, doc)| !self.authority.is_erased(name, doc)) {
+            return Err(format!("{collection}/{doc} is erased and is not"));
+        }
         for (id, verdict) in &expected.control {
             let found = self.authority.control_verdict(*id);
             if !found.is_some_and(|found| found.agrees_with(verdict)) {

@@ -78,6 +78,7 @@ pub(super) struct World {
     pub(super) roles: Vec<OpId>,
     pub(super) groups: Vec<PrincipalId>,
     pub(super) served: Vec<PrincipalId>,
+    pub(super) memberships: BTreeMap<&'static str, OpId>,
 }
 
 pub(super) fn key(name: &str) -> AuthorKey {
@@ -162,6 +163,7 @@ impl World {
             roles: Vec::new(),
             groups: Vec::new(),
             served: Vec::new(),
+            memberships: BTreeMap::new(),
         };
         world.put(header);
         for name in owners {

@@ -331,6 +331,18 @@ fn cases() -> Vec<(&'static str, Op)> {
             token(Secret::Password(PasswordHash { salt: Salt::new([0x5a; 16]), memory_kib: 65_536, passes: 3 })),
         ),
         (
+            "op-1-erase",
+            control_for(
+                Act::Erase(Erase {
+                    collection: "cities".parse().unwrap(),
+                    documents: ["berlin", "bern"].map(|doc| doc.parse().unwrap()).to_vec(),
+                    why: "asked for".to_owned(),
+                }),
+                to,
+            ),
+        ),
+        ("op-1-erased", control(Act::Erased(Erased { acts: vec![op_id(0x12), op_id(0x55)] }))),
+        (
             "op-1-join",
             control(Act::Join(Join {
                 principal: to,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hlc::Hlc;
-use crate::id::{ChangeHash, Commitment, DocId, Salt};
+use crate::id::{ChangeHash, CollectionName, Commitment, DocId, Salt};
 use crate::keys::SecretKey;
 
 fn key() -> SecretKey {
@@ -255,6 +255,25 @@ fn acts_out_of_bounds() {
     check_act("group joins itself", Act::Join(join.clone()));
     let rank = Rank(0);
     check_act("rank out of bounds", Act::Join(Join { group: PrincipalId::new([1; 32]), rank, ..join }));
+
+    let erase = |docs: Vec<DocId>| Erase { collection: "c".parse().unwrap(), documents: docs, why: String::new() };
+    let doc = |n: usize| -> DocId { format!("d{n:03}").parse().unwrap() };
+    let number = "number of documents to erase out of bounds";
+    check_act(number, Act::Erase(erase(vec![])));
+    check_act(number, Act::Erase(erase((0..=limits::ERASE_DOCUMENTS_MAX).map(doc).collect())));
+    check_act("documents to erase out of order", Act::Erase(erase(vec![doc(2), doc(1)])));
+    check_act("documents to erase out of order", Act::Erase(erase(vec![doc(1), doc(1)])));
+    check_act("text too long", Act::Erase(Erase { why: long(), ..erase(vec![doc(1)]) }));
+    let system = CollectionName::control();
+    check_act("erasure in a system collection", Act::Erase(Erase { collection: system, ..erase(vec![doc(1)]) }));
+    let many = (0..=limits::ERASED_ACTS_MAX).map(|n| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        OpId::new(bytes)
+    });
+    check_act("number of erasures out of bounds", Act::Erased(Erased { acts: vec![] }));
+    check_act("number of erasures out of bounds", Act::Erased(Erased { acts: many.collect() }));
+    check_act("erasures out of order", Act::Erased(Erased { acts: vec![id(2), id(1)] }));
 
     let pin = |stream: u8, seq| Pin { stream: StreamId::new([stream; 32]), seq, head: id(1) };
     let revoke = |pins, why| Act::Revoke(Revoke { target: RevokeTarget::Principal(to), pins, cascade: false, why });

@@ -39,6 +39,7 @@ impl Replica {
             let Some((key, value)) = entry.ok() else { return (documents, None) };
             let Ok(key) = DocKey::decode(&key) else { continue };
             if part.holds(&key.doc)
+                && !self.is_erased(&key)
                 && ShardId::of_document(&key.collection, &key.doc, shard.of) == *shard
                 && let Some(document) = self.bulk_document(&key, value, since)
             {

@@ -230,11 +230,14 @@ impl Replica {
         // What was to be settled is taken once more; it is settled at the end of that.
         self.bulks.ending.remove(&shard);
         for (document, (view, hashes)) in documents.iter().zip(built) {
+            let key = DocKey { collection: shard.collection.clone(), doc: document.doc.clone() };
+            if self.is_erased(&key) {
+                continue;
+            }
             for (hash, change) in hashes.iter().zip(&document.changes) {
                 self.put(Keyspace::Pending, change_key(hash), change);
             }
             let preview = Preview { source: from, view: ByteBuf::from(view.encode()), changes: hashes };
-            let key = DocKey { collection: shard.collection.clone(), doc: document.doc.clone() };
             self.put(Keyspace::Pending, preview_key(&key), &codec::encode(&preview));
         }
         self.keep_bulk(&shard);
@@ -243,6 +246,21 @@ impl Replica {
             return self.step_engine(now, input, effects);
         }
         self.bulks.storing.insert((shard, request), self.next_batch);
+    }
+
+    /// Removes what was taken in bulk of a document.
+    pub(super) fn forget_preview(&mut self, key: &DocKey) {
+        let place = preview_key(key);
+        match self.store.get(Keyspace::Pending, &place) {
+            Ok(None) => {}
+            Ok(Some(value)) => {
+                for hash in decode_preview(value).into_iter().flat_map(|preview| preview.changes) {
+                    self.delete(Keyspace::Pending, change_key(&hash));
+                }
+                self.delete(Keyspace::Pending, place);
+            }
+            Err(error) => self.halt(format!("read the store: {error}")),
+        }
     }
 
     /// Tells the replication engine of pages that are durable now.

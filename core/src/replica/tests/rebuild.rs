@@ -100,6 +100,29 @@ fn what_lies_behind_a_lost_op_waits_until_a_peer_gives_it_back() {
 }
 
 #[test]
+fn what_is_erased_is_no_damage_and_stays_erased() {
+    let (mut lab, _, _) = lab();
+    lab.connect(0, 1);
+    lab.run(20);
+    let documents = ["d1", "alone"].map(|id| id.parse().unwrap()).to_vec();
+    let act = crate::op::Act::Erase(crate::op::Erase {
+        collection: collection(),
+        documents: documents.into_iter().collect::<BTreeSet<DocId>>().into_iter().collect(),
+        why: String::new(),
+    });
+    lab.act(0, Signer::Node, ActRequest::One(act)).unwrap();
+    lab.run(60);
+    let disk = on_disk(&lab.nodes[0].store, &[]);
+    let (store, rebuilt) = made_again(&lab, 0, disk.path(), Selection::All);
+    assert_eq!((rebuilt.missing, rebuilt.loose, rebuilt.damaged), (0, 0, 0), "{rebuilt:?}");
+    assert_eq!(digests(&store), digests(&lab.nodes[0].store));
+    let reader = Reader::new(store.clone());
+    assert!(reader.get(&DocKey { collection: collection(), doc: doc("d1") }).unwrap().unwrap().erased);
+    let store: Arc<dyn Store> = store;
+    assert_eq!(verify(&store, lab.nodes[0].replica.identity().cluster, |_| {}).damage, Vec::new());
+}
+
+#[test]
 fn who_rejoins_keeps_its_own_writes_and_takes_the_rest() {
     let (mut lab, _, _) = lab();
     let disk = on_disk(&lab.nodes[0].store, &[]);

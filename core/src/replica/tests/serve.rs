@@ -1,6 +1,6 @@
 //! What a question about branches costs.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::forks::forked;
 use super::*;
@@ -44,6 +44,10 @@ impl Store for Counted {
 
     fn usage(&self) -> Result<Usage, StoreError> {
         self.store.usage()
+    }
+
+    fn scrub(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        self.store.scrub(stop)
     }
 
     fn health(&self) -> Health {

@@ -373,6 +373,10 @@ impl Store for SealedStore {
         Ok(())
     }
 
+    fn scrub(&self, stop: &AtomicBool) -> Result<bool, StoreError> {
+        self.inner.scrub(stop)
+    }
+
     fn usage(&self) -> Result<Usage, StoreError> {
         self.inner.usage()
     }

@@ -8,7 +8,8 @@ use folkmoot_core::audit::{
     witness,
 };
 use folkmoot_core::hlc::Hlc;
-use folkmoot_core::id::{AuthorKey, CollectionName, OpId, PrincipalId};
+use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId};
+use folkmoot_core::limits::AUDIT_DOCUMENTS_MAX;
 use folkmoot_core::op::{Act, RevokeTarget, Transaction, WriteAction};
 use folkmoot_core::replica::{Written, WrittenAt, WrittenPage, WrittenQuery};
 use folkmoot_core::store::Read;
@@ -303,8 +304,8 @@ impl Inner {
                 (Some(transaction.principal), Some(header.collection().clone()), documents, String::new(), Vec::new())
             }
             (None, Some(control)) => {
-                let (collection, about) = (collection_of(&control.act), target_of(&control.act));
-                (control.for_whom.or(certified), collection, Vec::new(), about, control.proof.clone())
+                let (collection, documents) = documents_of(&control.act);
+                (control.for_whom.or(certified), collection, documents, target_of(&control.act), control.proof.clone())
             }
             (None, None) => (None, None, Vec::new(), String::new(), Vec::new()),
         };
@@ -355,14 +356,6 @@ pub(super) fn write_action(transaction: &Transaction) -> AuditAction {
     }
 }
 
-/// Returns the collection that an act is about.
-pub(super) fn collection_of(act: &Act) -> Option<CollectionName> {
-    match act {
-        Act::Collection(config) => Some(config.name.clone()),
-        _ => None,
-    }
-}
-
 /// Returns what an act does.
 pub(super) fn kind_of(act: &Act) -> AuditAction {
     match act {
@@ -379,6 +372,7 @@ pub(super) fn kind_of(act: &Act) -> AuditAction {
         Act::Member(_) => AuditAction::Admit,
         Act::Collection(config) if config.dropped => AuditAction::DropCollection,
         Act::Collection(_) => AuditAction::Configure,
+        Act::Erase(_) => AuditAction::Erase,
         _ => AuditAction::Administer,
     }
 }
@@ -410,6 +404,7 @@ pub(super) fn target_of(act: &Act) -> String {
         Act::Readmit(readmit) => readmit.revocation.to_string(),
         Act::Duty(duty) => duty.principal.to_string(),
         Act::Approve(approve) => approve.act.to_string(),
+        Act::Erased(erased) => format!("carried out {} erasures", erased.acts.len()),
         Act::Collection(config) => {
             format!("{} shards, {} types, audit_reads {}", config.shards, config.types.len(), config.audit_reads)
         }
@@ -419,5 +414,31 @@ pub(super) fn target_of(act: &Act) -> String {
 
 /// Returns the event of an act that is to be signed.
 pub(in super::super) fn act_event(act: &Act) -> Event {
-    Event::new(kind_of(act), AuditDecision::Allowed).on(collection_of(act), None).about(target_of(act))
+    let (collection, documents) = documents_of(act);
+    let mut event = Event::new(kind_of(act), AuditDecision::Allowed)
+        .on(collection, None)
+        .about(target_of(act))
+        .because(reason_of(act));
+    event.documents = documents;
+    event
+}
+
+/// Returns which documents of which collection an act is about.
+pub(super) fn documents_of(act: &Act) -> (Option<CollectionName>, Vec<DocId>) {
+    match act {
+        Act::Collection(config) => (Some(config.name.clone()), Vec::new()),
+        Act::Erase(erase) => {
+            let documents = erase.documents.iter().take(AUDIT_DOCUMENTS_MAX).cloned().collect();
+            (Some(erase.collection.clone()), documents)
+        }
+        _ => (None, Vec::new()),
+    }
+}
+
+/// Returns the reason that an act gives.
+fn reason_of(act: &Act) -> String {
+    match act {
+        Act::Erase(erase) => erase.why.clone(),
+        _ => String::new(),
+    }
 }

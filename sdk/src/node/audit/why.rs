@@ -8,7 +8,7 @@ use folkmoot_core::replica::TxRecord;
 
 use super::super::Inner;
 use super::super::convert::read_error;
-use super::search::{collection_of, kind_of, target_of, write_action};
+use super::search::{documents_of, kind_of, target_of, write_action};
 use crate::api::{Error, ErrorCode, ExplainedPart, ExplainedStatement, Explanation, Result, Timestamp};
 
 impl Inner {
@@ -58,14 +58,15 @@ fn explain_act(authority: &Authority, op: OpId) -> Option<Explanation> {
     let header = authority.act_header(op)?;
     let control = header.control()?;
     let principal = control.for_whom.or(why.signer);
+    let (collection, documents) = documents_of(&control.act);
     let mut explained = explanation(authority, op, header, why.signer);
     explained.parts.push(ExplainedPart {
         transaction: 0,
         principal,
         name: name(authority, principal),
         action: kind_of(&control.act),
-        collection: collection_of(&control.act),
-        documents: Vec::new(),
+        collection,
+        documents,
         about: target_of(&control.act),
         verdict: why.verdict.kind().to_owned(),
         reason: reason_of(&why.verdict),
