@@ -31,7 +31,7 @@ mod tests;
 
 pub use chain::{ChainError, check_against_previous};
 pub use engine::{
-    AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, CurrentToken, Decision, Denial, MemberInfo,
+    AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, CurrentOwners, CurrentToken, Decision, Denial, MemberInfo,
     Noted, Password, Policy, Reach, Readable, Rejudge, RulesState, StatementInfo, TokenLimits, WrittenFor,
 };
 #[cfg(any(test, feature = "planted-bugs"))]

@@ -91,12 +91,32 @@ pub enum Mutant {
     FirstFieldSuffices,
     /// Who has some fields may give all of them.
     FieldsNotContained,
+    /// A change of owners leaves the keys before as they were.
+    SuccessionCutsNothing,
+    /// One recovery key is enough, whatever the threshold.
+    OneRecoveryKeySuffices,
+    /// Any key is a recovery key.
+    AnyKeyRecovers,
+    /// Recovery keys may do what owners may.
+    RecoveryKeysAct,
+    /// All changes after one act count.
+    AllSuccessionsCount,
+    /// A change counts also after one that does not.
+    SuccessionOfVoid,
+    /// A fork of a recovery key's stream closes it.
+    RecoveryForkCloses,
+    /// New owners need as many as the first ones.
+    FirstThresholdStays,
+    /// Owners of another set consent.
+    ForeignConsent,
+    /// What an owner consents to counts though the owner is cut.
+    CutConsent,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
 impl Mutant {
     /// Those that the two implementations can both have.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 51] = [
         Self::RankNotChecked,
         Self::CausalRevocation,
         Self::PinsIgnoreForks,
@@ -138,6 +158,16 @@ impl Mutant {
         Self::WithheldMayBeShadowed,
         Self::FirstFieldSuffices,
         Self::FieldsNotContained,
+        Self::SuccessionCutsNothing,
+        Self::OneRecoveryKeySuffices,
+        Self::AnyKeyRecovers,
+        Self::RecoveryKeysAct,
+        Self::AllSuccessionsCount,
+        Self::SuccessionOfVoid,
+        Self::RecoveryForkCloses,
+        Self::FirstThresholdStays,
+        Self::ForeignConsent,
+        Self::CutConsent,
     ];
 }
 

@@ -16,11 +16,13 @@ mod reach;
 mod rights;
 mod standing;
 mod streams;
+mod succession;
 
 pub use ask::{Decision, Denial, Readable, StatementInfo};
 pub use policy::{CurrentToken, Password, Policy, TokenLimits};
 pub use queries::{CertificateInfo, Closed, CollectionConfig, MemberInfo, Reach, RulesState};
 pub use streams::{Noted, Rejudge, WrittenFor};
+pub use succession::CurrentOwners;
 
 use std::sync::Arc;
 

@@ -124,7 +124,7 @@ impl Authority {
     pub fn principal_of(&self, certificate: OpId) -> Option<PrincipalId> {
         let record = self.log.act(self.log.find(certificate)?);
         match record.act()? {
-            Act::Genesis(_) | Act::Certify(_) => record.statement().map(|statement| statement.to),
+            Act::Genesis(_) | Act::Succeed(_) | Act::Certify(_) => record.statement().map(|statement| statement.to),
             Act::Member(_)
             | Act::Grant(_)
             | Act::Revoke(_)
@@ -140,11 +140,13 @@ impl Authority {
         }
     }
 
-    /// Returns whether a certificate was given to this key, in force or not; `None` if the certificate is not here.
+    /// Returns whether a key may begin streams under a certificate, in force or not: whether that was given to it, or made owners
+    /// whose recovery key it is. `None` if the certificate is not here.
     #[must_use]
     pub fn is_certified(&self, certificate: OpId, key: AuthorKey) -> Option<bool> {
         let record = self.log.act(self.log.find(certificate)?);
-        record.act().map(|act| act.certifies(key))
+        let recovers = |act: &Act| act.owner_set().is_some_and(|set| set.may_recover(&key));
+        record.act().map(|act| act.certifies(key) || recovers(act))
     }
 
     /// Returns the certificates of a key that are in force, strongest first.
@@ -261,7 +263,7 @@ impl Authority {
         }
         data.extend(certificates.iter().flat_map(|id| self.streams.of_certificate(*id)));
         let control = self.log.control_streams().filter(|(_, id)| certificates.contains(id)).map(|(stream, _)| stream);
-        data.extend(control);
+        data.extend(control.filter(|stream| !self.log.is_recovery_stream(*stream)));
         data.into_iter().collect()
     }
 
@@ -275,6 +277,9 @@ impl Authority {
             Deferred(_) => return None,
             Refused | NotAllowed | AfterRevocation { .. } | Forked { .. } => return Some(Closed::Whole),
             Allowed => {}
+        }
+        if self.log.is_recovery_stream(stream) {
+            return None;
         }
         let mut closed: Option<Pin> = None;
         for revocation in self.log.act(ix).hitters.iter().filter(|r| self.log.act(**r).is_effective()) {

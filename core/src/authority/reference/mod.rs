@@ -7,6 +7,7 @@
 mod acts;
 mod cuts;
 mod data;
+mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
