@@ -107,6 +107,30 @@ impl Log {
 }
 
 impl Authority {
+    /// Returns the certificate under which a key is an owner's now; `None` if it is none.
+    #[must_use]
+    pub fn owner_certificate(&self, key: &AuthorKey) -> Option<OpId> {
+        let record = self.log.act(self.log.owners_certificate()?);
+        record.act()?.owner_set()?.owners.contains(key).then_some(record.id)
+    }
+
+    /// Returns why a change of owners would not count, were it added now; `None` if it would.
+    #[must_use]
+    pub fn succession_lacks(&self, header: &Header) -> Option<&'static str> {
+        let Some(Act::Succeed(succeed)) = header.control().map(|control| &control.act) else {
+            return Some("it is no change of owners");
+        };
+        let heads = header.control_heads.iter().map(|head| self.log.find(*head)).collect::<Option<Vec<_>>>();
+        let Some(heads) = heads else { return Some("it names acts that are not here") };
+        if self.owners().is_none_or(|owners| owners.certificate != succeed.after) {
+            return Some("the owners have been changed since it was made");
+        }
+        let heads = heads.into_iter().map(|ix| self.log.act(ix));
+        let past = Past::empty().with(heads.map(|record| (&record.past, record.place)));
+        let counts = matches!(self.log.succession_standing(header, succeed, &past), Standing::Potential { .. });
+        (!counts).then_some("too few of the recovery keys have signed it")
+    }
+
     /// Returns who the owners are now; `None` before the genesis is here.
     #[must_use]
     pub fn owners(&self) -> Option<CurrentOwners> {

@@ -11,4 +11,5 @@ mod queries;
 mod rights;
 mod scenarios;
 mod store;
+mod succession;
 mod world;
