@@ -39,6 +39,7 @@ mod rejudge;
 mod serve;
 mod sessions;
 mod spill;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -68,6 +69,7 @@ pub use types::{
     ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
     RequestTicket, Signer, WriteError, WriteItem, WriteLimits, WriteOutcome, WriteRequest,
 };
+pub use succession::SuccessionBasis;
 pub use verify::{Damage, VerifyReport, stored_epoch, stored_head, verify};
 pub use waits::WAITING_OF_AUTHOR_MAX;
 pub use written::{Written, WrittenAt, WrittenPage, WrittenQuery};

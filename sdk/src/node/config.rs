@@ -104,24 +104,6 @@ impl Default for JoinOptions {
     }
 }
 
-/// What an init gives to a person, once.
-#[derive(Clone)]
-pub struct RecoveryKey(pub(super) String);
-
-impl RecoveryKey {
-    /// Returns the key: who holds it can take the cluster over when the owner key is lost or stolen. It is stored nowhere.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for RecoveryKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RecoveryKey(…)")
-    }
-}
-
 /// Why a node cannot be opened, made or joined.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -3,6 +3,7 @@
 mod access;
 mod asked;
 mod audit;
+mod authors;
 mod bootstraps;
 mod config;
 mod convert;
@@ -48,9 +49,9 @@ pub use folkmoot_net::{Discovery, HAS_QUIC, Multiaddr, Protocol};
 pub use maintenance::{MendReport, MissingOps, RejoinOptions, RepairOptions};
 
 pub use config::{
-    DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OpenError, RecoveryKey, Secret,
-    UnlockError,
+    DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OpenError, Secret, UnlockError,
 };
+pub use crate::recovery::RecoveryKey;
 use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, OpenStore};
 use invites::Invites;
@@ -128,9 +129,7 @@ impl Node {
         directory.seal(&options.keys)?;
         let owner = SecretKey::from_seed(&random()?);
         let node = SecretKey::from_seed(&random()?);
-        let recovery_seed: [u8; 32] = random()?;
-        let recovery = SecretKey::from_seed(&recovery_seed).author();
-        let recovery_hash = folkmoot_core::hash::hash(folkmoot_core::hash::Domain::RecoveryKey, &[recovery.as_bytes()]);
+        let recovery = RecoveryKey::generate().map_err(|error| OpenError::Thread(std::io::Error::other(error)))?;
         let founded = found_cluster(
             Founding {
                 name: &options.cluster_name,
@@ -138,7 +137,7 @@ impl Node {
                 labels: options.labels.clone(),
                 owner: &owner,
                 node: &node,
-                recovery: vec![recovery_hash],
+                recovery: vec![*recovery.hash().as_bytes()],
             },
             core_thread::wall_ms(),
             &random()?,
@@ -164,7 +163,7 @@ impl Node {
             sealed: directory.is_sealed(),
             peers: Vec::new(),
         })?;
-        Ok(RecoveryKey(format!("fmr_{}", folkmoot_core::id::OpId::new(recovery_seed))))
+        Ok(recovery)
     }
 
     /// Joins a cluster with a ticket from `folkmoot invite`: makes a data directory with which a node can be opened.

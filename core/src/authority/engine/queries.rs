@@ -119,6 +119,12 @@ impl Authority {
         self.log.introduction(principal).map(|(_, introduced)| introduced.name)
     }
 
+    /// Returns when an act was made, as its author says; `None` if it is not here.
+    #[must_use]
+    pub fn time_of(&self, act: OpId) -> Option<Hlc> {
+        self.log.find(act).map(|ix| self.log.act(ix).header.hlc)
+    }
+
     /// Returns the principal for whom a certificate speaks, in force or not.
     #[must_use]
     pub fn principal_of(&self, certificate: OpId) -> Option<PrincipalId> {
