@@ -27,7 +27,13 @@ impl RecoveryKey {
     /// # Errors
     /// [`ErrorCode::Internal`] if the system gives no randomness.
     pub fn generate() -> Result<Self> {
-        Ok(Self(SecretKey::from_seed(&random()?)))
+        Ok(Self::from_seed(&random()?))
+    }
+
+    /// Makes it of 32 random bytes.
+    #[must_use]
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(SecretKey::from_seed(seed))
     }
 
     /// Reads one from its text.

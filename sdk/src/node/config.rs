@@ -135,6 +135,9 @@ pub enum OpenError {
     /// The audit log can neither be gone on with nor begun.
     #[error("open the audit log: {0}")]
     Audit(String),
+    /// What is shown is not the recovery key that lies in the directory.
+    #[error("this is not the recovery key that lies in the data directory; without that one the owners can never be changed")]
+    OtherRecoveryKey,
     /// No randomness can be had.
     #[error("draw random bytes: {0}")]
     Random(String),

@@ -15,12 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{OpenError, random};
 use super::invites::InviteRecord;
+use crate::recovery::RecoveryKey;
 use super::unlock::{self, KEYRING_FILE, KeySettings, Unlocked};
 
 const CLUSTER_FILE: &str = "cluster.json";
 const NODE_KEY_FILE: &str = "node.key";
 const OWNER_KEY_FILE: &str = "owner.key";
 const TOKEN_FILE: &str = "owner.token";
+/// The recovery key of a cluster founded here, until it is put away.
+const RECOVERY_FILE: &str = "recovery.key";
 const INVITES_FILE: &str = "invites.json";
 const PEERS_FILE: &str = "peers.json";
 const STORE_FOLDER: &str = "store";
@@ -400,6 +403,35 @@ impl Directory {
 
     pub(super) fn write_owner_key(&self, key: &SecretKey) -> Result<(), DirectoryError> {
         self.write_key(OWNER_KEY_FILE, key)
+    }
+
+    /// Keeps the recovery key until somebody has put it away.
+    pub(super) fn write_recovery_key(&self, key: &RecoveryKey) -> Result<(), DirectoryError> {
+        let text = zeroize::Zeroizing::new(format!("{}\n", key.reveal()));
+        self.write_sealed(RECOVERY_FILE, text.as_bytes())
+    }
+
+    pub(super) fn recovery_key(&self) -> Result<Option<RecoveryKey>, DirectoryError> {
+        let Some(bytes) = self.read(RECOVERY_FILE)? else { return Ok(None) };
+        let bytes = zeroize::Zeroizing::new(self.opened(RECOVERY_FILE, bytes)?);
+        let key = std::str::from_utf8(&bytes).ok().and_then(|text| RecoveryKey::parse(text).ok());
+        let damaged = || DirectoryError::Damaged { path: self.root.join(RECOVERY_FILE), what: "not a key".to_owned() };
+        key.map(Some).ok_or_else(damaged)
+    }
+
+    pub(super) fn has_recovery_key(&self) -> bool {
+        self.root.join(RECOVERY_FILE).exists()
+    }
+
+    pub(super) fn remove_recovery_key(&self) -> Result<(), DirectoryError> {
+        self.remove(&self.root.join(RECOVERY_FILE))?;
+        self.sync()
+    }
+
+    /// Returns whether a file lies outside of the directory.
+    pub(super) fn is_outside(&self, file: &Path) -> Result<bool, DirectoryError> {
+        let resolve = |path: &Path| std::fs::canonicalize(path).map_err(self.io("find", path));
+        Ok(!resolve(file)?.starts_with(resolve(&self.root)?))
     }
 
     /// Makes the first bearer token of the node's API.

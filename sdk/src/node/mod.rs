@@ -12,10 +12,12 @@ mod database;
 mod directory;
 mod invites;
 mod join;
+mod key_file;
 mod keys;
 mod maintenance;
 mod network;
 mod outbox;
+mod owner_keys;
 mod password;
 mod read;
 mod scoped;
@@ -56,6 +58,8 @@ use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, OpenStore};
 use invites::Invites;
 use outbox::Outbox;
+pub use key_file::{KeyFile, KeyFileError};
+pub use owner_keys::NewKey;
 pub use scoped::Scoped;
 use unlock::MASTER_KEY_FILE;
 use whereabouts::Whereabouts;
@@ -116,7 +120,7 @@ impl Node {
     }
 
     /// Founds a cluster in a new data directory: owner key, node key, first bearer token, first ops. Returns the recovery
-    /// key, which is stored nowhere: show it once.
+    /// key, which lies in the directory until [`Self::confirm_recovery`] says that it is put away elsewhere.
     ///
     /// # Errors
     /// [`OpenError`], among others if there is a cluster in the directory already.
@@ -129,7 +133,7 @@ impl Node {
         directory.seal(&options.keys)?;
         let owner = SecretKey::from_seed(&random()?);
         let node = SecretKey::from_seed(&random()?);
-        let recovery = RecoveryKey::generate().map_err(|error| OpenError::Thread(std::io::Error::other(error)))?;
+        let recovery = RecoveryKey::from_seed(&random()?);
         let founded = found_cluster(
             Founding {
                 name: &options.cluster_name,
@@ -145,6 +149,7 @@ impl Node {
         .map_err(OpenError::Found)?;
         directory.write_owner_key(&owner)?;
         directory.write_node_key(&node)?;
+        directory.write_recovery_key(&recovery)?;
         directory.write_token(&random()?)?;
         let identity = Identity {
             node,

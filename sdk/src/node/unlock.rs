@@ -23,7 +23,7 @@ pub(super) const KEYRING_FILE: &str = "keyring.json";
 /// Version of the keyring file.
 const VERSION: u8 = 1;
 /// Argon2id as RFC 9106 recommends where memory is short: 64 MiB, three passes; some 150 ms.
-const ARGON2: Argon2 = Argon2 { salt: String::new(), memory_kib: 64 << 10, passes: 3, lanes: 1 };
+pub(super) const ARGON2: Argon2 = Argon2 { salt: String::new(), memory_kib: 64 << 10, passes: 3, lanes: 1 };
 /// More than this no keyring file may ask for.
 const ARGON2_MEMORY_KIB_MAX: u32 = 1 << 20;
 const ARGON2_PASSES_MAX: u32 = 64;
@@ -75,6 +75,12 @@ impl Secret {
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
     }
 }
 
@@ -166,8 +172,8 @@ const fn source_name(source: KeySource) -> &'static str {
 /// How a passphrase becomes a key: argon2id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Argon2 {
-    salt: String,
+pub(super) struct Argon2 {
+    pub(super) salt: String,
     memory_kib: u32,
     passes: u32,
     lanes: u32,
@@ -237,12 +243,12 @@ impl Home {
     }
 }
 
-fn encoded(bytes: &[u8]) -> String {
+pub(super) fn encoded(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-fn decoded(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
@@ -409,7 +415,7 @@ fn read_key(file: &Path) -> Result<SealKey, OpenError> {
     parse(&text, || file.display().to_string())
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a string cannot fail.
@@ -424,7 +430,7 @@ fn parse(text: &str, what: impl FnOnce() -> String) -> Result<SealKey, OpenError
 }
 
 /// Makes a key of a passphrase; none if the parameters are out of bounds.
-fn stretch(passphrase: &str, by: &Argon2) -> Option<SealKey> {
+pub(super) fn stretch(passphrase: &str, by: &Argon2) -> Option<SealKey> {
     if by.memory_kib > ARGON2_MEMORY_KIB_MAX || by.passes > ARGON2_PASSES_MAX || by.lanes > ARGON2_LANES_MAX {
         return None;
     }

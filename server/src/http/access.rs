@@ -30,7 +30,7 @@ async fn parsed<T: serde::de::DeserializeOwned>(body: super::body::Body) -> Resu
     json(&body.whole(REQUEST_BYTES_MAX).await?)
 }
 
-fn taking_back(mut query: Query) -> Result<RevokeOptions> {
+pub(super) fn taking_back(mut query: Query) -> Result<RevokeOptions> {
     let options = RevokeOptions { why: query.take("why").unwrap_or_default(), cascade: query.switch("cascade")? };
     query.finish("why, cascade")?;
     Ok(options)

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, audit, bulk, changes, collections, documents, state};
+use super::{access, audit, authors, bulk, changes, collections, documents, state};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -49,6 +49,10 @@ use super::{access, audit, bulk, changes, collections, documents, state};
         access::statement,
         access::can,
         access::release,
+        authors::authors,
+        authors::author,
+        authors::basis,
+        authors::succeed,
         audit::entries,
         audit::status,
         audit::verify,

@@ -248,6 +248,15 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .unify()
             .or(warp::path("statements").and(named!(context, none(), "/v1/statements/{id}", access::statement)))
             .unify()
+            .or(warp::path("authors").and(
+                fixed!(context, "/v1/authors", authors::authors)
+                    .or(named!(context, none(), "/v1/authors/{key}", authors::author))
+                    .unify()
+                    .boxed(),
+            ))
+            .unify()
+            .or(warp::path("owners").and(fixed!(context, "/v1/owners", authors::owners)))
+            .unify()
             .or(warp::path("digests").and(fixed!(context, "/v1/digests", state::digests)))
             .unify()
             .or(warp::path("quarantine").and(fixed!(context, "/v1/quarantine", state::quarantine)))
