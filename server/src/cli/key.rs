@@ -1,4 +1,4 @@
-//! Commands about keys that sign: list, new, install, recover, revoke, confirm-recovery, seal, unseal.
+//! Commands about keys that sign: list, new, install, recover, revoke, save and confirm recovery, seal, unseal.
 
 use folkmoot::api::{AuthorInfo, AuthorKind, Authors as _, ExitCode, RevokeOptions};
 use folkmoot::node::{KeyFile, KeyFileError, NewKey, Node, Secret};
@@ -27,6 +27,9 @@ pub(super) fn local(find: &Find, command: &KeyCommand, output: &Output) -> Resul
             })?;
         }
         KeyCommand::Install { file, passphrase, unlock } => install(find, file, passphrase, unlock, output)?,
+        KeyCommand::SaveRecovery { file, seal, passphrase, unlock } => {
+            save(find, file, *seal, passphrase, unlock, output)?;
+        }
         KeyCommand::ConfirmRecovery { recovery_file, passphrase, unlock } => {
             confirm(find, recovery_file.as_deref(), passphrase, unlock, output)?;
         }
@@ -61,6 +64,7 @@ pub(super) async fn key(client: &Client, command: KeyCommand, output: &Output) -
         // Handled above, without a node.
         KeyCommand::New { .. }
         | KeyCommand::Install { .. }
+        | KeyCommand::SaveRecovery { .. }
         | KeyCommand::ConfirmRecovery { .. }
         | KeyCommand::Seal { .. }
         | KeyCommand::Unseal { .. } => {}
@@ -146,6 +150,27 @@ fn install(
     output.show(&serde_json::json!({ "data": data, "key": public }), || {
         format!("The node in {} signs as an owner with {public} from now on, if that is an owner's key.", data.display())
     })?;
+    Ok(())
+}
+
+fn save(
+    find: &Find,
+    file: &std::path::Path,
+    seal: bool,
+    passphrase: &Passphrase,
+    unlock: &Unlock,
+    output: &Output,
+) -> Result<(), Failure> {
+    let data = find.data_directory();
+    let kept = Node::recovery_key(&data, &settings::keys(find, unlock)?).map_err(|error| open_failure(&error))?;
+    let kept = kept.ok_or_else(|| {
+        Error::new(ErrorCode::InvalidRequest, format!("{} does not hold a recovery key, or not any more", data.display()))
+    })?;
+    create(&KeyFile::new(file), &kept.reveal(), seal, passphrase)?;
+    output.show(&serde_json::json!({ "data": data, "file": file }), || {
+        format!("The recovery key is in {} too.", file.display())
+    })?;
+    output.note("put it away, then run `folkmoot key confirm-recovery`, which deletes it from the data directory");
     Ok(())
 }
 

@@ -40,6 +40,18 @@ pub(in crate::cli) enum KeyCommand {
         #[command(flatten)]
         reason: Reason,
     },
+    /// Copy the recovery key from the data directory where it was made into a new file elsewhere
+    SaveRecovery {
+        /// The file
+        file: PathBuf,
+        /// Seal it by a passphrase
+        #[arg(long)]
+        seal: bool,
+        #[command(flatten)]
+        passphrase: Passphrase,
+        #[command(flatten)]
+        unlock: Unlock,
+    },
     /// Show that the recovery key is put away elsewhere, and delete it from the data directory
     ConfirmRecovery {
         /// File of the copy [default: the key is asked for, or FOLKMOOT_RECOVERY_KEY holds it]
