@@ -327,6 +327,16 @@ pub struct RotateKeys {
     pub rotate: KeyRotation,
 }
 
+/// The key that takes the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReplaceAuthor {
+    /// The key.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub new: AuthorKey,
+}
+
 /// What to let through to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -47,6 +47,9 @@ impl Replica {
         let (secret, certificate) = self.signer(signer)?;
         match request {
             ActRequest::Succeed(op) => self.take_succession(now, op),
+            ActRequest::Replace { old, new, for_whom } => {
+                self.replace_key(now, (&secret, certificate), (old, new), for_whom)
+            }
             ActRequest::One(act) => self.sign_act(now, &secret, certificate, act, None),
             ActRequest::For(principal, act) => self.sign_act(now, &secret, certificate, act, Some(principal)),
             ActRequest::Revoke { target, reach, why, for_whom } => {
@@ -150,7 +153,7 @@ impl Replica {
         })
     }
 
-    fn sign_act(
+    pub(super) fn sign_act(
         &mut self,
         now: Now,
         secret: &SecretKey,

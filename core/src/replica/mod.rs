@@ -36,6 +36,7 @@ mod read;
 mod rebuild;
 mod records;
 mod rejudge;
+mod replace;
 mod serve;
 mod sessions;
 mod spill;

@@ -83,6 +83,15 @@ pub enum ActRequest {
         /// At whose request.
         for_whom: Option<PrincipalId>,
     },
+    /// Certify another key for the principal of a key, and make it a member if that is one. Done again it changes nothing.
+    Replace {
+        /// The key that there is.
+        old: AuthorKey,
+        /// The other one.
+        new: AuthorKey,
+        /// At whose request.
+        for_whom: Option<PrincipalId>,
+    },
     /// A change of owners, signed by recovery keys elsewhere.
     Succeed(Arc<Op>),
     /// Take a node into the cluster: certify its key for a new principal, make it a member and give it a role.

@@ -93,6 +93,29 @@ pub struct Succession {
     pub act: OpId,
 }
 
+/// A key that was certified in the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Replacement {
+    /// The statement that certifies it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub certificate: OpId,
+}
+
+/// The next key of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NodeRotation {
+    /// The key that the node has.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub old: AuthorKey,
+    /// The one that it takes up when it starts the next time after that is certified.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub new: AuthorKey,
+    /// Whether it is certified. If not, a stronger node must do it: [`Authors::replace_author`].
+    pub certified: bool,
+}
+
 /// The part of a [`super::Database`] that is about keys that sign.
 #[async_trait]
 pub trait Authors: Send + Sync + 'static {
@@ -106,6 +129,18 @@ pub trait Authors: Send + Sync + 'static {
     /// [`super::ErrorCode::StatementNotFound`] if nothing certifies the key; [`super::ErrorCode::NotAllowed`] for an owner's,
     /// which only the recovery keys replace.
     async fn revoke_author(&self, key: &AuthorKey, options: &RevokeOptions) -> Result<Revocation>;
+
+    /// Certifies a key for the principal of another one, as strong as that, and makes it a member node if that one is: the
+    /// principal keeps its rights. The other key stays, until it is taken back. Done again it changes nothing.
+    ///
+    /// # Errors
+    /// [`super::ErrorCode::StatementNotFound`] if nothing certifies the old key; [`super::ErrorCode::NotAllowed`] if this node is not
+    /// stronger than that.
+    async fn replace_author(&self, old: &AuthorKey, new: &AuthorKey) -> Result<Replacement>;
+
+    /// Makes the next key of this node, or returns the one that was made. When it is certified, the node takes it up when it starts the
+    /// next time, and takes the one before back; its principal and all its rights stay.
+    async fn rotate_node(&self) -> Result<NodeRotation>;
 
     /// Returns what a change of owners is made of; see [`crate::recovery`]. What they signed later than `until` will not stand.
     async fn succession_basis(&self, until: Option<Timestamp>) -> Result<SuccessionBasis>;

@@ -37,7 +37,7 @@ pub use audit::{
     AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, AuditWitness,
 };
 pub use audit_export::AuditFormat;
-pub use authors::{AuthorInfo, AuthorKind, Authors, Succession, SuccessionBasis};
+pub use authors::{AuthorInfo, AuthorKind, Authors, NodeRotation, Replacement, Succession, SuccessionBasis};
 pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};

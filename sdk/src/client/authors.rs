@@ -9,7 +9,10 @@ use super::Client;
 use super::access::taking_back;
 use super::calls::Query;
 use super::transport::Call;
-use crate::api::{AuthorInfo, Authors, Result, Revocation, RevokeOptions, Succession, SuccessionBasis, Timestamp};
+use crate::api::{
+    AuthorInfo, Authors, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession, SuccessionBasis, Timestamp,
+};
+use crate::wire::ReplaceAuthor;
 
 #[async_trait]
 impl Authors for Client {
@@ -19,6 +22,14 @@ impl Authors for Client {
 
     async fn revoke_author(&self, key: &AuthorKey, options: &RevokeOptions) -> Result<Revocation> {
         self.transport.send(&taking_back(format!("/v1/authors/{key}"), options)).await?.json()
+    }
+
+    async fn replace_author(&self, old: &AuthorKey, new: &AuthorKey) -> Result<Replacement> {
+        self.make(format!("/v1/authors/{old}/replacement"), &ReplaceAuthor { new: *new }).await
+    }
+
+    async fn rotate_node(&self) -> Result<NodeRotation> {
+        self.transport.send(&Call::new(Method::POST, "/v1/authors".to_owned())).await?.json()
     }
 
     async fn succession_basis(&self, until: Option<Timestamp>) -> Result<SuccessionBasis> {

@@ -16,7 +16,7 @@ use super::convert::act_error;
 use super::core_thread::Clock;
 use super::{Inner, Node};
 use crate::api::{
-    AuthorInfo, AuthorKind, Authors, Error, ErrorCode, Result, Revocation, RevokeOptions, Succession, SuccessionBasis,
+    AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession, SuccessionBasis,
     Timestamp,
 };
 
@@ -56,7 +56,7 @@ fn list(authority: &Authority, is_here: impl Fn(&AuthorKey) -> bool) -> Vec<Auth
 }
 
 /// Returns what certifies a key, and makes it a member.
-fn statements_about(authority: &Authority, key: &AuthorKey) -> Vec<OpId> {
+pub(super) fn statements_about(authority: &Authority, key: &AuthorKey) -> Vec<OpId> {
     let in_force = authority.statements(now()).filter(|statement| statement.denial.is_none());
     let about = in_force.filter(|statement| match statement.act {
         Act::Certify(certify) => certify.key == *key,
@@ -146,6 +146,14 @@ impl Authors for Node {
 
     async fn revoke_author(&self, key: &AuthorKey, options: &RevokeOptions) -> Result<Revocation> {
         self.inner.take_back_key(None, key, options).await
+    }
+
+    async fn replace_author(&self, old: &AuthorKey, new: &AuthorKey) -> Result<Replacement> {
+        self.inner.replace(None, *old, *new).await
+    }
+
+    async fn rotate_node(&self) -> Result<NodeRotation> {
+        self.inner.rotate_node(None).await
     }
 
     async fn succession_basis(&self, until: Option<Timestamp>) -> Result<SuccessionBasis> {

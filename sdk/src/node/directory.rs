@@ -20,6 +20,8 @@ use super::unlock::{self, KEYRING_FILE, KeySettings, Unlocked};
 
 const CLUSTER_FILE: &str = "cluster.json";
 const NODE_KEY_FILE: &str = "node.key";
+/// The key that the node takes up when it is certified.
+const NEXT_KEY_FILE: &str = "node.key.next";
 const OWNER_KEY_FILE: &str = "owner.key";
 const TOKEN_FILE: &str = "owner.token";
 /// The recovery key of a cluster founded here, until it is put away.
@@ -108,8 +110,18 @@ pub(super) struct ClusterRecord {
     pub(super) principal: PrincipalId,
     /// Whether the store and the keys are sealed.
     pub(super) sealed: bool,
+    /// Keys that the node had before, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) earlier_keys: Vec<AuthorKey>,
     /// Where to find other members first.
     pub(super) peers: Vec<KnownPeer>,
+}
+
+impl ClusterRecord {
+    /// Returns the keys that the node has had, the present one among them.
+    pub(super) fn keys(&self, present: AuthorKey) -> Vec<AuthorKey> {
+        self.earlier_keys.iter().copied().chain([present]).collect()
+    }
 }
 
 /// The files of a data directory.
@@ -399,6 +411,27 @@ impl Directory {
 
     pub(super) fn write_node_key(&self, key: &SecretKey) -> Result<(), DirectoryError> {
         self.write_key(NODE_KEY_FILE, key)
+    }
+
+    pub(super) fn next_node_key(&self) -> Result<Option<SecretKey>, DirectoryError> {
+        self.key(NEXT_KEY_FILE)
+    }
+
+    pub(super) fn write_next_node_key(&self, key: &SecretKey) -> Result<(), DirectoryError> {
+        self.write_key(NEXT_KEY_FILE, key)
+    }
+
+    /// Ends a change of the node's key: with the key that is there among those before, the next one takes its place.
+    pub(super) fn settle_rotation(&self, record: &ClusterRecord) -> Result<(), DirectoryError> {
+        let Some(next) = self.next_node_key()? else { return Ok(()) };
+        if record.earlier_keys.contains(&self.node_key()?.author()) {
+            // Sealed files are bound to their names.
+            self.write_node_key(&next)?;
+            self.remove(&self.root.join(NEXT_KEY_FILE))?;
+        } else if self.node_key()?.author() == next.author() {
+            self.remove(&self.root.join(NEXT_KEY_FILE))?;
+        }
+        self.sync()
     }
 
     pub(super) fn write_owner_key(&self, key: &SecretKey) -> Result<(), DirectoryError> {

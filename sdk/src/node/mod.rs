@@ -20,6 +20,7 @@ mod outbox;
 mod owner_keys;
 mod password;
 mod read;
+mod rotation;
 mod scoped;
 mod state;
 mod token;
@@ -166,6 +167,7 @@ impl Node {
             certificate: founded.certificate,
             principal: founded.principal,
             sealed: directory.is_sealed(),
+            earlier_keys: Vec::new(),
             peers: Vec::new(),
         })?;
         Ok(recovery)
@@ -231,7 +233,7 @@ impl Node {
     /// [`OpenError`], by what is wrong.
     pub async fn open(config: NodeConfig) -> Result<Self, OpenError> {
         let mut directory = Directory::new(&config.data_dir);
-        let record = directory.cluster()?;
+        let mut record = directory.cluster()?;
         let held = directory.lock()?;
         directory.settle_replacement()?;
         if !directory.store().exists() {
@@ -253,19 +255,13 @@ impl Node {
         let opened = tokio::task::spawn_blocking(opening).await;
         let (directory, OpenStore { store, sealed }) =
             opened.map_err(|error| OpenError::Thread(std::io::Error::other(error)))??;
-        let node_key = directory.node_key()?;
-        let owner = directory.owner_key()?;
+        directory.settle_rotation(&record)?;
         let clock = Clock::start();
-        let identity = Identity {
-            node: node_key.clone(),
-            owner,
-            cluster: record.cluster,
-            certificate: record.certificate,
-            principal: record.principal,
-        };
-        let replica_config =
-            ReplicaConfig { document_cache_bytes: config.document_cache_bytes, ..ReplicaConfig::default() };
-        let replica = Replica::open(replica_config, identity, store.clone(), &random()?, clock.now())?;
+        let mut replica = open_replica(&config, &directory, &record, &store, clock)?;
+        if rotation::take_up(&directory, &mut record, replica.authority())? {
+            replica = open_replica(&config, &directory, &record, &store, clock)?;
+        }
+        let node_key = directory.node_key()?;
         if replica.authority().is_certified(record.certificate, node_key.author()) == Some(false) {
             return Err(OpenError::OtherKey);
         }
@@ -343,6 +339,7 @@ impl Node {
             tokio::spawn(inner.clone().tell_metrics()),
             tokio::spawn(inner.clone().rewrap_keys()),
             tokio::spawn(inner.clone().close_ended()),
+            tokio::spawn(inner.clone().retire_keys()),
             tokio::spawn(inner.clone().watch_marks()),
         ];
         *lock(&inner.tasks) = tasks;
@@ -449,6 +446,25 @@ impl Inner {
 /// What these mutexes guard is whole between any two statements, so a panic elsewhere does not damage it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the replica of a data directory over its store.
+fn open_replica(
+    config: &NodeConfig,
+    directory: &Directory,
+    record: &ClusterRecord,
+    store: &Arc<dyn Store>,
+    clock: Clock,
+) -> Result<Replica, OpenError> {
+    let identity = Identity {
+        node: directory.node_key()?,
+        owner: directory.owner_key()?,
+        cluster: record.cluster,
+        certificate: record.certificate,
+        principal: record.principal,
+    };
+    let settings = ReplicaConfig { document_cache_bytes: config.document_cache_bytes, ..ReplicaConfig::default() };
+    Ok(Replica::open(settings, identity, store.clone(), &random()?, clock.now())?)
 }
 
 /// What the watermark said at the start.

@@ -26,7 +26,7 @@ use crate::api::{
     AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
     Database, Document, Edit, Error, ErrorCode, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
     LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewPassword, NewPrincipal, NewRole,
-    NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result,
+    NewToken, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result,
     Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions,
     WriteOutcome, poll_changes,
 };
@@ -560,6 +560,17 @@ impl Authors for Scoped {
     async fn revoke_author(&self, key: &AuthorKey, options: &RevokeOptions) -> Result<Revocation> {
         self.administers()?;
         self.node.inner.take_back_key(Some(self.principal), key, options).await
+    }
+
+    async fn replace_author(&self, old: &AuthorKey, new: &AuthorKey) -> Result<Replacement> {
+        self.administers()?;
+        self.node.inner.replace(Some(self.principal), *old, *new).await
+    }
+
+    async fn rotate_node(&self) -> Result<NodeRotation> {
+        self.view()?.demand_everywhere(Action::Operate)?;
+        self.administers()?;
+        self.node.inner.rotate_node(Some(self.principal)).await
     }
 
     async fn succession_basis(&self, until: Option<Timestamp>) -> Result<SuccessionBasis> {

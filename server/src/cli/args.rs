@@ -13,7 +13,7 @@ use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
 
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
 
-pub(super) use key::{KeyCommand, Passphrase, Recover};
+pub(super) use key::{KeyCommand, Passphrase, Recover, Rotate};
 
 pub(super) use audit::{AuditCommand, AuditExport, AuditFilter};
 

@@ -1,11 +1,12 @@
-//! Commands about keys that sign: list, new, install, recover, revoke, save and confirm recovery, seal, unseal.
+//! Commands about keys that sign: list, new, install, rotate, recover, revoke, save and confirm recovery, seal, unseal.
 
 use folkmoot::api::{AuthorInfo, AuthorKind, Authors as _, ExitCode, RevokeOptions};
 use folkmoot::node::{KeyFile, KeyFileError, NewKey, Node, Secret};
 use folkmoot::recovery::{NewOwners, RecoveryKey, sign_succession};
-use folkmoot::{Client, Error, ErrorCode};
+use folkmoot::{AuthorKey, Client, Error, ErrorCode};
 
-use super::args::{Find, KeyCommand, Passphrase, Reason, Recover, Unlock};
+use super::args::{Find, KeyCommand, Passphrase, Reason, Recover, Rotate, Unlock};
+use super::connect;
 use super::credential::secret;
 use super::failure::Failure;
 use super::node::open_failure;
@@ -44,16 +45,28 @@ pub(super) fn local(find: &Find, command: &KeyCommand, output: &Output) -> Resul
             let shown = || format!("{} is in the clear.", file.display());
             output.show(&serde_json::json!({ "file": file, "sealed": false }), shown)?;
         }
-        KeyCommand::List | KeyCommand::Recover(_) | KeyCommand::Revoke { .. } => return Ok(None),
+        KeyCommand::List | KeyCommand::Recover(_) | KeyCommand::Revoke { .. } | KeyCommand::Rotate(_) => return Ok(None),
     }
     Ok(Some(ExitCode::Done))
 }
 
 /// Carries out what a node is asked for.
-pub(super) async fn key(client: &Client, command: KeyCommand, output: &Output) -> Result<ExitCode, Failure> {
+pub(super) async fn key(
+    client: &Client,
+    find: &Find,
+    command: KeyCommand,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
     match command {
         KeyCommand::List => list(client, output).await?,
         KeyCommand::Recover(args) => recover(client, args, output).await?,
+        KeyCommand::Rotate(Rotate::Node { by, by_token_file }) => {
+            let by = by.map(|node| connect(&find.of_other(&node, by_token_file))).transpose()?;
+            rotate_node(client, by, output).await?;
+        }
+        KeyCommand::Rotate(Rotate::Author { old, new, reason }) => {
+            rotate_author(client, old, new, reason, output).await?;
+        }
         KeyCommand::Revoke { key, reason: Reason { why, cascade } } => {
             let options = RevokeOptions { why: why.unwrap_or_default(), cascade };
             let revoked = client.revoke_author(&key, &options).await?;
@@ -87,6 +100,42 @@ async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
             [kind.to_owned(), name.clone(), key.clone(), rank.to_string(), until, here.to_owned()]
         });
         table(["kind", "name", "key", "rank", "until", ""], rows)
+    })?;
+    Ok(())
+}
+
+/// Makes the next key of a node, and has it certified.
+async fn rotate_node(client: &Client, by: Option<Client>, output: &Output) -> Result<(), Failure> {
+    let mut rotation = client.rotate_node().await?;
+    if !rotation.certified
+        && let Some(by) = by
+    {
+        by.replace_author(&rotation.old, &rotation.new).await?;
+        rotation.certified = true;
+    }
+    output.show(&rotation, || format!("The next key of the node is {}.", rotation.new))?;
+    output.note(if rotation.certified {
+        "start the node again: it takes the key up, and takes the one before back"
+    } else {
+        "this node may not certify it: run the command again with `--by` a node of a stronger admin, or of an owner"
+    });
+    Ok(())
+}
+
+/// Puts a key in the place of another one.
+async fn rotate_author(
+    client: &Client,
+    old: AuthorKey,
+    new: AuthorKey,
+    reason: Reason,
+    output: &Output,
+) -> Result<(), Failure> {
+    let made = client.replace_author(&old, &new).await?;
+    let options = RevokeOptions { why: reason.why.unwrap_or_default(), cascade: reason.cascade };
+    let revoked = client.revoke_author(&old, &options).await?;
+    let certificate = made.certificate;
+    output.show(&serde_json::json!({ "certificate": certificate, "act": revoked.act, "pins": revoked.pins }), || {
+        format!("{new} speaks for the principal from now on (certificate {certificate}); {old} is taken back.")
     })?;
     Ok(())
 }

@@ -131,7 +131,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
                 access::release(&client, transaction, output).await
             }
             Command::Verify(_) => cluster::verify(&client, output).await,
-            Command::Key { command } => key::key(&client, command, output).await,
+            Command::Key { command } => key::key(&client, &find, command, output).await,
             Command::Keys { command } => keys::keys(&client, command, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,
             Command::User { command } => access::user(&client, &find, command, output).await,

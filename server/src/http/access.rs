@@ -26,7 +26,7 @@ fn principal_name(segment: &str) -> Result<PrincipalName> {
     name.parse()
 }
 
-async fn parsed<T: serde::de::DeserializeOwned>(body: super::body::Body) -> Result<T> {
+pub(super) async fn parsed<T: serde::de::DeserializeOwned>(body: super::body::Body) -> Result<T> {
     json(&body.whole(REQUEST_BYTES_MAX).await?)
 }
 

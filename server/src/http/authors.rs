@@ -1,12 +1,14 @@
 //! Keys that sign, and changes of owners.
 
-use folkmoot::api::{AuthorInfo, Authors as _, Revocation, Succession, SuccessionBasis, Timestamp};
-use folkmoot::wire::{self, Items};
+use folkmoot::api::{
+    AuthorInfo, Authors as _, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp,
+};
+use folkmoot::wire::{self, Items, ReplaceAuthor};
 use folkmoot::{AuthorKey, Error, ErrorCode, Result};
 use http::Method;
 use warp::reply::Response;
 
-use super::access::taking_back;
+use super::access::{parsed, taking_back};
 use super::problem::method_not_allowed;
 use super::reply::{created, json_answer};
 use super::request::Request;
@@ -14,10 +16,45 @@ use super::request::Request;
 /// A change of owners is one op without bodies.
 const SUCCESSION_BYTES_MAX: usize = 80 << 10;
 
+pub(super) async fn authors(request: Request) -> Result<Response> {
+    match request.method {
+        Method::GET | Method::HEAD => list(request).await,
+        Method::POST => rotate(request).await,
+        _ => Ok(method_not_allowed("GET, HEAD, POST")),
+    }
+}
+
+/// Makes the next key of this node, which it takes up when it starts again after the key is certified.
+#[utoipa::path(post, path = "/v1/authors", tag = "access",
+    responses((status = 200, description = "The key, and whether it is certified", body = NodeRotation)))]
+pub(super) async fn rotate(request: Request) -> Result<Response> {
+    request.query.finish("")?;
+    json_answer(&request.database.rotate_node().await?)
+}
+
+/// Certifies a key in the place of another one: for the same principal, and as strong.
+#[utoipa::path(post, path = "/v1/authors/{key}/replacement", tag = "access", request_body = ReplaceAuthor,
+    params(("key" = String, Path, description = "The key that there is")),
+    responses(
+        (status = 201, description = "The certificate", body = Replacement),
+        (status = 403, description = "not_allowed: this node is not stronger than the key", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "statement_not_found", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn replacement(request: Request, key: String) -> Result<Response> {
+    if request.method != Method::POST {
+        return Ok(method_not_allowed("POST"));
+    }
+    let key: AuthorKey = key.parse()?;
+    let Request { database, query, body, .. } = request;
+    query.finish("")?;
+    let wanted: ReplaceAuthor = parsed(body).await?;
+    created(&database.replace_author(&key, &wanted.new).await?)
+}
+
 /// Lists the keys that count: owners', nodes', devices', and the hashes of recovery keys.
 #[utoipa::path(get, path = "/v1/authors", tag = "access",
     responses((status = 200, description = "The keys by kind and name", body = Items<AuthorInfo>)))]
-pub(super) async fn authors(request: Request) -> Result<Response> {
+pub(super) async fn list(request: Request) -> Result<Response> {
     if let Some(refused) = request.only_get() {
         return Ok(refused);
     }

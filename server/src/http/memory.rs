@@ -221,6 +221,14 @@ impl Authors for Shared {
         nobody()
     }
 
+    async fn replace_author(&self, _: &AuthorKey, _: &AuthorKey) -> Result<Replacement> {
+        nobody()
+    }
+
+    async fn rotate_node(&self) -> Result<NodeRotation> {
+        nobody()
+    }
+
     async fn succession_basis(&self, _: Option<Timestamp>) -> Result<SuccessionBasis> {
         nobody()
     }

@@ -31,6 +31,9 @@ pub(in crate::cli) enum KeyCommand {
         #[command(flatten)]
         unlock: Unlock,
     },
+    /// Change a key: of a node, or of a user's device
+    #[command(subcommand)]
+    Rotate(Rotate),
     /// Make other keys the owners, by the recovery keys: the owners' were lost, stolen, or are to be changed
     Recover(Recover),
     /// Take all back that a key was certified for, as when a device was stolen; what it signed until now stands
@@ -75,6 +78,28 @@ pub(in crate::cli) enum KeyCommand {
         file: PathBuf,
         #[command(flatten)]
         passphrase: Passphrase,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Rotate {
+    /// Make the next key of this node, which it takes up at its next start; then the one before is taken back
+    Node {
+        /// A node of a stronger admin, to certify the key if this one may not: an address, or a data directory on this machine
+        #[arg(long, value_name = "NODE")]
+        by: Option<String>,
+        /// File with the token for that node
+        #[arg(long, value_name = "FILE")]
+        by_token_file: Option<PathBuf>,
+    },
+    /// Certify a key in the place of another one, for the same principal, and take the other one back
+    Author {
+        /// The key that there is
+        old: AuthorKey,
+        /// The public half of the new one
+        new: AuthorKey,
+        #[command(flatten)]
+        reason: Reason,
     },
 }
 
