@@ -172,6 +172,7 @@ impl Held {
                 control: std::mem::take(&mut control),
                 marks: marks.clone(),
                 identity: self.identity.clone(),
+                earlier_keys: self.record.earlier_keys.clone(),
                 seed: random()?,
                 now: Clock::start().now(),
             };

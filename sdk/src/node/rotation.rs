@@ -129,7 +129,7 @@ impl Inner {
 
     /// Tries to take the keys before back; returns how many statements about them are in force still.
     async fn retire(&self) -> std::result::Result<usize, ()> {
-        let keys = self.record.earlier_keys.clone();
+        let (keys, own) = (self.record.earlier_keys.clone(), self.record.keys(self.node_key.author()));
         if keys.is_empty() {
             return Ok(0);
         }
@@ -141,7 +141,7 @@ impl Inner {
                 let about: Vec<OpId> =
                     keys.iter().flat_map(|key| statements_about(replica.authority(), key)).collect();
                 let peers = replica.engine().peers();
-                let others = replica.authority().members(now()).len() > keys.len() + 1;
+                let others = replica.authority().members(now()).iter().any(|member| !own.contains(&member.key));
                 (about, !others || peers.iter().any(|peer| peer.is_equal))
             })
             .await;

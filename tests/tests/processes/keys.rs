@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use folkmoot::api::{AuthorKind, Authors as _, Database as _, LinkRule, RevokeOptions};
-use folkmoot::{AuthorKey, ErrorCode, OpId};
+use folkmoot::api::{Access as _, AuthorKind, Authors as _, Database as _, LinkRule, QuarantineQuery, RevokeOptions};
+use folkmoot::{AuthorKey, Client, ErrorCode, OpId};
 use folkmoot_tests::processes::{Node, converged, printed, run, until};
 use serde_json::{Value, json};
 
-use crate::access::{refused, told};
+use crate::access::{refused, told, write};
 
 fn path(file: &Path) -> &str {
     file.to_str().unwrap()
@@ -170,6 +170,91 @@ async fn a_node_is_shut_out_by_its_key() {
     assert_eq!(a.get("notes", "before").await.unwrap(), json!({"by": "b"}));
     refused(a.get("notes", "after").await, ErrorCode::DocumentNotFound);
     refused(a.client().revoke_author(&b.key(), &RevokeOptions::default()).await, ErrorCode::StatementNotFound);
+}
+
+/// Writes one document after the other until the node is gone; returns those that were acknowledged.
+async fn write_until_it_ends(client: Client, prefix: String) -> Vec<String> {
+    let mut written = Vec::new();
+    for n in 0.. {
+        let doc = format!("{prefix}-{n}");
+        if write(&client, "notes", &doc, json!({"n": n})).await.is_err() {
+            break;
+        }
+        written.push(doc);
+    }
+    written
+}
+
+/// Kills a node while it is written to, and starts it again; returns what it had acknowledged.
+async fn killed_under_load(node: &mut Node, prefix: &str) -> Vec<String> {
+    let writer = tokio::spawn(write_until_it_ends(node.impatient_client(), prefix.to_owned()));
+    let first = format!("{prefix}-20");
+    until("some are written", async || node.get("notes", &first).await.map(|_| ()).map_err(|error| error.to_string())).await;
+    node.kill();
+    let written = writer.await.unwrap();
+    node.start().await;
+    written
+}
+
+async fn is_member(at: &Node, key: AuthorKey) -> bool {
+    at.client().peers().await.unwrap().iter().any(|peer| peer.node == key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_change_their_keys_under_load_without_losing_a_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut a = Node::found(folder.path(), "a").await;
+    let mut b = Node::join(folder.path(), "b", &a).await;
+    let (old_a, old_b) = (a.key(), b.key());
+    let mut written = Vec::new();
+
+    // Not certified yet: whatever befalls the node, it keeps the key that it has.
+    let next = told(&b, &["key", "rotate", "node"]).await;
+    assert_eq!((next["certified"].clone(), next["old"].clone()), (json!(false), json!(old_b.to_string())));
+    written.extend(killed_under_load(&mut b, "early").await);
+    assert_eq!(b.key(), old_b);
+
+    // Certified by a stronger node, the same key is taken up.
+    let again = told(&b, &["key", "rotate", "node", "--by", path(a.data())]).await;
+    assert_eq!((again["certified"].clone(), again["new"].clone()), (json!(true), next["new"].clone()));
+    until("the certificate has come", async || {
+        let keys = b.client().authors().await.map_err(|error| error.to_string())?;
+        if keys.iter().any(|key| key.key == next["new"]) { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    written.extend(killed_under_load(&mut b, "between").await);
+    assert_eq!(json!(b.key().to_string()), next["new"]);
+    written.extend(killed_under_load(&mut b, "late").await);
+    assert_eq!(json!(b.key().to_string()), next["new"], "and kept");
+    converged(&[&a, &b]).await;
+    told(&a, &["key", "revoke", &old_b.to_string()]).await;
+    assert!(is_member(&a, b.key()).await && !is_member(&a, old_b).await);
+
+    // The first node may certify its own, and takes the one before back.
+    let own = told(&a, &["key", "rotate", "node"]).await;
+    assert_eq!(own["certified"], json!(true));
+    written.extend(killed_under_load(&mut a, "first").await);
+    assert_eq!(json!(a.key().to_string()), own["new"]);
+    until("the key before is taken back", async || {
+        if is_member(&b, old_a).await { Err("it is a member".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    assert!(is_member(&b, a.key()).await);
+    a.put("notes", "after", json!({"by": "a"})).await;
+    b.put("notes", "after-too", json!({"by": "b"})).await;
+    converged(&[&a, &b]).await;
+    for node in [&a, &b] {
+        for doc in written.iter().map(String::as_str).chain(["after", "after-too"]) {
+            node.get("notes", doc).await.unwrap_or_else(|error| panic!("{doc}: {error}"));
+        }
+        node.assert_sound().await;
+        let verified = node.cli(&["audit", "verify"], "").await;
+        assert!(verified.status.success(), "{verified:?}");
+        assert!(node.client().quarantine(&QuarantineQuery::default()).await.unwrap().items.is_empty());
+    }
+    // The node is who it was: it admits others, and an old file of the key before is of no use.
+    let c = Node::join(folder.path(), "c", &a).await;
+    converged(&[&a, &b, &c]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

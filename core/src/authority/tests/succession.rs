@@ -319,6 +319,24 @@ fn who_has_no_recovery_keys_keeps_its_owners() {
 }
 
 #[test]
+fn who_lost_its_key_gets_another_one_and_keeps_its_rights() {
+    let mut w = super::scenarios::small();
+    let before = w.write("u", "x");
+    w.sync_all();
+    let lost = w.peer("u").certificate;
+    let principal = w.peer("u").principal;
+    let certificate = w.certify("a0", "u-new", Some(principal), 30);
+    let pins = w.pins_of("a0", "u");
+    let revocation = w.revoke_with("a0", RevokeTarget::Statement(lost), pins, false);
+    w.add_peer("u-new", key("u-new"), principal, certificate);
+    let after = w.write("u-new", "x");
+    let by_finder = w.write("u", "x");
+    assert_eq!(verdict(&w, before), ALLOWED);
+    assert_eq!(verdict(&w, after), ALLOWED, "the grants are the principal's");
+    assert!(is_cut(verdict(&w, by_finder), revocation));
+}
+
+#[test]
 fn a_recovery_stream_is_not_closed_by_what_it_says() {
     let mut w = owned();
     let genesis = w.genesis();
