@@ -77,6 +77,7 @@ fn new_owners_rule_and_a_thief_of_the_old_keys_does_not() {
     for id in [set, granted, write] {
         assert_eq!(verdict(&w, id), ALLOWED);
     }
+    w.sync("o0", "n0");
     let by_thief = w.write("o0", "x");
     assert!(is_cut(verdict(&w, by_thief), change), "the right is the principal's, the key is not any more");
     let node = Node::with(w.cluster, &w.ops);
@@ -146,11 +147,11 @@ fn recovery_keys_do_nothing_else() {
 fn competing(w: &mut World) -> [(OpId, &'static str); 2] {
     let genesis = w.genesis();
     let mut apart = w.clone();
-    let one = w.succeed("a0", genesis, &["n0"], 1);
     apart.clock += 100;
     let other = apart.succeed("a0", genesis, &["m0"], 1);
     w.put((*apart.ops[&other]).clone());
     w.install("a0", other, &["m0"]);
+    let one = w.succeed("a0", genesis, &["n0"], 1);
     w.clock += 200;
     let mut both = [(one, "n0"), (other, "m0")];
     both.sort();
@@ -300,7 +301,7 @@ fn the_pins_of_a_change_decide_a_fork_of_an_owner() {
 
 #[test]
 fn who_has_no_recovery_keys_keeps_its_owners() {
-    let mut w = owned();
+    let w = owned();
     let genesis = w.genesis();
     let mut header: Header = (*w.ops[&genesis]).clone();
     let Payload::Control(control) = &mut header.payload else { unreachable!() };

@@ -269,7 +269,7 @@ fn cases() -> Vec<(&'static str, Op)> {
                 signatures: Vec::new(),
             }
             .sign(
-                succession::Place {
+                crate::op::succession::Place {
                     cluster: genesis().id().into(),
                     session: SessionId::new(*b"session3"),
                     hlc: TIME,
