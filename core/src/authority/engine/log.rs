@@ -283,6 +283,10 @@ impl Log {
         ix
     }
 
+    pub(super) fn is_control_stream(&self, stream: StreamId) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
     /// Returns the control streams with their certificates.
     pub(super) fn control_streams(&self) -> impl Iterator<Item = (StreamId, OpId)> + '_ {
         self.streams.iter().map(|(stream, (certificate, _))| (*stream, *certificate))

@@ -273,19 +273,21 @@ impl Authority {
         data.into_iter().collect()
     }
 
-    /// Returns what still counts of a stream whose certificate is void; `None` while the certificate stands. Digests
+    /// Returns what still counts of a data stream whose certificate is void; `None` while the certificate stands, and for streams of
+    /// acts, which are never closed. Digests
     /// count such a stream with its pin as head, and nothing beyond is stored or relayed.
     #[must_use]
     pub fn closed_at(&self, stream: StreamId, certificate: OpId) -> Option<Closed> {
         use crate::authority::Verdict::{AfterRevocation, Allowed, Deferred, Forked, NotAllowed, Refused};
+        // Honest people may have named what lies beyond, before they heard: what names it is complete with it only.
+        if self.log.is_control_stream(stream) {
+            return None;
+        }
         let ix = self.log.find(certificate)?;
         match self.log.act(ix).effect {
             Deferred(_) => return None,
             Refused | NotAllowed | AfterRevocation { .. } | Forked { .. } => return Some(Closed::Whole),
             Allowed => {}
-        }
-        if self.log.is_recovery_stream(stream) {
-            return None;
         }
         let mut closed: Option<Pin> = None;
         for revocation in self.log.act(ix).hitters.iter().filter(|r| self.log.act(**r).is_effective()) {

@@ -72,8 +72,8 @@ impl Log {
         }
     }
 
-    /// Returns whether a control stream is that of a recovery key which changes the owners. It is bound to the certificate of
-    /// the owners before, and goes on when that is void: it is what voids it.
+    /// Returns whether a control stream is that of a recovery key which changes the owners: it is bound to the certificate of the
+    /// owners before, and no stream of theirs.
     pub(super) fn is_recovery_stream(&self, stream: StreamId) -> bool {
         let Some(header) = self.first_op(stream) else { return false };
         let Some(Act::Succeed(succeed)) = header.control().map(|control| &control.act) else { return false };

@@ -4,7 +4,7 @@ use super::*;
 use crate::authority::{Reach, Verdict};
 use crate::hlc::Hlc;
 use crate::op::succession::Place;
-use crate::op::{RevokeTarget, Succeed, recovery_hash};
+use crate::op::{Act, Principal, PrincipalKind, Rank, RevokeTarget, Succeed, recovery_hash};
 
 pub(super) fn key(n: u8) -> SecretKey {
     SecretKey::from_seed(&[n; 32])
@@ -94,9 +94,7 @@ fn other_owners_take_over_while_a_thief_is_apart() {
         let authority = lab.nodes[node].replica.authority();
         let owners = authority.owners().unwrap();
         assert_eq!((owners.certificate, owners.owners), (act, vec![key(110).author()]));
-        // Where it is not known, it is not fetched either, unless something names it.
-        let verdict = authority.control_verdict(door);
-        assert!(verdict.is_none_or(|verdict| verdict == Verdict::AfterRevocation { by: act }), "{verdict:?}");
+        assert_eq!(authority.control_verdict(door), Some(Verdict::AfterRevocation { by: act }));
         assert_eq!(lab.json(node, "c").unwrap(), "{\"n\":1}", "who has believed the thief loses nothing");
         assert!(!is_member(&lab, node, 60) && is_member(&lab, node, 50), "at {node}");
     }
@@ -205,4 +203,31 @@ fn a_node_gets_another_key_and_loses_nothing() {
 
 fn ops_of_key(n: u64) -> DocWrite {
     ops(&format!("{{\"ops\":[{{\"op\":\"set\",\"path\":\"/n\",\"value\":{n}}}]}}"))
+}
+
+#[test]
+fn who_names_an_act_that_a_revocation_cuts_loses_nothing() {
+    let mut lab = Lab::new(&[BuiltInRole::Admin, BuiltInRole::Editor]);
+    lab.cut(0, 1);
+    lab.cut(0, 2);
+    let act = lab.act(1, Signer::Node, ActRequest::One(Act::Principal(unseen()))).unwrap().op;
+    lab.run(20);
+    lab.write(2, "c", put("{\"n\":1}"));
+    let target = RevokeTarget::Principal(lab.nodes[1].replica.identity().principal);
+    let revoke = ActRequest::Revoke { target, reach: Reach::Target, why: String::new(), for_whom: None };
+    let by = lab.act(0, Signer::Owner, revoke).unwrap().op;
+    assert_eq!(lab.nodes[2].replica.authority().control_verdict(act), Some(Verdict::Allowed));
+    lab.cut(1, 2);
+    lab.connect(0, 2);
+    lab.run(200);
+    assert_eq!(lab.nodes[2].replica.authority().control_verdict(by), Some(Verdict::Allowed));
+    for node in [2, 0] {
+        let verdict = lab.nodes[node].replica.authority().control_verdict(act);
+        assert_eq!(verdict, Some(Verdict::AfterRevocation { by }), "at {node}");
+        assert_eq!(lab.json(node, "c").as_deref(), Some("{\"n\":1}"), "at {node}");
+    }
+}
+
+fn unseen() -> Principal {
+    Principal { name: "unseen".to_owned(), kind: PrincipalKind::User, attest: true, rank: Rank::USER }
 }
