@@ -3,7 +3,7 @@
 //! They are apart from the working types of [`crate::api`]: these are what other people's programs rely on.
 
 use bytes::Bytes;
-use folkmoot_core::id::{CollectionName, DocId};
+use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

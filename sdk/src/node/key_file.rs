@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::config::{OpenError, random};
 use super::directory::{sync_folder_of, write_secret};
-use super::unlock::{self, ARGON2, Argon2, Secret};
+use super::unlock::{self, Argon2, Secret};
 
 /// Version of a sealed key file.
 const VERSION: u8 = 1;
@@ -180,7 +180,7 @@ fn keyring(argon2: &Argon2, passphrase: &Secret) -> Option<Keyring> {
 
 fn seal(key: &str, passphrase: &Secret) -> Result<String, KeyFileError> {
     let failed = |error: OpenError| KeyFileError::Random(Box::new(error));
-    let argon2 = Argon2 { salt: unlock::hexadecimal(&random::<16>().map_err(failed)?), ..ARGON2 };
+    let argon2 = Argon2::fresh().map_err(failed)?;
     let nonce = random().map_err(failed)?;
     // The parameters are this program's own, and the salt is one.
     let keyring = keyring(&argon2, passphrase)

@@ -23,7 +23,7 @@ pub(super) const KEYRING_FILE: &str = "keyring.json";
 /// Version of the keyring file.
 const VERSION: u8 = 1;
 /// Argon2id as RFC 9106 recommends where memory is short: 64 MiB, three passes; some 150 ms.
-pub(super) const ARGON2: Argon2 = Argon2 { salt: String::new(), memory_kib: 64 << 10, passes: 3, lanes: 1 };
+const ARGON2: Argon2 = Argon2 { salt: String::new(), memory_kib: 64 << 10, passes: 3, lanes: 1 };
 /// More than this no keyring file may ask for.
 const ARGON2_MEMORY_KIB_MAX: u32 = 1 << 20;
 const ARGON2_PASSES_MAX: u32 = 64;
@@ -179,6 +179,13 @@ pub(super) struct Argon2 {
     lanes: u32,
 }
 
+impl Argon2 {
+    /// Returns the usual parameters with a new salt.
+    pub(super) fn fresh() -> Result<Self, OpenError> {
+        Ok(Self { salt: hexadecimal(&random::<16>()?), ..ARGON2 })
+    }
+}
+
 /// What of the keyring file stands in the clear. It is bound to what is sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -269,7 +276,7 @@ pub(super) fn make(directory: &Directory, settings: &KeySettings) -> Result<Opti
 
 fn make_home(directory: &Directory, settings: &KeySettings) -> Result<Home, OpenError> {
     let argon2 = match settings.source {
-        KeySource::Passphrase => Some(Argon2 { salt: hexadecimal(&random::<16>()?), ..ARGON2 }),
+        KeySource::Passphrase => Some(Argon2::fresh()?),
         _ => None,
     };
     let about = About { version: VERSION, source: settings.source, argon2 };
@@ -415,7 +422,7 @@ fn read_key(file: &Path) -> Result<SealKey, OpenError> {
     parse(&text, || file.display().to_string())
 }
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a string cannot fail.
