@@ -1,7 +1,7 @@
 //! Keys that sign, and changes of owners.
 
 use folkmoot::api::{
-    AuthorInfo, Authors as _, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp,
+    AuthorInfo, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp,
 };
 use folkmoot::wire::{self, Items, ReplaceAuthor};
 use folkmoot::{AuthorKey, Error, ErrorCode, Result};

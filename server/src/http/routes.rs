@@ -14,7 +14,7 @@ use super::body::Body;
 use super::entrance::Entered;
 use super::front::Door;
 use super::request::{Query, Request};
-use super::{Context, access, audit, bulk, changes, collections, documents, problem, state};
+use super::{Context, access, audit, authors, bulk, changes, collections, documents, problem, state};
 
 /// The template of the path that answered: a label of metrics, and what tests compare with the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
