@@ -98,7 +98,7 @@ fn main() {
     let path = log.consistency(&store, records / 3).unwrap();
     println!("prove that it grew: {:?}, {} hashes", begun.elapsed(), path.len());
     let begun = Instant::now();
-    let report = check_log(&store, cluster, node);
+    let report = check_log(&store, cluster, &[node]);
     assert_eq!((report.records, report.damage_total), (records, 0));
     println!("check all: {:?}", begun.elapsed());
 }

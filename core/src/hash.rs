@@ -23,6 +23,8 @@ pub enum Domain {
     DocDigest,
     /// The hash of a recovery key.
     RecoveryKey,
+    /// A change of owners, as the recovery keys sign it that do not sign the op.
+    Succession,
     /// A client's idempotency key.
     Request,
     /// What a client asked for under an idempotency key.
@@ -46,6 +48,7 @@ impl Domain {
             Self::HeadDigest => b"folkmoot/1/head-digest",
             Self::DocDigest => b"folkmoot/1/doc-digest",
             Self::RecoveryKey => b"folkmoot/1/recovery-key",
+            Self::Succession => b"folkmoot/1/succession",
             Self::Request => b"folkmoot/1/request",
             Self::RequestContent => b"folkmoot/1/request-content",
             Self::Watermark => b"folkmoot/1/watermark",

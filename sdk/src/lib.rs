@@ -6,9 +6,10 @@
 pub mod api;
 pub mod client;
 pub mod node;
+pub mod recovery;
 pub mod wire;
 
-pub use api::{Access, Audit, Database, Erasures, Error, ErrorCode, Result};
+pub use api::{Access, Audit, Authors, Database, Erasures, Error, ErrorCode, Result};
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder};
 pub use folkmoot_core::audit::Event;

@@ -3,7 +3,7 @@
 //! They are apart from the working types of [`crate::api`]: these are what other people's programs rely on.
 
 use bytes::Bytes;
-use folkmoot_core::id::{CollectionName, DocId};
+use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -325,6 +325,16 @@ pub struct InviteRequest {
 pub struct RotateKeys {
     /// `master` or `collections`.
     pub rotate: KeyRotation,
+}
+
+/// The key that takes the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReplaceAuthor {
+    /// The key.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub new: AuthorKey,
 }
 
 /// What to let through to a peer.

@@ -53,9 +53,9 @@ impl AuditReport {
     }
 }
 
-/// Checks all logs of a node. Reads every record once; keeps little.
+/// Checks all logs of a node, which has one of these keys or had it before. Reads every record once; keeps little.
 #[must_use]
-pub fn check_log(read: &dyn Read, cluster: ClusterId, node: AuthorKey) -> AuditReport {
+pub fn check_log(read: &dyn Read, cluster: ClusterId, keys: &[AuthorKey]) -> AuditReport {
     let mut report = AuditReport::default();
     match logs(read) {
         Err(error) => report.found("audit log", error.to_string()),
@@ -65,7 +65,7 @@ pub fn check_log(read: &dyn Read, cluster: ClusterId, node: AuthorKey) -> AuditR
                     report.found(format!("log {at}"), "it is missing, or some before it are");
                 }
                 report.logs += 1;
-                if let Err(error) = check_one(read, cluster, node, *ordinal, state, &mut report) {
+                if let Err(error) = check_one(read, cluster, keys, *ordinal, state, &mut report) {
                     report.found(format!("log {}", state.incarnation), error.to_string());
                 }
             }
@@ -84,7 +84,7 @@ pub fn check_log(read: &dyn Read, cluster: ClusterId, node: AuthorKey) -> AuditR
 fn check_one(
     read: &dyn Read,
     cluster: ClusterId,
-    node: AuthorKey,
+    keys: &[AuthorKey],
     ordinal: u32,
     state: &LogState,
     report: &mut AuditReport,
@@ -93,7 +93,7 @@ fn check_one(
     let mut notes = notes(read, ordinal, state, report);
     notes.retain(|(note, _)| {
         let log = &note.checkpoint.log;
-        let is_ours = log.cluster == cluster && log.node == node && log.incarnation == state.incarnation;
+        let is_ours = log.cluster == cluster && keys.contains(&log.node) && log.incarnation == state.incarnation;
         if !is_ours {
             report.found(format!("log {}", state.incarnation), format!("holds a checkpoint of {log}"));
         }

@@ -61,7 +61,7 @@ impl Node {
     }
 
     fn check(&self) -> AuditReport {
-        check_log(&self.store, CLUSTER, node())
+        check_log(&self.store, CLUSTER, &[node()])
     }
 
     fn reopen(&self) -> Result<Option<Log>, LogError> {

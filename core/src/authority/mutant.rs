@@ -103,12 +103,32 @@ pub enum Mutant {
     AnybodyTells,
     /// A receipt is about any act.
     TellsOfAnything,
+    /// A change of owners leaves the keys before as they were.
+    SuccessionCutsNothing,
+    /// One recovery key is enough, whatever the threshold.
+    OneRecoveryKeySuffices,
+    /// Any key is a recovery key.
+    AnyKeyRecovers,
+    /// Recovery keys may do what owners may.
+    RecoveryKeysAct,
+    /// All changes after one act count.
+    AllSuccessionsCount,
+    /// A change counts also after one that does not.
+    SuccessionOfVoid,
+    /// A fork of a recovery key's stream closes it.
+    RecoveryForkCloses,
+    /// New owners need as many as the first ones.
+    FirstThresholdStays,
+    /// Owners of another set consent.
+    ForeignConsent,
+    /// What an owner consents to counts though the owner is cut.
+    CutConsent,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
 impl Mutant {
     /// Those that the two implementations can both have.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 57] = [
         Self::RankNotChecked,
         Self::CausalRevocation,
         Self::PinsIgnoreForks,
@@ -150,11 +170,21 @@ impl Mutant {
         Self::WithheldMayBeShadowed,
         Self::FirstFieldSuffices,
         Self::FieldsNotContained,
+        Self::AllSuccessionsCount,
+        Self::AnyKeyRecovers,
+        Self::AnybodyTells,
+        Self::CutConsent,
+        Self::ErasedByWhatIsCut,
+        Self::ErasesByFields,
         Self::ErasesWithoutRight,
         Self::FirstErasureSuffices,
-        Self::ErasesByFields,
-        Self::ErasedByWhatIsCut,
-        Self::AnybodyTells,
+        Self::FirstThresholdStays,
+        Self::ForeignConsent,
+        Self::OneRecoveryKeySuffices,
+        Self::RecoveryForkCloses,
+        Self::RecoveryKeysAct,
+        Self::SuccessionCutsNothing,
+        Self::SuccessionOfVoid,
         Self::TellsOfAnything,
     ];
 }

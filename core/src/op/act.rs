@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::tagged_enum;
 use super::role::{Actions, Rights, Role};
+use super::succession::Succeed;
 use super::target::Target;
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, Salt, StreamId, TokenVerifier};
@@ -46,7 +47,7 @@ pub struct Control {
 }
 
 tagged_enum! {
-    /// What a control op does. Tags 37 to 39 and 42 to 47 are kept for evidence, rotate_owner and recover.
+    /// What a control op does. Tags 37, 39 and 42 to 47 are kept for evidence and what may come.
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub enum Act {
         /// Begins the cluster. Its op id is the cluster id.
@@ -77,6 +78,8 @@ tagged_enum! {
         35 => Join(Join),
         /// Lets whoever knows a secret speak for a principal, to nodes that act for it.
         36 => Token(Token),
+        /// Makes other keys the owners.
+        38 => Succeed(Succeed),
         /// Makes documents be gone for good, everywhere.
         40 => Erase(Erase),
         /// Says that a member has carried out erasures.
@@ -537,6 +540,7 @@ impl Statement<'_> {
             && match self.act {
                 Act::Role(_) | Act::Principal(_) => false,
                 Act::Genesis(_)
+                | Act::Succeed(_)
                 | Act::Certify(_)
                 | Act::Member(_)
                 | Act::Grant(_)
@@ -556,11 +560,12 @@ impl Statement<'_> {
 
 impl Act {
     /// Returns the statement that the act makes, if it makes one; `id` is the op that carries it.
-    /// The genesis counts as a certificate of rank 0 of the owner keys for the owner principal.
+    /// The genesis, and each change of owners, counts as a certificate of rank 0 of the owner keys for the owner principal.
     #[must_use]
     pub fn statement(&self, id: OpId) -> Option<Statement<'_>> {
         let (to, rank, not_after) = match self {
             Self::Genesis(_) => (PrincipalId::from(id), Rank::OWNER, None),
+            Self::Succeed(s) => (s.principal, Rank::OWNER, None),
             Self::Certify(c) => (c.principal.unwrap_or_else(|| PrincipalId::from(id)), c.rank, c.not_after),
             Self::Member(m) => (m.principal, m.rank, m.not_after),
             Self::Grant(g) => (g.principal, g.rank, g.not_after),
@@ -586,6 +591,7 @@ impl Act {
     pub fn certifies(&self, key: AuthorKey) -> bool {
         match self {
             Self::Genesis(genesis) => genesis.owners.contains(&key),
+            Self::Succeed(succeed) => succeed.owners.contains(&key),
             Self::Certify(certify) => certify.key == key,
             Self::Member(_)
             | Self::Grant(_)
@@ -604,12 +610,13 @@ impl Act {
         }
     }
 
-    /// Returns the pins that a revocation or readmission sets.
+    /// Returns the pins that a revocation, a readmission or a change of owners sets.
     #[must_use]
     pub fn pins(&self) -> &[Pin] {
         match self {
             Self::Revoke(revoke) => &revoke.pins,
             Self::Readmit(readmit) => &readmit.pins,
+            Self::Succeed(succeed) => &succeed.pins,
             Self::Genesis(_)
             | Self::Certify(_)
             | Self::Member(_)
@@ -639,6 +646,7 @@ impl Act {
             }
             Self::Principal(p) => Some(Introduced { principal, name: &p.name, kind: p.kind, attest: p.attest }),
             Self::Certify(Certify { principal: Some(_), .. })
+            | Self::Succeed(_)
             | Self::Member(_)
             | Self::Grant(_)
             | Self::Revoke(_)
@@ -669,17 +677,17 @@ pub struct Introduced<'a> {
     pub attest: bool,
 }
 
-mod hash_list {
+pub(super) mod hash_list {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
     use crate::id::OpId;
 
     // The id types already know how to be 32 bytes on the wire.
-    pub(super) fn serialize<S: Serializer>(list: &[[u8; 32]], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::op) fn serialize<S: Serializer>(list: &[[u8; 32]], serializer: S) -> Result<S::Ok, S::Error> {
         list.iter().map(|h| OpId::new(*h)).collect::<Vec<_>>().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<[u8; 32]>, D::Error> {
+    pub(in crate::op) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<[u8; 32]>, D::Error> {
         Ok(Vec::<OpId>::deserialize(deserializer)?.into_iter().map(|id| *id.as_bytes()).collect())
     }
 }

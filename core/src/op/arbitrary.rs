@@ -5,11 +5,12 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::succession::Place;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
     DutyGrant, Erase, Erased, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join, Member,
     Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision,
-    Rules, Secret, SessionEnd, Target, Token, Transaction, WriteAction,
+    Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -327,8 +328,36 @@ fn earlier() -> impl Strategy<Value = Vec<SessionEnd>> {
     })
 }
 
+/// A signed change of owners.
+pub fn succession_op() -> impl Strategy<Value = Op> {
+    let seeds = || btree_set(any::<[u8; 32]>(), 1..4);
+    let names = (op_id(), op_id(), any::<[u8; 8]>(), hlc(), op_ids(limits::CONTROL_HEADS_MAX));
+    (names, seeds(), btree_set(author(), 1..4), btree_set(any::<[u8; 32]>(), 0..3), pins()).prop_map(
+        |((cluster, after, session, hlc, control_heads), signers, owners, recovery, pins)| {
+            let all = |keys: usize| u8::try_from(keys).expect("a handful");
+            let succeed = Succeed {
+                after,
+                principal: PrincipalId::from(cluster),
+                threshold: all(owners.len()),
+                owners: owners.into_iter().collect(),
+                recovery_threshold: all(recovery.len()),
+                recovery: recovery.into_iter().collect(),
+                pins,
+                signatures: Vec::new(),
+            };
+            let place = Place { cluster: cluster.into(), session: SessionId::new(session), hlc, control_heads };
+            let keys: Vec<SecretKey> = signers.iter().map(SecretKey::from_seed).collect();
+            succeed.sign(place, &keys).expect("a valid change of owners")
+        },
+    )
+}
+
 /// A signed data or control op of some cluster, well-formed but out of any context.
 pub fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![9 => usual_op(), 1 => succession_op()]
+}
+
+fn usual_op() -> impl Strategy<Value = Op> {
     let payload = |certificate| {
         prop_oneof![data(), control(certificate).prop_map(|payload| (ShardId::control(), payload, Vec::new())),]
     };

@@ -22,21 +22,7 @@ impl Act {
         match self {
             Self::Genesis(g) => {
                 text(&g.name)?;
-                if g.owners.is_empty() || g.owners.len() > limits::OWNERS_MAX || g.recovery.len() > limits::OWNERS_MAX {
-                    return Err("number of owner or recovery keys out of bounds");
-                }
-                ascending(g.owners.iter()).ok_or("owner keys out of order")?;
-                if g.owners.iter().any(|owner| crate::keys::PublicKey::new(owner).is_none()) {
-                    return Err("owner key is weak");
-                }
-                ascending(g.recovery.iter()).ok_or("recovery hashes out of order")?;
-                let fits = |n: u8, of: usize| n >= 1 && usize::from(n) <= of;
-                if !fits(g.threshold, g.owners.len())
-                    || !(g.recovery.is_empty() && g.recovery_threshold == 0
-                        || fits(g.recovery_threshold, g.recovery.len()))
-                {
-                    return Err("threshold out of bounds");
-                }
+                g.owner_set().check()?;
                 if g.rules == 0 { Err("rules version 0") } else { Ok(()) }
             }
             Self::Certify(c) => {
@@ -65,6 +51,10 @@ impl Act {
                 pins(&r.pins)
             }
             Self::Readmit(r) => pins(&r.pins),
+            Self::Succeed(s) => {
+                s.check()?;
+                pins(&s.pins)
+            }
             Self::Collection(c) => {
                 if c.name.is_system()
                     || c.shards == 0

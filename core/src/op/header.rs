@@ -410,6 +410,9 @@ impl Header {
                 return Err("proof lacks the certificate");
             }
             control.act.check()?;
+            if let Act::Succeed(succeed) = &control.act {
+                succeed.check_signed(self, control)?;
+            }
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ pub mod codec;
 mod fields;
 mod header;
 mod role;
+pub mod succession;
 mod target;
 
 pub use act::{
@@ -28,6 +29,7 @@ pub use header::{
     ChangeRef, Header, Payload, SessionEnd, StreamKey, Transaction, WriteAction, request_id, request_name,
 };
 pub use role::{Action, Actions, BuiltInRole, Rights, Role, UnknownAction};
+pub use succession::{OwnerSet, RecoverySignature, Succeed, recovery_hash};
 pub use target::{Documents, Target};
 
 use bytes::Bytes;

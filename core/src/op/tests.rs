@@ -2,6 +2,7 @@
 
 mod golden;
 mod refusals;
+mod succession;
 
 use proptest::prelude::*;
 

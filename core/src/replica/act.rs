@@ -46,6 +46,10 @@ impl Replica {
         }
         let (secret, certificate) = self.signer(signer)?;
         match request {
+            ActRequest::Succeed(op) => self.take_succession(now, op),
+            ActRequest::Replace { old, new, for_whom } => {
+                self.replace_key(now, (&secret, certificate), (old, new), for_whom)
+            }
             ActRequest::One(act) => self.sign_act(now, &secret, certificate, act, None),
             ActRequest::For(principal, act) => self.sign_act(now, &secret, certificate, act, Some(principal)),
             ActRequest::Revoke { target, reach, why, for_whom } => {
@@ -125,10 +129,7 @@ impl Replica {
     pub(super) fn signer(&self, signer: Signer) -> Result<(SecretKey, OpId), ActError> {
         match signer {
             Signer::Node => Ok((self.identity.node.clone(), self.identity.certificate)),
-            Signer::Owner => {
-                let owner = self.identity.owner.clone().ok_or(ActError::NoOwnerKey)?;
-                Ok((owner, self.identity.cluster.genesis()))
-            }
+            Signer::Owner => self.owner().ok_or(ActError::NoOwnerKey),
         }
     }
 
@@ -166,7 +167,8 @@ impl Replica {
             .proof_for(author, certificate, &act, Hlc::new(now.wall_ms, 0))
             .ok_or_else(|| ActError::NotAllowed("no statement gives the right to this act".to_owned()))?;
         let shard = ShardId::control();
-        if !self.own.contains_key(&(shard.clone(), author)) {
+        // Owners of a later change go on in streams of their own.
+        if self.own.get(&(shard.clone(), author)).is_none_or(|own| own.key.certificate != certificate) {
             let key = StreamKey { shard: shard.clone(), author, certificate, session: self.session };
             self.begin_stream(key);
         }

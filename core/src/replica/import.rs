@@ -98,6 +98,19 @@ impl Replica {
         Imported::Loose
     }
 
+    /// Takes one op, if it goes on with its stream, and is signed under a certificate that is known; keeps it in no other case.
+    /// Returns whether it is here now.
+    pub(super) fn import_whole(&mut self, now: Now, op: &Arc<Op>) -> bool {
+        self.now = now;
+        let run = std::slice::from_ref(op);
+        let is_known = self.chains().main(&op.stream(), op.header().seq) == Some(op.id());
+        let fits = is_known || self.continues(op) && self.proves(run);
+        if fits && !is_known {
+            self.take_run(run);
+        }
+        fits
+    }
+
     /// Whether an op is the next of its stream.
     fn continues(&self, op: &Op) -> bool {
         let header = op.header();

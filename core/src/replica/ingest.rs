@@ -155,6 +155,7 @@ impl Replica {
             return;
         }
         if next == 1
+            && !shard.is_control()
             && !self.closed.contains_key(&stream)
             && let Some(first) = ops.first()
             && let Some(tip) = closed_tip(&self.authority, stream, first.header().certificate)

@@ -37,9 +37,11 @@ mod read;
 mod rebuild;
 mod records;
 mod rejudge;
+mod replace;
 mod serve;
 mod sessions;
 mod spill;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -67,6 +69,7 @@ pub use open::{OpenError, ReplicaConfig};
 pub use read::{FeedEntry, ReadError, Reader, ShardInfo, View};
 pub use rebuild::{Gap, RebuildError, Rebuilding, Rebuilt, Selection, rebuild};
 pub use records::{TxRecord, TxRef, TxState};
+pub use succession::SuccessionBasis;
 pub use types::{
     ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
     RequestTicket, Signer, WriteError, WriteItem, WriteLimits, WriteOutcome, WriteRequest,

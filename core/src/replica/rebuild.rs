@@ -115,6 +115,8 @@ pub struct Rebuilding<'a> {
     pub marks: Vec<(StreamId, Mark)>,
     /// Whose replica it is.
     pub identity: Identity,
+    /// Keys that the node had before.
+    pub earlier_keys: Vec<AuthorKey>,
     /// 32 fresh random bytes.
     pub seed: [u8; 32],
     /// The time.
@@ -145,9 +147,9 @@ pub fn rebuild(
     store: &Arc<dyn Store>,
     mut progress: impl FnMut(&Rebuilt),
 ) -> Result<Rebuilt, RebuildError> {
-    let Rebuilding { mut old, selection, control, marks, identity, seed, now } = from;
-    let own: BTreeSet<AuthorKey> =
-        [Some(&identity.node), identity.owner.as_ref()].into_iter().flatten().map(|key| key.author()).collect();
+    let Rebuilding { mut old, selection, control, marks, identity, earlier_keys, seed, now } = from;
+    let present = [Some(&identity.node), identity.owner.as_ref()].into_iter().flatten().map(|key| key.author());
+    let own: BTreeSet<AuthorKey> = present.chain(earlier_keys).collect();
     let cluster = identity.cluster;
     let mut report = Rebuilt::default();
     let replica = Replica::open(ReplicaConfig::default(), identity, store.clone(), &seed, now)?;

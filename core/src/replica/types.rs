@@ -1,5 +1,7 @@
 //! What goes into a replica and what comes out.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::records::TxRef;
@@ -7,7 +9,7 @@ use crate::authority::Reach;
 use crate::document::edit::{Edit, EditError};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, StreamId};
-use crate::op::{Act, BuiltInRole, Fields, RevokeTarget};
+use crate::op::{Act, BuiltInRole, Fields, Op, RevokeTarget};
 use crate::replication::{self, DisconnectReason, Lane, Misbehaviour};
 use crate::store::Batch;
 
@@ -88,6 +90,17 @@ pub enum ActRequest {
         /// At whose request.
         for_whom: Option<PrincipalId>,
     },
+    /// Certify another key for the principal of a key, and make it a member if that is one. Done again it changes nothing.
+    Replace {
+        /// The key that there is.
+        old: AuthorKey,
+        /// The other one.
+        new: AuthorKey,
+        /// At whose request.
+        for_whom: Option<PrincipalId>,
+    },
+    /// A change of owners, signed by recovery keys elsewhere.
+    Succeed(Arc<Op>),
     /// Take a node into the cluster: certify its key for a new principal, make it a member and give it a role.
     Admit {
         /// The node's key.
@@ -297,8 +310,8 @@ pub enum ActError {
     /// No right to it.
     #[error("not allowed: {0}")]
     NotAllowed(String),
-    /// The owner key is not held here.
-    #[error("the owner key is not on this node")]
+    /// The owner key is not held here, or not an owner's any more.
+    #[error("no key of the owners that count now is on this node")]
     NoOwnerKey,
     /// It is about a transaction that is not there, or not in question.
     #[error("{0}")]

@@ -322,14 +322,17 @@ impl Replica {
 
     /// Returns our stream in a shard, beginning it if need be.
     fn own_stream(&mut self, shard: &ShardId, author: AuthorKey) -> Result<StreamKey, WriteError> {
-        if let Some(own) = self.own.get(&(shard.clone(), author)) {
-            return Ok(own.key.clone());
-        }
         let certificate = if author == self.identity.node.author() {
             self.identity.certificate
         } else {
-            self.identity.cluster.genesis()
+            let why = "the owner key here is not an owner's any more";
+            self.authority.owner_certificate(&author).ok_or_else(|| WriteError::NotAllowed(why.to_owned()))?
         };
+        if let Some(own) = self.own.get(&(shard.clone(), author)).filter(|own| own.key.certificate == certificate) {
+            return Ok(own.key.clone());
+        }
+        // What waits to be signed belongs to the stream before.
+        self.sign_open_ops();
         let key = StreamKey { shard: shard.clone(), author, certificate, session: self.session };
         self.begin_stream(key.clone());
         Ok(key)

@@ -7,6 +7,7 @@ mod access;
 mod as_text;
 mod audit;
 mod audit_export;
+mod authors;
 mod bootstrap;
 mod changes;
 mod collection;
@@ -38,6 +39,7 @@ pub use audit::{
     AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, AuditWitness,
 };
 pub use audit_export::AuditFormat;
+pub use authors::{AuthorInfo, AuthorKind, Authors, NodeRotation, Replacement, Succession, SuccessionBasis};
 pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};
@@ -63,7 +65,7 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Access + Audit + Erasures {
+pub trait Database: Access + Audit + Authors + Erasures {
     /// Returns a document.
     ///
     /// # Errors

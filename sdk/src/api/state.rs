@@ -74,6 +74,9 @@ pub struct Status {
     /// The shard that was taken in bulk last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_bootstrap: Option<LastBootstrap>,
+    /// Whether the recovery key lies in the data directory still: it is to be put away, see `folkmoot key confirm-recovery`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recovery_unconfirmed: bool,
 }
 
 /// Whether a node can serve.

@@ -18,7 +18,7 @@ fn principal_path(name: &PrincipalName, rest: &str) -> String {
     format!("/v1/principals/{}{rest}", quoted(&name.to_string()))
 }
 
-fn taking_back(path: String, options: &RevokeOptions) -> Call {
+pub(super) fn taking_back(path: String, options: &RevokeOptions) -> Call {
     let why = (!options.why.is_empty()).then_some(&options.why);
     let cascade = options.cascade.then_some(true);
     Call::new(Method::DELETE, Query::new(path).add("why", why).add("cascade", cascade).0)

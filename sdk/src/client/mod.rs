@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod authors;
 mod backoff;
 mod calls;
 mod erasure;

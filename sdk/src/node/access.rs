@@ -27,7 +27,7 @@ pub(super) fn now() -> Hlc {
     Hlc::new(wall_ms(), 0)
 }
 
-fn gone() -> Error {
+pub(super) fn gone() -> Error {
     Error::new(ErrorCode::ShuttingDown, "the node is shutting down")
 }
 
@@ -35,7 +35,7 @@ pub(super) fn end(until: Option<Timestamp>) -> Option<Hlc> {
     until.map(|time| Hlc::new(time.millis(), u16::MAX))
 }
 
-fn until(end: Option<Hlc>) -> Option<Timestamp> {
+pub(super) fn until(end: Option<Hlc>) -> Option<Timestamp> {
     end.map(|time| Timestamp::from_millis(time.millis()))
 }
 
@@ -148,7 +148,9 @@ fn find(policy: &Policy, wanted: &PrincipalName) -> Result<(PrincipalId, CoreKin
 }
 
 fn introduced(authority: &Authority) -> impl Iterator<Item = (PrincipalId, String, CoreKind)> + '_ {
-    in_force(authority).filter_map(|statement| {
+    // The owners' principal stays who it was introduced as when other keys become the owners.
+    let told = |statement: &StatementInfo<'_>| statement.denial.is_none() || matches!(statement.act, Act::Genesis(_));
+    authority.statements(now()).filter(told).filter_map(|statement| {
         let said = statement.act.introduces(statement.id)?;
         Some((said.principal, said.name.to_owned(), said.kind))
     })

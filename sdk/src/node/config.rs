@@ -104,24 +104,6 @@ impl Default for JoinOptions {
     }
 }
 
-/// What an init gives to a person, once.
-#[derive(Clone)]
-pub struct RecoveryKey(pub(super) String);
-
-impl RecoveryKey {
-    /// Returns the key: who holds it can take the cluster over when the owner key is lost or stolen. It is stored nowhere.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for RecoveryKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RecoveryKey(…)")
-    }
-}
-
 /// Why a node cannot be opened, made or joined.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -153,6 +135,11 @@ pub enum OpenError {
     /// The audit log can neither be gone on with nor begun.
     #[error("open the audit log: {0}")]
     Audit(String),
+    /// What is shown is not the recovery key that lies in the directory.
+    #[error(
+        "this is not the recovery key that lies in the data directory; without that one the owners can never be changed"
+    )]
+    OtherRecoveryKey,
     /// No randomness can be had.
     #[error("draw random bytes: {0}")]
     Random(String),

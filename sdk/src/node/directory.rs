@@ -16,11 +16,16 @@ use serde::{Deserialize, Serialize};
 use super::config::{OpenError, random};
 use super::invites::InviteRecord;
 use super::unlock::{self, KEYRING_FILE, KeySettings, Unlocked};
+use crate::recovery::RecoveryKey;
 
 const CLUSTER_FILE: &str = "cluster.json";
 const NODE_KEY_FILE: &str = "node.key";
+/// The key that the node takes up when it is certified.
+const NEXT_KEY_FILE: &str = "node.key.next";
 const OWNER_KEY_FILE: &str = "owner.key";
 const TOKEN_FILE: &str = "owner.token";
+/// The recovery key of a cluster founded here, until it is put away.
+const RECOVERY_FILE: &str = "recovery.key";
 const INVITES_FILE: &str = "invites.json";
 const PEERS_FILE: &str = "peers.json";
 const STORE_FOLDER: &str = "store";
@@ -105,8 +110,18 @@ pub(super) struct ClusterRecord {
     pub(super) principal: PrincipalId,
     /// Whether the store and the keys are sealed.
     pub(super) sealed: bool,
+    /// Keys that the node had before, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) earlier_keys: Vec<AuthorKey>,
     /// Where to find other members first.
     pub(super) peers: Vec<KnownPeer>,
+}
+
+impl ClusterRecord {
+    /// Returns the keys that the node has had, the present one among them.
+    pub(super) fn keys(&self, present: AuthorKey) -> Vec<AuthorKey> {
+        self.earlier_keys.iter().copied().chain([present]).collect()
+    }
 }
 
 /// The files of a data directory.
@@ -398,8 +413,58 @@ impl Directory {
         self.write_key(NODE_KEY_FILE, key)
     }
 
+    pub(super) fn next_node_key(&self) -> Result<Option<SecretKey>, DirectoryError> {
+        self.key(NEXT_KEY_FILE)
+    }
+
+    pub(super) fn write_next_node_key(&self, key: &SecretKey) -> Result<(), DirectoryError> {
+        self.write_key(NEXT_KEY_FILE, key)
+    }
+
+    /// Ends a change of the node's key: with the key that is there among those before, the next one takes its place.
+    pub(super) fn settle_rotation(&self, record: &ClusterRecord) -> Result<(), DirectoryError> {
+        let Some(next) = self.next_node_key()? else { return Ok(()) };
+        if record.earlier_keys.contains(&self.node_key()?.author()) {
+            // Sealed files are bound to their names.
+            self.write_node_key(&next)?;
+            self.remove(&self.root.join(NEXT_KEY_FILE))?;
+        } else if self.node_key()?.author() == next.author() {
+            self.remove(&self.root.join(NEXT_KEY_FILE))?;
+        }
+        self.sync()
+    }
+
     pub(super) fn write_owner_key(&self, key: &SecretKey) -> Result<(), DirectoryError> {
         self.write_key(OWNER_KEY_FILE, key)
+    }
+
+    /// Keeps the recovery key until somebody has put it away.
+    pub(super) fn write_recovery_key(&self, key: &RecoveryKey) -> Result<(), DirectoryError> {
+        let text = zeroize::Zeroizing::new(format!("{}\n", key.reveal()));
+        self.write_sealed(RECOVERY_FILE, text.as_bytes())
+    }
+
+    pub(super) fn recovery_key(&self) -> Result<Option<RecoveryKey>, DirectoryError> {
+        let Some(bytes) = self.read(RECOVERY_FILE)? else { return Ok(None) };
+        let bytes = zeroize::Zeroizing::new(self.opened(RECOVERY_FILE, bytes)?);
+        let key = std::str::from_utf8(&bytes).ok().and_then(|text| RecoveryKey::parse(text).ok());
+        let damaged = || DirectoryError::Damaged { path: self.root.join(RECOVERY_FILE), what: "not a key".to_owned() };
+        key.map(Some).ok_or_else(damaged)
+    }
+
+    pub(super) fn has_recovery_key(&self) -> bool {
+        self.root.join(RECOVERY_FILE).exists()
+    }
+
+    pub(super) fn remove_recovery_key(&self) -> Result<(), DirectoryError> {
+        self.remove(&self.root.join(RECOVERY_FILE))?;
+        self.sync()
+    }
+
+    /// Returns whether a file lies outside of the directory.
+    pub(super) fn is_outside(&self, file: &Path) -> Result<bool, DirectoryError> {
+        let resolve = |path: &Path| std::fs::canonicalize(path).map_err(self.io("find", path));
+        Ok(!resolve(file)?.starts_with(resolve(&self.root)?))
     }
 
     /// Makes the first bearer token of the node's API.

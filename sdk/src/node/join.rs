@@ -93,6 +93,7 @@ pub(super) async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) ->
         certificate,
         principal,
         sealed: directory.is_sealed(),
+        earlier_keys: Vec::new(),
         peers,
     })?;
     Ok(ticket.cluster)

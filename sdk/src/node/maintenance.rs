@@ -114,6 +114,7 @@ impl Held {
         directory.settle_replacement()?;
         let record = directory.cluster()?;
         directory.unlock(&record, keys)?;
+        directory.settle_rotation(&record)?;
         let identity = Identity {
             node: directory.node_key()?,
             owner: directory.owner_key()?,
@@ -171,6 +172,7 @@ impl Held {
                 control: std::mem::take(&mut control),
                 marks: marks.clone(),
                 identity: self.identity.clone(),
+                earlier_keys: self.record.earlier_keys.clone(),
                 seed: random()?,
                 now: Clock::start().now(),
             };
@@ -308,7 +310,7 @@ pub(super) fn audit_verify(data_dir: &Path, keys: &KeySettings) -> Result<AuditV
     }
     let store = held.directory.open_store(&held.directory.store(), FjallOptions::default())?.store;
     let node = held.identity.node.author();
-    Ok(folkmoot_core::audit::check_log(&*store, held.record.cluster, node).into())
+    Ok(folkmoot_core::audit::check_log(&*store, held.record.cluster, &held.record.keys(node)).into())
 }
 
 impl Held {

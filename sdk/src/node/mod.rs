@@ -3,6 +3,7 @@
 mod access;
 mod asked;
 mod audit;
+mod authors;
 mod bootstraps;
 mod config;
 mod convert;
@@ -12,12 +13,15 @@ mod directory;
 mod erasure;
 mod invites;
 mod join;
+mod key_file;
 mod keys;
 mod maintenance;
 mod network;
 mod outbox;
+mod owner_keys;
 mod password;
 mod read;
+mod rotation;
 mod scoped;
 mod scrubber;
 mod state;
@@ -49,14 +53,16 @@ pub use folkmoot_net::{Discovery, HAS_QUIC, Multiaddr, Protocol};
 
 pub use maintenance::{MendReport, MissingOps, RejoinOptions, RepairOptions};
 
+pub use crate::recovery::RecoveryKey;
 pub use config::{
-    DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OpenError, RecoveryKey, Secret,
-    UnlockError,
+    DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OpenError, Secret, UnlockError,
 };
 use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, OpenStore};
 use invites::Invites;
+pub use key_file::{KeyFile, KeyFileError};
 use outbox::Outbox;
+pub use owner_keys::NewKey;
 pub use scoped::Scoped;
 use unlock::MASTER_KEY_FILE;
 use whereabouts::Whereabouts;
@@ -117,7 +123,7 @@ impl Node {
     }
 
     /// Founds a cluster in a new data directory: owner key, node key, first bearer token, first ops. Returns the recovery
-    /// key, which is stored nowhere: show it once.
+    /// key, which lies in the directory until [`Self::confirm_recovery`] says that it is put away elsewhere.
     ///
     /// # Errors
     /// [`OpenError`], among others if there is a cluster in the directory already.
@@ -130,9 +136,7 @@ impl Node {
         directory.seal(&options.keys)?;
         let owner = SecretKey::from_seed(&random()?);
         let node = SecretKey::from_seed(&random()?);
-        let recovery_seed: [u8; 32] = random()?;
-        let recovery = SecretKey::from_seed(&recovery_seed).author();
-        let recovery_hash = folkmoot_core::hash::hash(folkmoot_core::hash::Domain::RecoveryKey, &[recovery.as_bytes()]);
+        let recovery = RecoveryKey::from_seed(&random()?);
         let founded = found_cluster(
             Founding {
                 name: &options.cluster_name,
@@ -140,7 +144,7 @@ impl Node {
                 labels: options.labels.clone(),
                 owner: &owner,
                 node: &node,
-                recovery: vec![recovery_hash],
+                recovery: vec![*recovery.hash().as_bytes()],
             },
             core_thread::wall_ms(),
             &random()?,
@@ -148,6 +152,7 @@ impl Node {
         .map_err(OpenError::Found)?;
         directory.write_owner_key(&owner)?;
         directory.write_node_key(&node)?;
+        directory.write_recovery_key(&recovery)?;
         directory.write_token(&random()?)?;
         let identity = Identity {
             node,
@@ -164,9 +169,10 @@ impl Node {
             certificate: founded.certificate,
             principal: founded.principal,
             sealed: directory.is_sealed(),
+            earlier_keys: Vec::new(),
             peers: Vec::new(),
         })?;
-        Ok(RecoveryKey(format!("fmr_{}", folkmoot_core::id::OpId::new(recovery_seed))))
+        Ok(recovery)
     }
 
     /// Joins a cluster with a ticket from `folkmoot invite`: makes a data directory with which a node can be opened.
@@ -229,7 +235,7 @@ impl Node {
     /// [`OpenError`], by what is wrong.
     pub async fn open(config: NodeConfig) -> Result<Self, OpenError> {
         let mut directory = Directory::new(&config.data_dir);
-        let record = directory.cluster()?;
+        let mut record = directory.cluster()?;
         let held = directory.lock()?;
         directory.settle_replacement()?;
         if !directory.store().exists() {
@@ -251,19 +257,13 @@ impl Node {
         let opened = tokio::task::spawn_blocking(opening).await;
         let (directory, OpenStore { store, sealed }) =
             opened.map_err(|error| OpenError::Thread(std::io::Error::other(error)))??;
-        let node_key = directory.node_key()?;
-        let owner = directory.owner_key()?;
+        directory.settle_rotation(&record)?;
         let clock = Clock::start();
-        let identity = Identity {
-            node: node_key.clone(),
-            owner,
-            cluster: record.cluster,
-            certificate: record.certificate,
-            principal: record.principal,
-        };
-        let replica_config =
-            ReplicaConfig { document_cache_bytes: config.document_cache_bytes, ..ReplicaConfig::default() };
-        let replica = Replica::open(replica_config, identity, store.clone(), &random()?, clock.now())?;
+        let mut replica = open_replica(&config, &directory, &record, &store, clock)?;
+        if rotation::take_up(&directory, &mut record, replica.authority())? {
+            replica = open_replica(&config, &directory, &record, &store, clock)?;
+        }
+        let node_key = directory.node_key()?;
         if replica.authority().is_certified(record.certificate, node_key.author()) == Some(false) {
             return Err(OpenError::OtherKey);
         }
@@ -341,6 +341,7 @@ impl Node {
             tokio::spawn(inner.clone().tell_metrics()),
             tokio::spawn(inner.clone().rewrap_keys()),
             tokio::spawn(inner.clone().close_ended()),
+            tokio::spawn(inner.clone().retire_keys()),
             tokio::spawn(inner.clone().watch_marks()),
         ];
         *lock(&inner.tasks) = tasks;
@@ -447,6 +448,25 @@ impl Inner {
 /// What these mutexes guard is whole between any two statements, so a panic elsewhere does not damage it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the replica of a data directory over its store.
+fn open_replica(
+    config: &NodeConfig,
+    directory: &Directory,
+    record: &ClusterRecord,
+    store: &Arc<dyn Store>,
+    clock: Clock,
+) -> Result<Replica, OpenError> {
+    let identity = Identity {
+        node: directory.node_key()?,
+        owner: directory.owner_key()?,
+        cluster: record.cluster,
+        certificate: record.certificate,
+        principal: record.principal,
+    };
+    let settings = ReplicaConfig { document_cache_bytes: config.document_cache_bytes, ..ReplicaConfig::default() };
+    Ok(Replica::open(settings, identity, store.clone(), &random()?, clock.now())?)
 }
 
 /// What the watermark said at the start.

@@ -23,12 +23,13 @@ use super::convert::not_found;
 use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
-    BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
-    Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo,
-    Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo,
-    NewCertificate, NewErasure, NewGrant, NewPassword, NewPrincipal, NewRole, NewToken, PeerInfo, PrincipalInfo,
-    PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, Revocation, RevokeOptions,
-    RoleInfo, ShardDigest, Status, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+    AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo,
+    CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error,
+    ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage,
+    ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewPassword, NewPrincipal, NewRole, NewToken,
+    NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness,
+    Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis,
+    Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// What is written at once: every action of it is checked.
@@ -583,6 +584,40 @@ impl Audit for Scoped {
     async fn audit_verify(&self) -> Result<AuditVerifyReport> {
         self.view()?.demand_everywhere(Action::Audit)?;
         self.node.audit_verify().await
+    }
+}
+
+#[async_trait]
+impl Authors for Scoped {
+    async fn authors(&self) -> Result<Vec<AuthorInfo>> {
+        self.administers()?;
+        self.node.authors().await
+    }
+
+    async fn revoke_author(&self, key: &AuthorKey, options: &RevokeOptions) -> Result<Revocation> {
+        self.administers()?;
+        self.node.inner.take_back_key(Some(self.principal), key, options).await
+    }
+
+    async fn replace_author(&self, old: &AuthorKey, new: &AuthorKey) -> Result<Replacement> {
+        self.administers()?;
+        self.node.inner.replace(Some(self.principal), *old, *new).await
+    }
+
+    async fn rotate_node(&self) -> Result<NodeRotation> {
+        self.view()?.demand_everywhere(Action::Operate)?;
+        self.administers()?;
+        self.node.inner.rotate_node(Some(self.principal)).await
+    }
+
+    async fn succession_basis(&self, until: Option<Timestamp>) -> Result<SuccessionBasis> {
+        self.administers()?;
+        self.node.succession_basis(until).await
+    }
+
+    async fn succeed(&self, op: Bytes) -> Result<Succession> {
+        self.administers()?;
+        self.node.inner.take_succession(Some(self.principal), &op).await
     }
 }
 

@@ -150,6 +150,13 @@ impl Inner {
         Ok(Readiness { ready: reasons.is_empty(), reasons })
     }
 
+    /// Returns whether the recovery key is still to be put away.
+    async fn holds_recovery_key(&self) -> bool {
+        let directory = self.directory.clone();
+        // A panic of such a thread is reported by its hook.
+        tokio::task::spawn_blocking(move || directory.has_recovery_key()).await.unwrap_or_default()
+    }
+
     pub(super) async fn status(&self) -> Result<Status> {
         let shards = self.shards().await?;
         let looked = self
@@ -201,6 +208,7 @@ impl Inner {
             p2p: self.p2p_addresses(),
             bootstraps: bulks.into_iter().map(|(began_ms, bulk)| bootstrap(began_ms, bulk)).collect(),
             last_bootstrap: last_bulk.map(last_bootstrap),
+            recovery_unconfirmed: self.holds_recovery_key().await,
         })
     }
 
@@ -442,6 +450,8 @@ impl Inner {
                 metrics::gauge!("folkmoot_keys_rotating").set(f64::from(u8::from(sealed.is_rotating())));
                 metrics::gauge!("folkmoot_keys_rewrapped").set(sealed.rewrapped() as f64);
             }
+            let unconfirmed = self.holds_recovery_key().await;
+            metrics::gauge!("folkmoot_recovery_key_unconfirmed").set(f64::from(u8::from(unconfirmed)));
             let moved = self.core.clock.wall_clock_moved();
             metrics::gauge!("folkmoot_clock_moved_seconds").set(
                 Duration::from_secs(moved.unsigned_abs()).as_secs_f64().copysign(if moved < 0 { -1.0 } else { 1.0 }),

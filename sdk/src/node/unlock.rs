@@ -76,6 +76,12 @@ impl Secret {
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for Secret {
@@ -166,11 +172,18 @@ const fn source_name(source: KeySource) -> &'static str {
 /// How a passphrase becomes a key: argon2id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Argon2 {
-    salt: String,
+pub(super) struct Argon2 {
+    pub(super) salt: String,
     memory_kib: u32,
     passes: u32,
     lanes: u32,
+}
+
+impl Argon2 {
+    /// Returns the usual parameters with a new salt.
+    pub(super) fn fresh() -> Result<Self, OpenError> {
+        Ok(Self { salt: hexadecimal(&random::<16>()?), ..ARGON2 })
+    }
 }
 
 /// What of the keyring file stands in the clear. It is bound to what is sealed.
@@ -237,12 +250,12 @@ impl Home {
     }
 }
 
-fn encoded(bytes: &[u8]) -> String {
+pub(super) fn encoded(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-fn decoded(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
@@ -263,7 +276,7 @@ pub(super) fn make(directory: &Directory, settings: &KeySettings) -> Result<Opti
 
 fn make_home(directory: &Directory, settings: &KeySettings) -> Result<Home, OpenError> {
     let argon2 = match settings.source {
-        KeySource::Passphrase => Some(Argon2 { salt: hexadecimal(&random::<16>()?), ..ARGON2 }),
+        KeySource::Passphrase => Some(Argon2::fresh()?),
         _ => None,
     };
     let about = About { version: VERSION, source: settings.source, argon2 };
@@ -424,7 +437,7 @@ fn parse(text: &str, what: impl FnOnce() -> String) -> Result<SealKey, OpenError
 }
 
 /// Makes a key of a passphrase; none if the parameters are out of bounds.
-fn stretch(passphrase: &str, by: &Argon2) -> Option<SealKey> {
+pub(super) fn stretch(passphrase: &str, by: &Argon2) -> Option<SealKey> {
     if by.memory_kib > ARGON2_MEMORY_KIB_MAX || by.passes > ARGON2_PASSES_MAX || by.lanes > ARGON2_LANES_MAX {
         return None;
     }

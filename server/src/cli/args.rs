@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod erasure;
+mod key;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
 
 pub(super) use erasure::{Erase, ErasuresArgs};
+pub(super) use key::{KeyCommand, Passphrase, Recover, Rotate};
 
 pub(super) use audit::{AuditCommand, AuditExport, AuditFilter};
 
@@ -166,6 +168,11 @@ pub(super) enum Command {
     Repair(Repair),
     /// Set the store of a data directory aside and take everything from peers; the node must not run
     Rejoin(Rejoin),
+    /// Keys that sign, of owners, nodes and devices: list, make, seal, take back; make others the owners
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Tell how a node's data is sealed, or change its keys
     Keys {
         #[command(subcommand)]

@@ -165,6 +165,10 @@ pub(super) async fn status(client: &Client, output: &Output) -> Result<ExitCode,
             ("quarantined", status.quarantined.to_string()),
             ("peers", peers_text(&status)),
         ];
+        if status.recovery_unconfirmed {
+            let nag = "lies in the data directory: put it away, then run `folkmoot key confirm-recovery`";
+            rows.push(("recovery key", nag.to_owned()));
+        }
         rows.extend(status.p2p.iter().map(|address| ("p2p", address.clone())));
         rows.extend(status.bootstraps.iter().map(|bootstrap| ("bootstrap", bootstrap_text(bootstrap))));
         rows.extend(status.last_bootstrap.iter().map(|last| ("last bootstrap", last_bootstrap_text(last))));

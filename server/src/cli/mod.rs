@@ -11,6 +11,7 @@ mod demo;
 mod documents;
 mod erasure;
 mod failure;
+mod key;
 mod keys;
 mod mend;
 mod node;
@@ -92,6 +93,11 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             }
         }
         Command::Keys { command: Some(KeysCommand::Rekey(args)) } => return keys::rekey(&find, args, output),
+        Command::Key { ref command } => {
+            if let Some(code) = key::local(&find, command, output)? {
+                return Ok(code);
+            }
+        }
         Command::Repair(args) => return mend::repair(&find, args, output),
         Command::Rejoin(args) => return runtime(Threads::Many)?.block_on(mend::rejoin(&find, args, output)),
         Command::Demo(args) => return runtime(Threads::One)?.block_on(demo::run(&args, output)),
@@ -128,6 +134,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
                 access::release(&client, transaction, output).await
             }
             Command::Verify(_) => cluster::verify(&client, output).await,
+            Command::Key { command } => key::key(&client, &find, command, output).await,
             Command::Keys { command } => keys::keys(&client, command, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,
             Command::User { command } => access::user(&client, &find, command, output).await,

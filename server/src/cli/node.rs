@@ -33,7 +33,7 @@ pub(super) fn init(find: &Find, args: &Init, output: &Output) -> Result<ExitCode
         format!(
             "Founded the cluster {:?} in {}.\nRecovery key: {}\n\
              Write it down and keep it elsewhere: with it the cluster is taken back when the owner key is lost or stolen. \
-             It is shown only now.",
+             It lies in recovery.key too, until `folkmoot key confirm-recovery` says that you have it.",
             args.name,
             data.display(),
             recovery.reveal()
@@ -69,12 +69,12 @@ pub(super) async fn serve(find: &Find, args: &Serve, output: &Output) -> Result<
         // A secret goes to a person at a terminal, never into a log.
         if std::io::stderr().is_terminal() {
             output.note(&format!(
-                "Founded a new cluster. Recovery key, shown only now: {}\n  Keep it elsewhere: it takes the cluster back when the owner key is lost or stolen.",
+                "Founded a new cluster. Recovery key: {}\n  Keep it elsewhere: it takes the cluster back when the owner key is lost or stolen. It lies in recovery.key too, until `folkmoot key confirm-recovery` says that you have it.",
                 recovery.reveal()
             ));
         } else {
             output.note(
-                "Founded a new cluster. Its recovery key is not shown here, since this is no terminal: to have one, found the cluster with `folkmoot init`.",
+                "Founded a new cluster. Its recovery key lies in recovery.key in the data directory: put it away, then run `folkmoot key confirm-recovery`.",
             );
         }
     }

@@ -26,11 +26,11 @@ fn principal_name(segment: &str) -> Result<PrincipalName> {
     name.parse()
 }
 
-async fn parsed<T: serde::de::DeserializeOwned>(body: super::body::Body) -> Result<T> {
+pub(super) async fn parsed<T: serde::de::DeserializeOwned>(body: super::body::Body) -> Result<T> {
     json(&body.whole(REQUEST_BYTES_MAX).await?)
 }
 
-fn taking_back(mut query: Query) -> Result<RevokeOptions> {
+pub(super) fn taking_back(mut query: Query) -> Result<RevokeOptions> {
     let options = RevokeOptions { why: query.take("why").unwrap_or_default(), cascade: query.switch("cascade")? };
     query.finish("why, cascade")?;
     Ok(options)

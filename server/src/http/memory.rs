@@ -231,6 +231,33 @@ impl Audit for Shared {
 }
 
 #[async_trait]
+impl Authors for Shared {
+    async fn authors(&self) -> Result<Vec<AuthorInfo>> {
+        nobody()
+    }
+
+    async fn revoke_author(&self, _: &AuthorKey, _: &RevokeOptions) -> Result<Revocation> {
+        nobody()
+    }
+
+    async fn replace_author(&self, _: &AuthorKey, _: &AuthorKey) -> Result<Replacement> {
+        nobody()
+    }
+
+    async fn rotate_node(&self) -> Result<NodeRotation> {
+        nobody()
+    }
+
+    async fn succession_basis(&self, _: Option<Timestamp>) -> Result<SuccessionBasis> {
+        nobody()
+    }
+
+    async fn succeed(&self, _: Bytes) -> Result<Succession> {
+        nobody()
+    }
+}
+
+#[async_trait]
 impl Database for Shared {
     async fn get(&self, collection: &CollectionName, id: &DocId, _: &ReadOptions) -> Result<Document> {
         if let Some(error) = self.0.broken.lock().unwrap().clone() {
@@ -391,6 +418,7 @@ impl Database for Shared {
             p2p: Vec::new(),
             bootstraps: Vec::new(),
             last_bootstrap: None,
+            recovery_unconfirmed: false,
         })
     }
 

@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod auth;
+mod authors;
 mod body;
 mod bulk;
 mod changes;

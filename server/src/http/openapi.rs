@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, audit, bulk, changes, collections, documents, erasure, state};
+use super::{access, audit, authors, bulk, changes, collections, documents, erasure, state};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -52,6 +52,12 @@ use super::{access, audit, bulk, changes, collections, documents, erasure, state
         access::statement,
         access::can,
         access::release,
+        authors::list,
+        authors::rotate,
+        authors::replacement,
+        authors::author,
+        authors::basis,
+        authors::succeed,
         audit::entries,
         audit::status,
         audit::verify,

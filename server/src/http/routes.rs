@@ -14,7 +14,7 @@ use super::body::Body;
 use super::entrance::Entered;
 use super::front::Door;
 use super::request::{Query, Request};
-use super::{Context, access, audit, bulk, changes, collections, documents, erasure, problem, state};
+use super::{Context, access, audit, authors, bulk, changes, collections, documents, erasure, problem, state};
 
 /// The template of the path that answered: a label of metrics, and what tests compare with the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,6 +258,22 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .or(warp::path("can").and(fixed!(context, "/v1/can", access::can)))
             .unify()
             .or(warp::path("statements").and(named!(context, none(), "/v1/statements/{id}", access::statement)))
+            .unify()
+            .or(warp::path("authors").and(
+                fixed!(context, "/v1/authors", authors::authors)
+                    .or(named!(context, none(), "/v1/authors/{key}", authors::author))
+                    .unify()
+                    .or(named!(
+                        context,
+                        warp::path("replacement"),
+                        "/v1/authors/{key}/replacement",
+                        authors::replacement
+                    ))
+                    .unify()
+                    .boxed(),
+            ))
+            .unify()
+            .or(warp::path("owners").and(fixed!(context, "/v1/owners", authors::owners)))
             .unify()
             .or(warp::path("digests").and(fixed!(context, "/v1/digests", state::digests)))
             .unify()

@@ -13,6 +13,7 @@ mod fields;
 mod first_steps;
 mod hostile;
 mod joining;
+mod keys;
 mod lan;
 mod one_node;
 mod partition;

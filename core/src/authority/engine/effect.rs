@@ -104,8 +104,10 @@ impl Log {
             Standing::NotAllowed => return Verdict::NotAllowed,
             Standing::Potential { .. } => {}
         }
-        let position = Position { stream: record.stream, seq: record.header.seq, op: record.id };
-        let subject = Subject { position, past: &record.past, chains: self };
+        let subject = self.subject(ix);
+        if let Some(Act::Succeed(succeed)) = record.act() {
+            return self.succession_effect(ix, succeed, &subject);
+        }
         for statement in record.proof().iter().filter_map(|id| self.find(*id)) {
             if let Some(blame) = self.blame(statement, &subject) {
                 return blame;
@@ -123,6 +125,13 @@ impl Log {
         } else {
             Verdict::Deferred(Missing::Consent(record.id))
         }
+    }
+
+    /// Returns an act as what is judged.
+    pub(super) fn subject(&self, ix: ActIx) -> Subject<'_> {
+        let record = self.act(ix);
+        let position = Position { stream: record.stream, seq: record.header.seq, op: record.id };
+        Subject { position, past: &record.past, chains: self }
     }
 
     /// Returns why a statement does not count for an op; `None` if it does.
@@ -217,20 +226,22 @@ impl Log {
             && !planted(Site::Engine, Mutant::AnyPinDecides)
     }
 
-    /// Acts under an owner key need as many owners as the genesis says; others need no consent.
+    /// Acts under an owner key need as many owners as what made them owners says; others need no consent.
     fn has_consent(&self, ix: ActIx, certificate: ActIx) -> bool {
         let record = self.act(ix);
-        let Some(Act::Genesis(genesis)) = self.act(certificate).act() else { return true };
+        let Some(set) = self.act(certificate).act().and_then(Act::owner_set) else { return true };
         if matches!(record.act(), Some(Act::Approve(_))) || planted(Site::Engine, Mutant::ThresholdIgnored) {
             return true;
         }
-        let approvals = self.approvals.get(&record.id).into_iter().flatten().map(|approval| self.act(*approval));
-        // An approval counts as soon as it is on the kept part of its stream: it needs no consent itself.
+        let first = self.find(self.cluster.genesis()).filter(|_| planted(Site::Engine, Mutant::FirstThresholdStays));
+        let first = first.and_then(|ix| self.act(ix).act()?.owner_set());
+        let threshold = first.map_or(set.threshold, |first| first.threshold);
+        let approvals = self.approvals.get(&record.id).into_iter().flatten();
         let consenting: BTreeSet<_> = approvals
-            .filter(|approval| self.forks.get(&approval.stream).is_none_or(|at| approval.header.seq < *at))
-            .map(|approval| approval.header.author)
+            .filter(|approval| self.consents(**approval, certificate))
+            .map(|approval| self.act(*approval).header.author)
             .chain([record.header.author])
             .collect();
-        consenting.len() >= usize::from(genesis.threshold)
+        consenting.len() >= usize::from(threshold)
     }
 }

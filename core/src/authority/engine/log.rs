@@ -126,6 +126,8 @@ pub(super) struct Log {
     pub(super) collections: BTreeMap<CollectionName, Vec<ActIx>>,
     pub(super) rules: Vec<ActIx>,
     pub(super) erasures: Erasures,
+    /// Changes of owners by what they come after.
+    pub(super) successions: BTreeMap<OpId, Vec<ActIx>>,
     /// Acts that count or may yet, and that no other such act knew.
     pub(super) frontier: BTreeSet<ActIx>,
     /// The strongest strength from which on effects have to be computed again.
@@ -158,6 +160,7 @@ impl Log {
             collections: BTreeMap::new(),
             rules: Vec::new(),
             erasures: Erasures::default(),
+            successions: BTreeMap::new(),
             frontier: BTreeSet::new(),
             unsettled: None,
         }
@@ -283,9 +286,18 @@ impl Log {
         ix
     }
 
+    pub(super) fn is_control_stream(&self, stream: StreamId) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
     /// Returns the control streams with their certificates.
     pub(super) fn control_streams(&self) -> impl Iterator<Item = (StreamId, OpId)> + '_ {
         self.streams.iter().map(|(stream, (certificate, _))| (*stream, *certificate))
+    }
+
+    /// Returns the first op of a control stream that came, whether it is complete or not.
+    pub(super) fn first_op(&self, stream: StreamId) -> Option<&Header> {
+        self.headers.get(self.first_at.get(&(stream, 1))?).map(|header| &**header)
     }
 
     /// Returns what the author of a control stream knows, its own last act included.
@@ -368,6 +380,19 @@ impl Log {
                 for owner in &genesis.owners {
                     self.certificates.entry(*owner).or_default().push(ix);
                 }
+            }
+            Act::Succeed(succeed) => {
+                for owner in &succeed.owners {
+                    self.certificates.entry(*owner).or_default().push(ix);
+                }
+                self.successions.entry(succeed.after).or_default().push(ix);
+                self.index_pins(ix, &succeed.pins);
+                if let Some(before) = self.find(succeed.after)
+                    && !planted(Site::Engine, Mutant::SuccessionCutsNothing)
+                {
+                    self.add_hit(ix, before);
+                }
+                self.unsettle(self.act(ix).strength());
             }
             Act::Certify(certify) => self.certificates.entry(certify.key).or_default().push(ix),
             Act::Member(member) => self.members.entry(member.key).or_default().push(ix),

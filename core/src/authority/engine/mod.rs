@@ -17,6 +17,7 @@ mod reach;
 mod rights;
 mod standing;
 mod streams;
+mod succession;
 mod why;
 
 pub use ask::{Decision, Denial, Readable, StatementInfo};
@@ -24,6 +25,7 @@ pub use erasure::ErasureInfo;
 pub use policy::{CurrentToken, Password, Policy, TokenLimits};
 pub use queries::{CertificateInfo, Closed, CollectionConfig, MemberInfo, Reach, RulesState};
 pub use streams::{Noted, Rejudge, WrittenFor};
+pub use succession::CurrentOwners;
 pub use why::{Ground, Part, Stance, Why};
 
 use std::sync::Arc;

@@ -225,7 +225,9 @@ impl Authority {
         // Time is not asked here: what ends is told with its end.
         let counts = |ix: ActIx| self.in_force(ix, Hlc::ZERO);
         let mut policy = Policy::default();
-        for ix in (0..self.log.acts.len()).map(ActIx).filter(|ix| self.log.act(*ix).is_potential() && counts(*ix)) {
+        // The owners' principal stays who it was introduced as when other keys become the owners.
+        let told = |ix: &ActIx| counts(*ix) || self.log.act(*ix).header.is_genesis();
+        for ix in (0..self.log.acts.len()).map(ActIx).filter(|ix| self.log.act(*ix).is_potential() && told(ix)) {
             let record = self.log.act(ix);
             let Some(act) = record.act() else { continue };
             if let Some(introduced) = act.introduces(record.id) {

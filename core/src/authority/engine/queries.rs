@@ -119,12 +119,18 @@ impl Authority {
         self.log.introduction(principal).map(|(_, introduced)| introduced.name)
     }
 
+    /// Returns when an act was made, as its author says; `None` if it is not here.
+    #[must_use]
+    pub fn time_of(&self, act: OpId) -> Option<Hlc> {
+        self.log.find(act).map(|ix| self.log.act(ix).header.hlc)
+    }
+
     /// Returns the principal for whom a certificate speaks, in force or not.
     #[must_use]
     pub fn principal_of(&self, certificate: OpId) -> Option<PrincipalId> {
         let record = self.log.act(self.log.find(certificate)?);
         match record.act()? {
-            Act::Genesis(_) | Act::Certify(_) => record.statement().map(|statement| statement.to),
+            Act::Genesis(_) | Act::Succeed(_) | Act::Certify(_) => record.statement().map(|statement| statement.to),
             Act::Member(_)
             | Act::Grant(_)
             | Act::Revoke(_)
@@ -142,11 +148,13 @@ impl Authority {
         }
     }
 
-    /// Returns whether a certificate was given to this key, in force or not; `None` if the certificate is not here.
+    /// Returns whether a key may begin streams under a certificate, in force or not: whether that was given to it, or made owners
+    /// whose recovery key it is. `None` if the certificate is not here.
     #[must_use]
     pub fn is_certified(&self, certificate: OpId, key: AuthorKey) -> Option<bool> {
         let record = self.log.act(self.log.find(certificate)?);
-        record.act().map(|act| act.certifies(key))
+        let recovers = |act: &Act| act.owner_set().is_some_and(|set| set.may_recover(&key));
+        record.act().map(|act| act.certifies(key) || recovers(act))
     }
 
     /// Returns the certificates of a key that are in force, strongest first.
@@ -263,15 +271,20 @@ impl Authority {
         }
         data.extend(certificates.iter().flat_map(|id| self.streams.of_certificate(*id)));
         let control = self.log.control_streams().filter(|(_, id)| certificates.contains(id)).map(|(stream, _)| stream);
-        data.extend(control);
+        data.extend(control.filter(|stream| !self.log.is_recovery_stream(*stream)));
         data.into_iter().collect()
     }
 
-    /// Returns what still counts of a stream whose certificate is void; `None` while the certificate stands. Digests
+    /// Returns what still counts of a data stream whose certificate is void; `None` while the certificate stands, and for streams of
+    /// acts, which are never closed. Digests
     /// count such a stream with its pin as head, and nothing beyond is stored or relayed.
     #[must_use]
     pub fn closed_at(&self, stream: StreamId, certificate: OpId) -> Option<Closed> {
         use crate::authority::Verdict::{AfterRevocation, Allowed, Deferred, Forked, NotAllowed, Refused};
+        // Honest people may have named what lies beyond, before they heard: what names it is complete with it only.
+        if self.log.is_control_stream(stream) {
+            return None;
+        }
         let ix = self.log.find(certificate)?;
         match self.log.act(ix).effect {
             Deferred(_) => return None,

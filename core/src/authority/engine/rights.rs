@@ -145,6 +145,7 @@ impl Log {
             Some(Act::Principal(_)) => vec![PrincipalId::from(record.id)],
             Some(
                 Act::Genesis(_)
+                | Act::Succeed(_)
                 | Act::Certify(_)
                 | Act::Member(_)
                 | Act::Revoke(_)

@@ -108,6 +108,9 @@ impl Log {
         if header.cluster != self.cluster {
             return Standing::Refused;
         }
+        if let Act::Succeed(succeed) = &control.act {
+            return self.succession_standing(header, succeed, past);
+        }
         let knows = |id: OpId| self.find(id).filter(|ix| past.contains(self.act(*ix).place));
         let Some(proof) = control.proof.iter().map(|id| knows(*id)).collect::<Option<Vec<_>>>() else {
             return Standing::NotAllowed;
@@ -180,6 +183,7 @@ impl Log {
                     own
                 }
                 Act::Genesis(_)
+                | Act::Succeed(_)
                 | Act::Certify(_)
                 | Act::Revoke(_)
                 | Act::Readmit(_)
@@ -201,21 +205,25 @@ impl Log {
         } else {
             ranks.into_iter().max()?
         };
-        let is_owner = matches!(self.act(certificate).act(), Some(Act::Genesis(_)));
+        let is_owner = self.act(certificate).act().is_some_and(|act| act.owner_set().is_some());
         Some(Authority { principal, is_owner, strength, time, grants, duties, is_member })
     }
 
     /// Returns for whom a potential certificate lets a key speak.
     pub(super) fn certified(&self, certificate: ActIx, key: AuthorKey) -> Option<PrincipalId> {
         let record = self.act(certificate);
-        let holds = record.is_potential() && record.act()?.certifies(key);
+        let act = record.act()?;
+        let by_recovery = || {
+            planted(Site::Engine, Mutant::RecoveryKeysAct) && act.owner_set().is_some_and(|set| set.may_recover(&key))
+        };
+        let holds = record.is_potential() && (act.certifies(key) || by_recovery());
         holds.then(|| record.statement().map(|statement| statement.to)).flatten()
     }
 
     /// Returns whether the authority gives the right to this act; `knows` finds the acts that its author knew.
     pub(super) fn permits(&self, authority: &Authority<'_>, act: &Act, knows: &dyn Fn(OpId) -> Option<ActIx>) -> bool {
         match act {
-            Act::Genesis(_) => false,
+            Act::Genesis(_) | Act::Succeed(_) => false,
             Act::Rules(_) | Act::Approve(_) => authority.is_owner,
             Act::Certify(certify) => self.permits_certify(authority, certify, knows),
             Act::Member(_) => authority.is_owner || authority.is_admin_of_everything(),
@@ -347,6 +355,7 @@ fn administers_statement(authority: &Authority<'_>, statement: &Act) -> bool {
             Duty::Warden(()) => None,
         },
         Act::Genesis(_)
+        | Act::Succeed(_)
         | Act::Certify(_)
         | Act::Member(_)
         | Act::Revoke(_)

@@ -248,7 +248,7 @@ impl Streams {
             return;
         }
         let revocation = match record.act() {
-            Some(Act::Revoke(_)) => ix,
+            Some(Act::Revoke(_) | Act::Succeed(_)) => ix,
             Some(Act::Readmit(readmit)) => match log.find(readmit.revocation) {
                 Some(revocation) => revocation,
                 None => return,
@@ -287,7 +287,7 @@ impl Streams {
     fn statement_changed(&mut self, log: &Log, statement: ActIx, cause: Option<ActIx>) {
         let record = log.act(statement);
         let streams: BTreeMap<StreamId, u64> = match record.act() {
-            Some(Act::Genesis(_) | Act::Certify(_)) => {
+            Some(Act::Genesis(_) | Act::Succeed(_) | Act::Certify(_)) => {
                 self.of_certificate(record.id).map(|stream| (stream, 1)).collect()
             }
             _ => self.written_under(log, statement),

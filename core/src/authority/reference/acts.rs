@@ -13,6 +13,7 @@ impl<'a> World<'a> {
     pub(super) fn certified(&self, certificate: OpId, key: AuthorKey) -> Option<PrincipalId> {
         let holds = match self.act(certificate)? {
             Act::Genesis(genesis) => genesis.owners.contains(&key),
+            Act::Succeed(succeed) => succeed.owners.contains(&key),
             Act::Certify(certify) => certify.key == key,
             Act::Member(_)
             | Act::Grant(_)
@@ -29,11 +30,12 @@ impl<'a> World<'a> {
             | Act::Erase(_)
             | Act::Erased(_) => false,
         };
+        let holds = holds || bug(Mutant::RecoveryKeysAct) && self.recovers(certificate, key);
         self.statement(certificate).filter(|_| holds && self.is_potential(certificate)).map(|statement| statement.to)
     }
 
     pub(super) fn is_owner(&self, header: &Header) -> bool {
-        header.certificate == self.cluster.genesis()
+        self.act(header.certificate).is_some_and(|act| act.owner_set().is_some())
     }
 
     pub(super) fn judge_standing(&self, id: OpId, header: &Header) -> Standing {
@@ -44,6 +46,9 @@ impl<'a> World<'a> {
         }
         if header.cluster != self.cluster {
             return Standing::Refused;
+        }
+        if let Act::Succeed(made) = &control.act {
+            return self.judge_succession(id, header, made);
         }
         let Some(strength) = self.judge_proof(id, header, &control.proof) else { return Standing::NotAllowed };
         // First of all, or the recursion below would not go down: what is made is weaker than what makes it.
@@ -194,7 +199,7 @@ impl<'a> World<'a> {
         let owner = self.is_owner(header);
         let signer = self.statement(header.certificate).map(|statement| statement.to);
         match act {
-            Act::Genesis(_) => false,
+            Act::Genesis(_) | Act::Succeed(_) => false,
             Act::Rules(_) | Act::Approve(_) => owner,
             Act::Erase(erase) => owner || self.may_erase(id, erase),
             Act::Erased(erased) => self.may_tell_of(id, header, erased),

@@ -13,8 +13,16 @@ impl<'a> World<'a> {
     pub(super) fn find_hits(&mut self) {
         for (id, header) in self.ops {
             let (Some(control), Some(strength)) = (header.control(), self.strength(*id)) else { continue };
-            let Act::Revoke(revoke) = &control.act else { continue };
             let mut hits = BTreeSet::new();
+            if let Act::Succeed(made) = &control.act
+                && !bug(Mutant::SuccessionCutsNothing)
+            {
+                hits.insert(made.after);
+            }
+            let Act::Revoke(revoke) = &control.act else {
+                self.hits.insert(*id, hits);
+                continue;
+            };
             // Statements come after what they were made under, so one pass finds the cascade.
             for target in self.order.iter().filter(|target| self.is_potential(**target)) {
                 let Some(statement) = self.statement(*target) else { continue };
@@ -38,9 +46,9 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn sort_acts(&mut self) {
-        self.revocations = self.by_strength(|act| matches!(act, Act::Revoke(_)));
+        self.revocations = self.by_strength(|act| matches!(act, Act::Revoke(_) | Act::Succeed(_)));
         self.readmits = self.by_strength(|act| matches!(act, Act::Readmit(_)));
-        self.pinning = self.by_strength(|act| matches!(act, Act::Revoke(_) | Act::Readmit(_)));
+        self.pinning = self.by_strength(|act| matches!(act, Act::Revoke(_) | Act::Readmit(_) | Act::Succeed(_)));
         for id in self.by_strength(|_| true) {
             if let Some(statement) = self.statement(id) {
                 self.given.entry(statement.to).or_default().insert(id);
@@ -221,21 +229,26 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether as many owners stand behind an owner's act as the genesis asks.
+    /// Whether as many owners stand behind an owner's act as what made them owners asks.
     fn has_consent(&self, id: OpId, header: &Header) -> bool {
         if !self.is_owner(header) || matches!(self.act(id), Some(Act::Approve(_))) || bug(Mutant::ThresholdIgnored) {
             return true;
         }
-        let Some(Act::Genesis(genesis)) = self.act(self.cluster.genesis()) else { return false };
+        let owners = if bug(Mutant::FirstThresholdStays) { self.cluster.genesis() } else { header.certificate };
+        let Some(set) = self.act(owners).and_then(Act::owner_set) else { return false };
         let mut consenting = BTreeSet::from([header.author]);
         for (approval, by) in self.ops {
             let names = matches!(self.act(*approval), Some(Act::Approve(approve)) if approve.act == id);
-            let kept = self.fork_blame(*approval, by).is_none();
-            if names && kept && self.is_potential(*approval) {
+            let same = by.certificate == header.certificate || bug(Mutant::ForeignConsent);
+            if !names || !same || !self.is_potential(*approval) {
+                continue;
+            }
+            let cut = self.blame(by.certificate, *approval).is_some() && !bug(Mutant::CutConsent);
+            if !cut && self.fork_blame(*approval, by).is_none() {
                 consenting.insert(by.author);
             }
         }
-        consenting.len() >= usize::from(genesis.threshold)
+        consenting.len() >= usize::from(set.threshold)
     }
 
     pub(super) fn find_effects(&mut self) {
@@ -246,8 +259,9 @@ impl<'a> World<'a> {
                 Standing::Potential(_) => None,
             };
         }
+        self.find_successions();
         // From the strongest to the weakest: an act hangs only on acts stronger than itself.
-        for id in self.by_strength(|_| true) {
+        for id in self.by_strength(|act| !matches!(act, Act::Genesis(_) | Act::Succeed(_))) {
             let Some(header) = self.ops.get(&id) else { continue };
             let blame = self.proof(id).iter().find_map(|part| self.blame(*part, id));
             let effect = match blame.or_else(|| self.fork_blame(id, header)) {

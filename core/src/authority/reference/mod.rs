@@ -8,6 +8,7 @@ mod acts;
 mod cuts;
 mod data;
 mod erasure;
+mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

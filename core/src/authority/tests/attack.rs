@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::histories::{COLLECTIONS, TARGETS, peers, some_doc, some_role};
 use super::rights::{duty, introduce, join, revision};
-use super::world::{Random, World, key, target, write_to};
+use super::world::{Random, World, key, recovery_key, target, write_to};
 use crate::hlc::Hlc;
 use crate::id::{OpId, PrincipalId, SessionId, ShardId};
 use crate::op::{
@@ -20,6 +20,17 @@ pub(super) fn attack(random: &mut Random, world: &World, name: &'static str, cou
     let acts: Vec<OpId> = world.ops.iter().filter(|(_, h)| h.control().is_some()).map(|(id, _)| *id).collect();
     let all: Vec<OpId> = world.ops.keys().copied().collect();
     for _ in 0..count {
+        if random.chance(4) {
+            // One recovery key is stolen too, and owners' keys pass for others.
+            let after = random.pick(&[&[world.genesis()][..], &world.successions].concat());
+            let own = world.peer(name).key;
+            let stolen = recovery_key(world.generation(after), 0);
+            let signers = random.pick(&[vec![own, stolen], vec![stolen, own], vec![stolen]]);
+            let pins = world.pins_of_owners(name, after);
+            let header = world.draft_succession(name, after, &signers, (&[name], 1), pins);
+            made.push(world.put(header));
+            continue;
+        }
         let peer = world.peer(name).clone();
         let statements: Vec<OpId> = acts.iter().chain(&made).copied().collect();
         let own: Vec<OpId> =

@@ -1,5 +1,5 @@
 //! Random histories of honest and hostile peers. The engine, fed in random order, with duplicates and with judging in
-//! between, must agree with the reference; and the reference must have the properties T0 to T6 of `docs/authority.md`.
+//! between, must agree with the reference; and the reference must have the properties T0 to T7 of `docs/authority.md`.
 //!
 //! `FOLKMOOT_HISTORIES=1000000 cargo test --profile checked -p folkmoot-core --lib histories` runs longer;
 //! `FOLKMOOT_SEED=n` begins at another seed. A failure names its seed.
@@ -10,7 +10,7 @@ use super::attack::attack;
 use super::properties::{Tried, properties};
 use super::rights::{duty, grant, introduce, join, revision};
 use super::store::Node;
-use super::world::{Random, World, declare, key, paths, role, target, write_to};
+use super::world::{Random, World, declare, key, paths, recovery_key, role, target, write_to};
 use crate::authority::reference::judge_all;
 use crate::authority::{Missing, Verdict};
 use crate::hlc::Hlc;
@@ -20,6 +20,8 @@ use crate::op::{
     Payload, PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, WriteAction,
 };
 
+/// Owners of whom others consent to what they do: at the beginning, and after a change.
+const OWNERS: [&str; 4] = ["o0", "o1", "p0", "p1"];
 const ADMINS: [&str; 3] = ["a0", "a1", "a2"];
 pub(super) const SUBADMINS: [&str; 2] = ["s0", "s1"];
 pub(super) const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
@@ -92,7 +94,9 @@ pub(super) fn build(random: &mut Random, steps: usize) -> World {
         share(random, &mut world);
     }
     for _ in 0..steps {
-        if !world.served.is_empty() && random.chance(35) {
+        if random.chance(3) {
+            change_owners(random, &mut world);
+        } else if !world.served.is_empty() && random.chance(35) {
             shared_step(random, &mut world);
         } else {
             step(random, &mut world);
@@ -198,6 +202,57 @@ pub(super) fn some_doc(random: &mut Random, principal: PrincipalId) -> String {
         0 => format!("{}{n}", principal.own_prefix()),
         1 => format!("2026/{n}"),
         _ => format!("d{n}"),
+    }
+}
+
+/// Somebody with recovery keys, or with too few of them, makes other keys the owners, mostly after the present ones, with what
+/// some peer has seen. Those before go on.
+pub(super) fn change_owners(random: &mut Random, world: &mut World) {
+    let all: Vec<OpId> = std::iter::once(world.genesis()).chain(world.successions.iter().copied()).collect();
+    let after = if random.chance(70) { all[all.len() - 1] } else { random.pick(&all) };
+    let generation = world.generation(after);
+    let own = |n| recovery_key(generation, n);
+    if random.chance(10) {
+        // A recovery key that does something else.
+        world.add_peer("r", own(0), world.genesis().into(), after);
+        sign_under_some(random, world, "r", introduce(PrincipalKind::User, 33));
+        return;
+    }
+    let signers = match random.below(12) {
+        0 => vec![own(0)],
+        1 => vec![own(0), key("stranger")],
+        2 => vec![key("stranger"), own(0), own(1)],
+        3 => vec![key("o0"), own(1)],
+        4 => vec![own(2), own(1), own(0)],
+        5 => vec![own(2), key("stranger"), own(0)],
+        _ => vec![own(0), own(1)],
+    };
+    let names = peers(world);
+    let by = random.pick(&names);
+    if random.chance(90) {
+        world.peer_mut(by).view.insert(after);
+    }
+    let mut pins = world.pins_of_owners(by, after);
+    if random.chance(15) && !pins.is_empty() {
+        let at = random.below(pins.len());
+        if random.chance(50) {
+            pins.remove(at);
+        } else {
+            (pins[at].seq, pins[at].head) = (0, OpId::ZERO);
+        }
+    }
+    let sets: [(&[&'static str], u8); 4] = [(&["p0"], 1), (&["p0", "p1"], 2), (&["p0", "p1"], 1), (&["o0", "p1"], 2)];
+    let (owners, threshold) = random.pick(&sets);
+    let header = world.draft_succession(by, after, &signers, (owners, threshold), pins);
+    let id = world.put(header);
+    if random.chance(80) {
+        world.peer_mut(by).view.insert(id);
+        world.install(by, id, owners);
+    }
+    if random.chance(15) {
+        let fork = world.sibling(id);
+        let fork = world.put(fork);
+        world.peer_mut(random.pick(&names)).view.insert(fork);
     }
 }
 
@@ -368,10 +423,12 @@ fn step(random: &mut Random, world: &mut World) {
         83..86 => readmit(random, world, name),
         86..88 => {
             // The co-owner consents to something.
-            let acts: Vec<_> = world.ops.iter().filter(|(_, h)| h.author == key("o0")).map(|(id, _)| *id).collect();
-            if names.contains(&"o1") {
+            let owners: Vec<_> = OWNERS.into_iter().filter(|name| names.contains(name)).collect();
+            let by_owners = |header: &Header| owners.iter().any(|name| header.author == key(name));
+            let acts: Vec<_> = world.ops.iter().filter(|(_, h)| by_owners(h)).map(|(id, _)| *id).collect();
+            if owners.len() > 1 {
                 let act = random.pick(&acts);
-                let by = random.pick(&["o0", "o1"]);
+                let by = random.pick(&owners);
                 world.approve(by, act);
             }
         }
@@ -617,7 +674,9 @@ fn the_rule_has_its_properties() {
     // A property that is never tried proves nothing.
     let enough = (seeds.end - seeds.start) as usize / 40;
     assert!(
-        [tried.removed, tried.stronger, tried.final_ones, tried.forged, tried.confined].iter().all(|n| *n > enough),
+        [tried.removed, tried.stronger, tried.final_ones, tried.forged, tried.confined, tried.replaced]
+            .iter()
+            .all(|n| *n > enough),
         "{tried:?}"
     );
 }
@@ -637,6 +696,27 @@ fn histories_share_rights_that_count() {
         }
     }
     assert!(for_others > 80 && cut > 40, "{for_others} count, {cut} are cut");
+}
+
+#[test]
+fn histories_change_owners() {
+    let (mut counts, mut competing, mut void, mut cut) = (0, 0, 0, 0);
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let world = build(&mut random, 60);
+        for (id, verdict) in judge_all(world.cluster, &world.ops).control {
+            match (&world.ops[&id].control().unwrap().act, verdict) {
+                (Act::Succeed(_), Verdict::Allowed) => counts += 1,
+                (Act::Succeed(_), Verdict::AfterRevocation { .. }) => competing += 1,
+                (Act::Succeed(_), Verdict::NotAllowed) => void += 1,
+                (_, Verdict::AfterRevocation { by }) => {
+                    cut += usize::from(matches!(world.ops[&by].control().unwrap().act, Act::Succeed(_)));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(counts > 60 && competing > 20 && void > 20 && cut > 60, "{counts} {competing} {void} {cut}");
 }
 
 #[test]

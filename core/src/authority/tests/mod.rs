@@ -12,5 +12,6 @@ mod queries;
 mod rights;
 mod scenarios;
 mod store;
+mod succession;
 mod why;
 mod world;

@@ -7,7 +7,7 @@ use super::attack::attack;
 use super::histories::{build, engine_agrees};
 use super::properties::{Tried, properties};
 use super::world::Random;
-use super::{erasure, fields, rights, scenarios};
+use super::{erasure, fields, rights, scenarios, succession};
 use crate::authority::{Mutant, Site, plant};
 
 /// Mends the rule on this thread even when a check panics.
@@ -44,6 +44,7 @@ fn breaks_a_scenario(mutant: Mutant) -> Option<&'static str> {
         .chain(rights::ALL)
         .chain(fields::ALL)
         .chain(erasure::ALL)
+        .chain(succession::ALL)
         .find(|(_, scenario)| catch_unwind(scenario).is_err())
         .map(|(name, _)| *name)
 }

@@ -1,4 +1,4 @@
-//! The properties T1 to T6 of `docs/authority.md`, on the reference.
+//! The properties T1 to T7 of `docs/authority.md`, on the reference.
 
 use std::collections::BTreeSet;
 
@@ -53,6 +53,24 @@ fn is_removed(world: &World, verdicts: &Verdicts, name: &str) -> bool {
         })
 }
 
+/// Whether the peer's key was an owner's only, and of no owners that count now.
+fn is_replaced(world: &World, verdicts: &Verdicts, name: &str) -> bool {
+    let key = world.peer(name).key;
+    let counts = |id: &OpId| verdicts.control.get(id).is_some_and(Verdict::is_allowed);
+    let changed: BTreeSet<OpId> = effective_acts(world, verdicts)
+        .into_iter()
+        .filter_map(|(_, act)| if let Act::Succeed(succeed) = act { Some(succeed.after) } else { None })
+        .collect();
+    let certificates: Vec<(&OpId, &Act)> = world
+        .ops
+        .iter()
+        .filter_map(|(id, header)| Some((id, &header.control()?.act)))
+        .filter(|(_, act)| act.certifies(key))
+        .collect();
+    !certificates.is_empty()
+        && certificates.iter().all(|(id, act)| act.owner_set().is_some() && (!counts(id) || changed.contains(id)))
+}
+
 fn strength(world: &World, act: OpId) -> Rank {
     let proof = &world.ops[&act].control().unwrap().proof;
     let ranks = proof.iter().filter_map(|id| world.ops.get(id)?.control()?.act.statement(*id)).map(|s| s.rank);
@@ -78,9 +96,10 @@ pub(super) struct Tried {
     pub(super) final_ones: usize,
     pub(super) forged: usize,
     pub(super) confined: usize,
+    pub(super) replaced: usize,
 }
 
-/// T1 to T6, on the reference.
+/// T1 to T7, on the reference.
 pub(super) fn properties(random: &mut Random, world: &World, tried: &mut Tried) -> Result<(), String> {
     let mut world = world.clone();
     let victim = random.pick(&[&SUBADMINS[..], &USERS[..]].concat());
@@ -96,20 +115,26 @@ pub(super) fn properties(random: &mut Random, world: &World, tried: &mut Tried) 
     one_per_position(world, &base)?;
     nothing_on_forged_chains(random, world, &base, tried)?;
     let names = peers(world);
-    let attacker = if random.chance(60) { victim } else { random.pick(&names) };
+    let attacker = match random.below(10) {
+        0..3 if !world.successions.is_empty() => "o0",
+        0..6 => victim,
+        _ => random.pick(&names),
+    };
     let count = 1 + random.below(12);
     let attacked = attack(random, world, attacker, count);
     let after = judge_all(world.cluster, &attacked.ops);
     one_per_position(&attacked, &after)?;
-    // T1.
-    if is_removed(world, &base, attacker) {
-        tried.removed += 1;
+    // T1 and T7.
+    let (removed, replaced) = (is_removed(world, &base, attacker), is_replaced(world, &base, attacker));
+    tried.replaced += usize::from(replaced);
+    if removed || replaced {
+        tried.removed += usize::from(removed);
         if let Some(id) = accepted(&after).iter().find(|id| !world.ops.contains_key(id)) {
-            return Err(format!("T1: {attacker} is removed, but {id:?} counts"));
+            return Err(format!("T1, T7: {attacker} has no key any more, but {id:?} counts"));
         }
         if let Some(id) = accepted(&base).symmetric_difference(&accepted(&after)).next() {
             let header = &world.ops[id];
-            return Err(format!("T1: {attacker} is removed, but changed the fate of {id:?}: {header:?}"));
+            return Err(format!("T1, T7: {attacker} has no key any more, but changed the fate of {id:?}: {header:?}"));
         }
     }
     // T2: weaker ones never change what stronger or equal ones did, their own streams aside.

@@ -10,10 +10,12 @@ use crate::hlc::Hlc;
 use crate::id::{
     AuthorKey, ClusterId, CollectionName, Commitment, OpId, PrincipalId, Salt, SessionId, ShardId, StreamId,
 };
+use crate::keys::Signature;
 use crate::limits;
 use crate::op::{
     Act, Approve, BuiltInRole, Certify, ChangeRef, Control, FieldPaths, Genesis, Grant, Header, Member, Payload, Pin,
-    Rank, Readmit, Revoke, RevokeTarget, Role, SessionEnd, Target, Transaction, WriteAction, codec,
+    Rank, Readmit, RecoverySignature, Revoke, RevokeTarget, Role, SessionEnd, Succeed, Target, Transaction,
+    WriteAction, codec, recovery_hash,
 };
 use crate::random::SplitMix64;
 
@@ -79,10 +81,23 @@ pub(super) struct World {
     pub(super) groups: Vec<PrincipalId>,
     pub(super) served: Vec<PrincipalId>,
     pub(super) memberships: BTreeMap<&'static str, OpId>,
+    /// Changes of owners so far.
+    pub(super) successions: Vec<OpId>,
 }
 
 pub(super) fn key(name: &str) -> AuthorKey {
     AuthorKey::new(hash(Domain::Network, &[name.as_bytes()]))
+}
+
+/// The recovery keys of the owners after so many changes: any two of these three.
+pub(super) fn recovery_key(generation: usize, n: usize) -> AuthorKey {
+    key(&format!("recovery {generation} {n}"))
+}
+
+fn recovery(generation: usize) -> Vec<[u8; 32]> {
+    let mut hashes: Vec<_> = (0..3).map(|n| recovery_hash(&recovery_key(generation, n))).collect();
+    hashes.sort_unstable();
+    hashes
 }
 
 pub(super) fn id_of(header: &Header) -> OpId {
@@ -134,8 +149,8 @@ impl World {
             name: "test".into(),
             owners: keys,
             threshold,
-            recovery: vec![],
-            recovery_threshold: 0,
+            recovery: recovery(0),
+            recovery_threshold: 2,
             rules: 1,
             nonce: Salt::ZERO,
         };
@@ -153,9 +168,18 @@ impl World {
             control_heads: vec![],
             payload: Payload::from(Control { proof: vec![], act: Act::Genesis(genesis), for_whom: None }),
         };
-        let id = id_of(&header);
+        let mut world = Self::founded(header);
+        let id = world.genesis();
+        for name in owners {
+            world.add_peer(name, key(name), id.into(), id);
+        }
+        world
+    }
+
+    /// A cluster with this genesis, and nobody yet.
+    pub(super) fn founded(genesis: Header) -> Self {
         let mut world = Self {
-            cluster: id.into(),
+            cluster: id_of(&genesis).into(),
             ops: BTreeMap::new(),
             streams: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -164,11 +188,9 @@ impl World {
             groups: Vec::new(),
             served: Vec::new(),
             memberships: BTreeMap::new(),
+            successions: Vec::new(),
         };
-        world.put(header);
-        for name in owners {
-            world.add_peer(name, key(name), id.into(), id);
-        }
+        world.put(genesis);
         world
     }
 
@@ -417,6 +439,89 @@ impl World {
 
     pub(super) fn approve(&mut self, by: &str, act: OpId) -> OpId {
         self.act(by, Act::Approve(Approve { act }))
+    }
+
+    /// How many changes of owners lie before an act that makes owners.
+    pub(super) fn generation(&self, owners: OpId) -> usize {
+        match self.ops[&owners].control().map(|control| &control.act) {
+            Some(Act::Succeed(succeed)) => 1 + self.generation(succeed.after),
+            _ => 0,
+        }
+    }
+
+    /// The pins of the owners' streams, as a peer sees them.
+    pub(super) fn pins_of_owners(&self, by: &str, owners: OpId) -> Vec<Pin> {
+        let signs = |header: &Header| {
+            header.certificate == owners && !matches!(header.control().map(|c| &c.act), Some(Act::Succeed(_)))
+        };
+        self.pins(by, signs)
+    }
+
+    /// A change of owners that these recovery keys sign, of what a peer knows. (The rule asks who signed; that the signatures
+    /// hold is checked where ops are decoded.)
+    pub(super) fn draft_succession(
+        &mut self,
+        by: &str,
+        after: OpId,
+        signers: &[AuthorKey],
+        owners: (&[&str], u8),
+        pins: Vec<Pin>,
+    ) -> Header {
+        self.clock += 1;
+        let mut keys: Vec<_> = owners.0.iter().map(|name| key(name)).collect();
+        keys.sort();
+        let mut others: Vec<_> = signers[1..].to_vec();
+        others.sort();
+        let signatures =
+            others.into_iter().map(|key| RecoverySignature { key, signature: Signature::new([0; 64]) }).collect();
+        let act = Act::Succeed(Succeed {
+            after,
+            principal: self.genesis().into(),
+            owners: keys,
+            threshold: owners.1,
+            recovery: recovery(self.generation(after) + 1),
+            recovery_threshold: 2,
+            pins,
+            signatures,
+        });
+        Header {
+            version: limits::OP_VERSION,
+            cluster: self.cluster,
+            shard: ShardId::control(),
+            author: signers[0],
+            certificate: after,
+            session: SessionId::new(self.clock.to_le_bytes()),
+            seq: 1,
+            prev: OpId::ZERO,
+            earlier: Vec::new(),
+            hlc: Hlc::new(self.clock, 0),
+            control_heads: self.heads(by),
+            payload: Payload::from(Control { proof: vec![after], act, for_whom: None }),
+        }
+    }
+
+    /// Other keys become the owners, by two recovery keys, with pins at what a peer has seen. They are peers from now on, and
+    /// see what it does.
+    pub(super) fn succeed(&mut self, by: &str, after: OpId, owners: &[&'static str], threshold: u8) -> OpId {
+        let pins = self.pins_of_owners(by, after);
+        let generation = self.generation(after);
+        let signers = [recovery_key(generation, 0), recovery_key(generation, 1)];
+        let header = self.draft_succession(by, after, &signers, (owners, threshold), pins);
+        let id = self.put(header);
+        self.peer_mut(by).view.insert(id);
+        self.install(by, id, owners);
+        id
+    }
+
+    /// Makes peers of new owners.
+    pub(super) fn install(&mut self, by: &str, succession: OpId, owners: &[&'static str]) {
+        let view = self.peer(by).view.clone();
+        for name in owners {
+            self.add_peer(name, key(name), self.genesis().into(), succession);
+            self.peer_mut(name).view = view.clone();
+            self.peer_mut(name).view.insert(succession);
+        }
+        self.successions.push(succession);
     }
 
     pub(super) fn fresh_session(&mut self, name: &str) {

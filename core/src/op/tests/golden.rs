@@ -256,6 +256,29 @@ fn cases() -> Vec<(&'static str, Op)> {
                 why: String::new(),
             })),
         ),
+        (
+            "op-1-succeed",
+            Succeed {
+                after: genesis().id(),
+                principal: genesis().id().into(),
+                owners: vec![user().author()],
+                threshold: 1,
+                recovery: vec![[0x33; 32], [0x44; 32]],
+                recovery_threshold: 2,
+                pins: pins.clone(),
+                signatures: Vec::new(),
+            }
+            .sign(
+                crate::op::succession::Place {
+                    cluster: genesis().id().into(),
+                    session: SessionId::new(*b"session3"),
+                    hlc: TIME,
+                    control_heads: vec![op_id(0x33)],
+                },
+                &[SecretKey::from_seed(&[4; 32]), SecretKey::from_seed(&[5; 32])],
+            )
+            .unwrap(),
+        ),
         ("op-1-readmit", control(Act::Readmit(Readmit { revocation: op_id(0x12), pins }))),
         (
             "op-1-collection",

@@ -33,6 +33,7 @@ fn made_again(lab: &Lab, node: usize, disk: &std::path::Path, selection: Selecti
         selection,
         control: Vec::new(),
         marks: Vec::new(),
+        earlier_keys: Vec::new(),
         identity: lab.nodes[node].replica.identity().clone(),
         seed: [77; 32],
         now: lab.now,

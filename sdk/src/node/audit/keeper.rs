@@ -82,6 +82,11 @@ impl Keeper {
         let mut first = None;
         let opened = match Log::open(store, cluster, key.author()) {
             Ok(opened) => opened,
+            // A log of the key that the node had before ends with that.
+            Err(_) if Self::is_of_earlier_key(inner) => {
+                first = Some("the node has another key".to_owned());
+                None
+            }
             Err(error) => {
                 let error = crate::api::error_chain(&error);
                 alarm("audit_log_damaged", &error);
@@ -113,6 +118,12 @@ impl Keeper {
         }
         keeper.tell(inner);
         Ok(keeper)
+    }
+
+    /// Returns whether the last checkpoint was signed by a key that the node had before, and holds.
+    fn is_of_earlier_key(inner: &Inner) -> bool {
+        let keys = &inner.record.earlier_keys;
+        keys.iter().rev().any(|key| matches!(Log::open(&*inner.store, inner.record.cluster, *key), Ok(Some(_))))
     }
 
     fn another(inner: &Inner) -> Result<Log, LogError> {

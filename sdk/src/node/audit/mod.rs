@@ -348,10 +348,10 @@ impl Inner {
 
     pub(super) async fn audit_verify(&self) -> Result<AuditVerifyReport> {
         self.audit.flush().await?;
-        let (cluster, node) = (self.record.cluster, self.node_key.author());
+        let (cluster, keys) = (self.record.cluster, self.record.keys(self.node_key.author()));
         // One moment of the store: the log grows meanwhile.
         let report = self
-            .read_on_thread(move |reader| folkmoot_core::audit::check_log(&*reader.store().snapshot(), cluster, node))
+            .read_on_thread(move |reader| folkmoot_core::audit::check_log(&*reader.store().snapshot(), cluster, &keys))
             .await?;
         Ok(report.into())
     }
