@@ -14,6 +14,7 @@ mod join;
 mod keys;
 mod maintenance;
 mod network;
+mod oidc;
 mod outbox;
 mod password;
 mod read;
@@ -48,9 +49,10 @@ pub use folkmoot_net::{Discovery, HAS_QUIC, Multiaddr, Protocol};
 pub use maintenance::{MendReport, MissingOps, RejoinOptions, RepairOptions};
 
 pub use config::{
-    DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OpenError, RecoveryKey, Secret,
-    UnlockError,
+    ClaimGrant, DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OidcIssuer, OpenError,
+    RecoveryKey, Secret, UnlockError,
 };
+pub use oidc::is_web_token;
 use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, OpenStore};
 use invites::Invites;
@@ -86,6 +88,7 @@ pub(crate) struct Inner {
     blocked: Mutex<BTreeSet<AuthorKey>>,
     invites: Mutex<Invites>,
     passwords: password::Passwords,
+    oidc: oidc::Oidc,
     audit: audit::Recorder,
     whereabouts: Mutex<Whereabouts>,
     /// Requests to join that are being answered.
@@ -283,6 +286,7 @@ impl Node {
             feed,
         };
         let passwords = password::Passwords::new()?;
+        let oidc = oidc::Oidc::new(&config.oidc)?;
         let (recorder, messages) = audit::Recorder::new(clock);
         let (core, notices, thread) = core_thread::spawn(start).map_err(OpenError::Thread)?;
         let mut net_config = NetworkConfig::new(node_key.clone(), record.cluster);
@@ -312,6 +316,7 @@ impl Node {
             blocked: Mutex::default(),
             invites: Mutex::new(invites),
             passwords,
+            oidc,
             audit: recorder,
             whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),
@@ -332,7 +337,7 @@ impl Node {
             .name("folkmoot-audit".into())
             .spawn(move || keeper.run(&messages))
             .map_err(OpenError::Thread)?;
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(inner.clone().pump_events(net.clone(), events)),
             tokio::spawn(inner.clone().pump_notices(net, notices)),
             tokio::spawn(inner.clone().watch_door()),
@@ -341,6 +346,7 @@ impl Node {
             tokio::spawn(inner.clone().close_ended()),
             tokio::spawn(inner.clone().watch_marks()),
         ];
+        tasks.extend(inner.oidc.begin());
         *lock(&inner.tasks) = tasks;
         inner.wait_for_addresses().await;
         Ok(Self { inner })

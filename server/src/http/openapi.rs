@@ -44,6 +44,7 @@ use super::{access, audit, bulk, changes, collections, documents, state};
         access::tokens,
         access::password,
         access::certificates,
+        access::identities,
         access::list_roles,
         access::add_role,
         access::statement,
