@@ -13,6 +13,7 @@ mod first_steps;
 mod hostile;
 mod joining;
 mod lan;
+mod oidc;
 mod one_node;
 mod partition;
 #[cfg(feature = "quic")]
