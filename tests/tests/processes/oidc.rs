@@ -220,6 +220,13 @@ async fn a_subject_that_is_linked_is_known_at_every_node_until_the_link_is_revok
     let logins = |outcome: &str| metrics.get(&format!("folkmoot_access_logins_total{{kind=\"oidc\",outcome=\"{outcome}\"}}")).copied();
     assert!(logins("right").unwrap() >= 1.0 && logins("wrong").unwrap() >= 57.0, "{metrics:?}");
 
+    // Who waits for changes waits no longer than its token lasts (with the leeway of a minute).
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let ending = client(&a, &key.token(&url, "4711", json!({"scope": "read", "exp": now - 55})));
+    ending.caller().await.unwrap();
+    let query = ChangesQuery { since: Since::Now, wait: Duration::from_secs(8), ..ChangesQuery::default() };
+    assert_eq!(ending.changes(&query).await.unwrap_err().code(), ErrorCode::Unauthenticated);
+
     // The issuer changes its key while the nodes run.
     let second = Key::new("second");
     issuer.set_keys(&[&second]);
@@ -247,7 +254,9 @@ async fn a_subject_that_is_linked_is_known_at_every_node_until_the_link_is_revok
     let audit = done(&a, &["audit", "query", "--action", "login"]).await;
     let told = audit.to_string();
     assert!(told.contains("\"oidc\"") && told.contains(&url), "{told}");
-    for secret in [token.as_str(), another.as_str()] {
+    let wrong = stranger.token(&url, "4711", all.clone());
+    assert_eq!(asks(&a, &wrong).await.status, 401);
+    for secret in [token.as_str(), another.as_str(), wrong.as_str()] {
         assert!(!told.contains(secret) && !a.log().contains(secret) && !b.log().contains(secret));
     }
 }
