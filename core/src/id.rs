@@ -290,6 +290,12 @@ impl TokenVerifier {
     pub fn of_certificate(public_key: &[u8]) -> Self {
         Self(hash(Domain::Token, &[b"certificate", public_key]))
     }
+
+    /// Returns the verifier of a subject of an issuer of JSON Web Tokens (the claims `iss` and `sub`, RFC 7519).
+    #[must_use]
+    pub fn of_subject(issuer: &str, subject: &str) -> Self {
+        Self(hash(Domain::Token, &[b"subject", issuer.as_bytes(), subject.as_bytes()]))
+    }
 }
 
 impl From<OpId> for ClusterId {

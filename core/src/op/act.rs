@@ -421,6 +421,9 @@ pub enum Secret {
     Password(PasswordHash),
     /// That it has the key of a certificate, of which the verifier tells the public half.
     Certificate,
+    /// That an issuer of JSON Web Tokens knows it, under a subject that never changes; the verifier tells both. Which issuers are
+    /// believed is each node's own affair.
+    Subject,
 }
 
 /// How Argon2id (RFC 9106, version 0x13, one lane, 32 bytes) makes of a password what its verifier tells.
@@ -453,12 +456,13 @@ impl Secret {
     }
 }
 
-// Random bits, where they are said at all, are nil; a password is how it is hashed; a certificate is true.
+// Random bits, where they are said at all, are nil; a password is how it is hashed; a certificate is true; a subject is 1.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum SecretOnWire {
     Random(()),
     Certificate(bool),
+    Subject(u8),
     Password(PasswordHash),
 }
 
@@ -467,6 +471,7 @@ impl Serialize for Secret {
         match self {
             Self::Random => SecretOnWire::Random(()),
             Self::Certificate => SecretOnWire::Certificate(true),
+            Self::Subject => SecretOnWire::Subject(1),
             Self::Password(hash) => SecretOnWire::Password(*hash),
         }
         .serialize(serializer)
@@ -478,7 +483,10 @@ impl<'de> Deserialize<'de> for Secret {
         match SecretOnWire::deserialize(deserializer)? {
             SecretOnWire::Random(()) => Ok(Self::Random),
             SecretOnWire::Certificate(true) => Ok(Self::Certificate),
-            SecretOnWire::Certificate(false) => Err(serde::de::Error::custom("unknown kind of secret")),
+            SecretOnWire::Subject(1) => Ok(Self::Subject),
+            SecretOnWire::Certificate(false) | SecretOnWire::Subject(_) => {
+                Err(serde::de::Error::custom("unknown kind of secret"))
+            }
             SecretOnWire::Password(hash) => Ok(Self::Password(hash)),
         }
     }

@@ -251,7 +251,7 @@ fn act() -> impl Strategy<Value = Act> {
     let hashed = (any::<[u8; 16]>(), 8..=limits::PASSWORD_MEMORY_KIB_MAX, 1..=limits::PASSWORD_PASSES_MAX).prop_map(
         |(salt, memory_kib, passes)| Secret::Password(PasswordHash { salt: Salt::new(salt), memory_kib, passes }),
     );
-    let secret = prop_oneof![Just(Secret::Random), Just(Secret::Certificate), hashed];
+    let secret = prop_oneof![Just(Secret::Random), Just(Secret::Certificate), Just(Secret::Subject), hashed];
     let said = (principal(), any::<[u8; 32]>(), named(), actions(Actions::ALL), target(), rank(), option::of(hlc()));
     let token = (said, secret).prop_map(|((principal, verifier, name, actions, target, rank, not_after), secret)| {
         let verifier = TokenVerifier::new(verifier);

@@ -129,7 +129,7 @@ impl Act {
                     return Err("token without an action");
                 }
                 match t.secret {
-                    Secret::Random | Secret::Certificate => {}
+                    Secret::Random | Secret::Certificate | Secret::Subject => {}
                     Secret::Password(hash) if hash.is_valid() => {}
                     Secret::Password(_) => return Err("hash of a password out of bounds"),
                 }

@@ -153,6 +153,12 @@ impl Actions {
         Self(self.0 | other.0)
     }
 
+    /// Returns the actions that are in both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Returns whether all actions of `other` are in this set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {

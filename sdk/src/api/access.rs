@@ -189,9 +189,11 @@ pub enum SecretKind {
     Password,
     /// That it has the key of a certificate.
     Certificate,
+    /// JSON Web Tokens of an issuer, with a certain subject.
+    Identity,
 }
 
-/// A token, password or certificate that counts. The secret is nowhere but with its holder.
+/// A token, password, certificate or identity that counts. The secret is nowhere but with its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenInfo {
@@ -416,6 +418,21 @@ pub struct NewCertificate {
     pub until: Option<Timestamp>,
 }
 
+/// A subject of an issuer of JSON Web Tokens, by which a principal is known to every node that believes the issuer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewIdentity {
+    /// The issuer: the claim `iss` of its tokens, to the letter.
+    pub issuer: String,
+    /// The subject: the claim `sub`.
+    pub subject: String,
+    /// Until when; for good if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub until: Option<Timestamp>,
+}
+
 /// Why something is taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -565,6 +582,13 @@ pub trait Access: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorCode::InvalidCertificate`].
     async fn trust_certificate(&self, principal: &PrincipalName, new: &NewCertificate) -> Result<TokenInfo>;
+
+    /// Links a subject of an issuer of JSON Web Tokens to a principal: who shows a token of it to a node that believes the issuer is
+    /// the principal.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NameTaken`] if it is linked already.
+    async fn link_identity(&self, principal: &PrincipalName, new: &NewIdentity) -> Result<TokenInfo>;
 
     /// Takes back a grant, a membership, a token or a role. What was written under it until now, as far as this node knows
     /// it, stands.

@@ -9,8 +9,8 @@ use super::calls::{Query, quoted};
 use super::transport::Call;
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Caller, GrantInfo, IssuedToken, MembershipInfo, NewCertificate, NewGrant,
-    NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Result, Revocation, RevokeOptions,
-    RoleInfo, Timestamp, TokenInfo,
+    NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Result, Revocation,
+    RevokeOptions, RoleInfo, Timestamp, TokenInfo,
 };
 use crate::wire::NewMember;
 
@@ -90,6 +90,10 @@ impl Access for Client {
 
     async fn trust_certificate(&self, principal: &PrincipalName, new: &NewCertificate) -> Result<TokenInfo> {
         self.make(principal_path(principal, "/certificates"), new).await
+    }
+
+    async fn link_identity(&self, principal: &PrincipalName, new: &NewIdentity) -> Result<TokenInfo> {
+        self.make(principal_path(principal, "/identities"), new).await
     }
 
     async fn revoke(&self, statement: &OpId, options: &RevokeOptions) -> Result<Revocation> {

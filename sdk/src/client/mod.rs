@@ -8,9 +8,10 @@ mod audit;
 mod authors;
 mod backoff;
 mod calls;
+pub(crate) mod connections;
 mod erasure;
 mod events;
-mod tls;
+pub(crate) mod tls;
 mod transport;
 
 use std::sync::Arc;
@@ -105,7 +106,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the bearer token.
+    /// Sets the bearer token: one of the cluster, or a JSON Web Token of an issuer that the nodes believe.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.shown = Shown::Token(token.into());

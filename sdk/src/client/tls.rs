@@ -78,11 +78,11 @@ pub(super) fn is_mistrusted(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Whom a client believes, and what it shows of itself.
-pub(super) struct Trust<'a> {
+pub(crate) struct Trust<'a> {
     /// PEM text of certificates to believe; without it those of the machine.
-    pub(super) given: Option<&'a [u8]>,
+    pub(crate) given: Option<&'a [u8]>,
     /// PEM text of a certificate and its key to show.
-    pub(super) identity: Option<(&'a [u8], &'a [u8])>,
+    pub(crate) identity: Option<(&'a [u8], &'a [u8])>,
 }
 
 /// Returns what connects to nodes.

@@ -8,10 +8,8 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::connections::{Connections, Wanted};
 use super::{backoff, tls};
 use crate::api::{Error, ErrorCode, Result};
 use crate::wire;
@@ -20,9 +18,6 @@ use crate::wire;
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// The largest problem document.
 const PROBLEM_BYTES_MAX: usize = 64 << 10;
-/// Idle connections are closed before a node closes them (its header time-out is 30 s).
-const POOL_IDLE: Duration = Duration::from_secs(20);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One call, without the node it goes to.
 pub(super) struct Call {
@@ -91,12 +86,6 @@ struct Tries {
     sent: bool,
 }
 
-/// Connections without TLS where no node speaks it: then nothing of it is loaded.
-enum Http {
-    Clear(hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>),
-    Tls(hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
-}
-
 pub(super) struct Transport {
     nodes: Vec<Uri>,
     /// The node that answered last.
@@ -104,7 +93,7 @@ pub(super) struct Transport {
     token: Option<HeaderValue>,
     timeout: Duration,
     attempts: u32,
-    http: Http,
+    http: Connections,
 }
 
 impl Transport {
@@ -116,17 +105,7 @@ impl Transport {
         attempts: u32,
     ) -> Result<Self> {
         let nodes = urls.iter().map(|url| parse_url(url)).collect::<Result<Vec<_>>>()?;
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
-        builder.pool_idle_timeout(POOL_IDLE).pool_timer(TokioTimer::new()).timer(TokioTimer::new());
-        let http = if nodes.iter().any(|node| node.scheme_str() == Some("https")) {
-            connector.enforce_http(false);
-            Http::Tls(builder.build(tls::connector(connector, &trust)?))
-        } else {
-            Http::Clear(builder.build(connector))
-        };
+        let http = Connections::new(Wanted::of(&nodes), &trust)?;
         Ok(Self { nodes, current: AtomicUsize::new(0), token, timeout, attempts, http })
     }
 
@@ -193,11 +172,7 @@ impl Transport {
 
     async fn begin(&self, node: &Uri, call: &Call) -> Result<Response<Incoming>, Failure> {
         let request = self.request(node, call).map_err(|error| Failure { error, sent: false })?;
-        let asked = match &self.http {
-            Http::Clear(http) => http.request(request),
-            Http::Tls(http) => http.request(request),
-        };
-        let response = asked.await.map_err(|error| {
+        let response = self.http.request(request).await.map_err(|error| {
             let sent = !error.is_connect();
             let what = if sent { "lost the connection to" } else { "cannot reach" };
             let error =

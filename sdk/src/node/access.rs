@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
+use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Event};
 use folkmoot_core::authority::{Action, Actions, Authority, Decision, Policy, Reach, StatementInfo};
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{OpId, PrincipalId, TokenVerifier};
@@ -18,13 +18,18 @@ use super::core_thread::wall_ms;
 use super::{Inner, Node, random, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, AccessTarget, Caller, Error, ErrorCode, GrantInfo, IssuedToken,
-    MembershipInfo, NewCertificate, NewGrant, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo,
+    MembershipInfo, NewCertificate, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo,
     PrincipalKind, PrincipalName, Result, Revocation, RevokeOptions, RoleInfo, SecretKind, Timestamp, TokenInfo,
     check_name,
 };
 
 pub(super) fn now() -> Hlc {
     Hlc::new(wall_ms(), 0)
+}
+
+/// Counts that somebody said who it is.
+pub(super) fn count_login(method: AuditMethod, outcome: &'static str) {
+    metrics::counter!("folkmoot_access_logins_total", "kind" => method.name(), "outcome" => outcome).increment(1);
 }
 
 pub(super) fn gone() -> Error {
@@ -243,6 +248,7 @@ pub(super) fn token_info(statement: OpId, token: &Token) -> TokenInfo {
         Secret::Random => SecretKind::Token,
         Secret::Password(_) => SecretKind::Password,
         Secret::Certificate => SecretKind::Certificate,
+        Secret::Subject => SecretKind::Identity,
     };
     TokenInfo {
         kind,
@@ -553,6 +559,10 @@ impl Access for Node {
 
     async fn trust_certificate(&self, principal: &PrincipalName, new: &NewCertificate) -> Result<TokenInfo> {
         self.inner.trust_certificate(None, principal, new).await
+    }
+
+    async fn link_identity(&self, principal: &PrincipalName, new: &NewIdentity) -> Result<TokenInfo> {
+        self.inner.link_identity(None, principal, new).await
     }
 
     async fn revoke(&self, statement: &OpId, options: &RevokeOptions) -> Result<Revocation> {

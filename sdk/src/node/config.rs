@@ -9,6 +9,7 @@ use folkmoot_core::store;
 use folkmoot_net::{Discovery, JoinError, Multiaddr, ParseTicketError, StartError};
 
 pub use super::directory::DirectoryError;
+pub use super::oidc::{ClaimGrant, OidcIssuer};
 pub use super::unlock::{KeySettings, KeySource, Secret, UnlockError};
 
 /// A free port of the loopback address.
@@ -40,6 +41,8 @@ pub struct NodeConfig {
     pub audit_retention: Retention,
     /// How the directory is unlocked.
     pub keys: KeySettings,
+    /// Issuers of JSON Web Tokens that are believed.
+    pub oidc: Vec<OidcIssuer>,
 }
 
 impl NodeConfig {
@@ -59,6 +62,7 @@ impl NodeConfig {
             ended_grace: Duration::from_secs(24 * 3_600),
             audit_retention: Retention::default(),
             keys: KeySettings::default(),
+            oidc: Vec::new(),
         }
     }
 }
@@ -140,6 +144,9 @@ pub enum OpenError {
         "this is not the recovery key that lies in the data directory; without that one the owners can never be changed"
     )]
     OtherRecoveryKey,
+    /// What is configured of issuers of tokens cannot be.
+    #[error("{0}")]
+    Oidc(String),
     /// No randomness can be had.
     #[error("draw random bytes: {0}")]
     Random(String),

@@ -17,6 +17,7 @@ mod key_file;
 mod keys;
 mod maintenance;
 mod network;
+mod oidc;
 mod outbox;
 mod owner_keys;
 mod password;
@@ -55,12 +56,14 @@ pub use maintenance::{MendReport, MissingOps, RejoinOptions, RepairOptions};
 
 pub use crate::recovery::RecoveryKey;
 pub use config::{
-    DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OpenError, Secret, UnlockError,
+    ClaimGrant, DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OidcIssuer, OpenError,
+    Secret, UnlockError,
 };
 use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, OpenStore};
 use invites::Invites;
 pub use key_file::{KeyFile, KeyFileError};
+pub use oidc::is_web_token;
 use outbox::Outbox;
 pub use owner_keys::NewKey;
 pub use scoped::Scoped;
@@ -94,6 +97,7 @@ pub(crate) struct Inner {
     blocked: Mutex<BTreeSet<AuthorKey>>,
     invites: Mutex<Invites>,
     passwords: password::Passwords,
+    oidc: oidc::Oidc,
     audit: audit::Recorder,
     whereabouts: Mutex<Whereabouts>,
     /// Requests to join that are being answered.
@@ -285,6 +289,7 @@ impl Node {
             feed,
         };
         let passwords = password::Passwords::new()?;
+        let oidc = oidc::Oidc::new(&config.oidc)?;
         let (recorder, messages) = audit::Recorder::new(clock);
         let (core, notices, thread) = core_thread::spawn(start).map_err(OpenError::Thread)?;
         let mut net_config = NetworkConfig::new(node_key.clone(), record.cluster);
@@ -314,6 +319,7 @@ impl Node {
             blocked: Mutex::default(),
             invites: Mutex::new(invites),
             passwords,
+            oidc,
             audit: recorder,
             whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),
@@ -334,7 +340,7 @@ impl Node {
             .name("folkmoot-audit".into())
             .spawn(move || keeper.run(&messages))
             .map_err(OpenError::Thread)?;
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(inner.clone().pump_events(net.clone(), events)),
             tokio::spawn(inner.clone().pump_notices(net, notices)),
             tokio::spawn(inner.clone().watch_door()),
@@ -344,6 +350,7 @@ impl Node {
             tokio::spawn(inner.clone().retire_keys()),
             tokio::spawn(inner.clone().watch_marks()),
         ];
+        tasks.extend(inner.oidc.begin());
         *lock(&inner.tasks) = tasks;
         inner.wait_for_addresses().await;
         Ok(Self { inner })

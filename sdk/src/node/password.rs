@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::access::{end, now, token_info};
+use super::access::{count_login, end, now, token_info};
 use super::config::OpenError;
 use super::{Inner, lock, random};
 use crate::api::{
@@ -175,7 +175,8 @@ fn check(password: &str, name: &str) -> Result<()> {
     Err(Error::new(ErrorCode::InvalidPassword, what).pointer("/password"))
 }
 
-fn ended(until: Timestamp) -> Result<()> {
+/// Refuses what would have ended before it begins.
+pub(super) fn ended(until: Timestamp) -> Result<()> {
     if until > Timestamp::now() {
         return Ok(());
     }
@@ -341,7 +342,8 @@ impl Inner {
         self.believe(asker, principal, name, certificate.verifier, Secret::Certificate, until).await
     }
 
-    async fn believe(
+    /// States what somebody may show besides tokens.
+    pub(super) async fn believe(
         &self,
         asker: Option<PrincipalId>,
         principal: PrincipalId,
@@ -359,7 +361,7 @@ impl Inner {
 }
 
 fn count(outcome: &'static str) {
-    metrics::counter!("folkmoot_access_passwords_total", "outcome" => outcome).increment(1);
+    count_login(AuditMethod::Password, outcome);
 }
 
 #[cfg(test)]

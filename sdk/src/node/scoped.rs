@@ -13,23 +13,24 @@ use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Event};
 use folkmoot_core::authority::{Action, Policy, Readable, TokenLimits};
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
-use folkmoot_core::op::{FieldRights, RevokeTarget};
+use folkmoot_core::op::{Actions, FieldRights, RevokeTarget};
 use folkmoot_core::replica::WriteLimits;
 use futures_util::stream::BoxStream;
 
-use super::access::now;
+use super::access::{count_login, now};
 use super::audit::Who;
 use super::convert::not_found;
+use super::oidc::Shown;
 use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
     AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo,
     CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error,
     ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage,
-    ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewPassword, NewPrincipal, NewRole, NewToken,
-    NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness,
-    Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis,
-    Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+    ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole,
+    NewToken, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions,
+    Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession,
+    SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// What is written at once: every action of it is checked.
@@ -44,6 +45,20 @@ pub struct Scoped {
     token: Option<TokenVerifier>,
     /// Where the request came from, if from elsewhere.
     source: Option<IpAddr>,
+    /// What was shown goes no further than this.
+    session: Session,
+}
+
+/// How far goes what somebody shows, besides what the control log says of it.
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    until: Option<Timestamp>,
+    actions: Actions,
+}
+
+impl Session {
+    /// For what has no limits of its own.
+    const UNLIMITED: Self = Self { until: None, actions: Actions::ALL };
 }
 
 impl Node {
@@ -53,7 +68,7 @@ impl Node {
     /// [`ErrorCode::PrincipalNotFound`].
     pub fn acting_for(&self, principal: &PrincipalName) -> Result<Scoped> {
         let principal = self.inner.find_principal(principal)?;
-        Ok(Scoped { node: self.clone(), principal, token: None, source: None })
+        Ok(Scoped { node: self.clone(), principal, token: None, source: None, session: Session::UNLIMITED })
     }
 
     /// Returns the node as the holder of a token sees it.
@@ -89,6 +104,23 @@ impl Node {
         shown.ok_or_else(|| self.not_known(AuditMethod::Mtls, denied()))
     }
 
+    /// Returns the node as whoever shows a JSON Web Token of an issuer that the node believes ([`NodeConfig::oidc`]) sees it, until the
+    /// token ends. Its subject is a principal by a link, or is made one if the issuer's configuration says so.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unauthenticated`], with what is wrong; [`ErrorCode::NotReady`] while the issuer's keys could not be had;
+    /// [`ErrorCode::Busy`].
+    ///
+    /// [`NodeConfig::oidc`]: super::NodeConfig::oidc
+    pub async fn with_web_token(&self, token: &str) -> Result<Scoped> {
+        let Shown { verifier, until, actions } = self.inner.web_token(token).await?;
+        let denied =
+            || Error::new(ErrorCode::Unauthenticated, "the link of the token's subject has ended or been revoked");
+        let mut scoped = self.shown(verifier, None, AuditMethod::Oidc).ok_or_else(denied)?;
+        scoped.session = Session { until: Some(until), actions };
+        Ok(scoped)
+    }
+
     fn shown(&self, verifier: TokenVerifier, source: Option<IpAddr>, method: AuditMethod) -> Option<Scoped> {
         let (principal, statement) = {
             let policy = self.inner.core.policy.borrow();
@@ -96,7 +128,7 @@ impl Node {
             (token.principal, token.statement)
         };
         self.inner.audit.token_used(principal, statement, method);
-        Some(Scoped { node: self.clone(), principal, token: Some(verifier), source })
+        Some(Scoped { node: self.clone(), principal, token: Some(verifier), source, session: Session::UNLIMITED })
     }
 
     /// Records that somebody showed what is nobody's.
@@ -104,6 +136,7 @@ impl Node {
         // Which token it was is not told: it may be a good one, mistyped.
         let event = Event::new(AuditAction::Authenticate, AuditDecision::Denied).by(None, AuditMethod::None, None);
         self.inner.note(event.about(method.name()).because(error.detail()));
+        count_login(method, "wrong");
         error
     }
 }
@@ -280,13 +313,17 @@ impl Scoped {
     /// Returns what the caller may now.
     fn view(&self) -> Result<View> {
         let (policy, now) = (self.node.inner.core.policy.borrow().clone(), now());
-        let (limits, statement) = match &self.token {
+        if self.session.until.is_some_and(|until| until < Timestamp::now()) {
+            return Err(Error::new(ErrorCode::Unauthenticated, "the token has ended"));
+        }
+        let (mut limits, statement) = match &self.token {
             None => (TokenLimits::none(), None),
             Some(verifier) => match policy.token(verifier, now) {
                 Some(token) => (token.limits.clone(), Some(token.statement)),
                 None => return Err(Error::new(ErrorCode::Unauthenticated, "the token has ended or been revoked")),
             },
         };
+        limits.actions = limits.actions.intersection(self.session.actions);
         Ok(View { policy, limits, statement, principal: self.principal, now, node: self.node.clone() })
     }
 
@@ -695,6 +732,11 @@ impl Access for Scoped {
     async fn trust_certificate(&self, principal: &PrincipalName, new: &NewCertificate) -> Result<TokenInfo> {
         self.administers()?;
         self.node.inner.trust_certificate(Some(self.principal), principal, new).await
+    }
+
+    async fn link_identity(&self, principal: &PrincipalName, new: &NewIdentity) -> Result<TokenInfo> {
+        self.administers()?;
+        self.node.inner.link_identity(Some(self.principal), principal, new).await
     }
 
     async fn revoke(&self, statement: &OpId, options: &RevokeOptions) -> Result<Revocation> {

@@ -545,6 +545,9 @@ impl Inner {
             gauge("folkmoot_store_commit_queue_bytes", figures.queued_bytes as u64);
             metrics::counter!("folkmoot_store_committed_bytes_total").absolute(figures.bytes);
             metrics::counter!("folkmoot_store_commit_failures_total").absolute(figures.failures);
+            let (issuers, without_keys) = self.oidc.standing();
+            gauge("folkmoot_oidc_issuers", issuers);
+            gauge("folkmoot_oidc_issuers_without_keys", without_keys);
             let ready = self.readiness().await.is_ok_and(|readiness| readiness.ready);
             gauge("folkmoot_ready", u64::from(ready));
         }

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use folkmoot::api::{
-    AccessQuestion, ExitCode, IssuedToken, NewCertificate, NewGrant, NewPassword, NewPrincipal, NewRole, NewToken,
-    PrincipalInfo, PrincipalKind, PrincipalName, Revocation, RevokeOptions, SecretKind, Timestamp,
+    AccessQuestion, ExitCode, IssuedToken, NewCertificate, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole,
+    NewToken, PrincipalInfo, PrincipalKind, PrincipalName, Revocation, RevokeOptions, SecretKind, Timestamp,
 };
 use folkmoot::{Access as _, Client, Error, ErrorCode, OpId};
 
@@ -30,6 +30,7 @@ fn kind_of(secret: SecretKind) -> &'static str {
         SecretKind::Token => "token",
         SecretKind::Password => "password",
         SecretKind::Certificate => "certificate",
+        SecretKind::Identity => "identity",
     }
 }
 
@@ -129,6 +130,14 @@ pub(super) async fn user(
             let made = client.trust_certificate(&name, &new).await?;
             output.show(&made, || {
                 format!("who has the key of {:?} is {name}, {} ({})", made.name, ending(made.until), made.statement)
+            })?;
+        }
+        Some(UserCommand::Identity { name, issuer, subject, good_for }) => {
+            let new = NewIdentity { issuer, subject, until: until(good_for) };
+            let made = client.link_identity(&name, &new).await?;
+            output.show(&made, || {
+                let (issuer, subject) = (&new.issuer, &new.subject);
+                format!("{subject} of {issuer} is {name}, {} ({})", ending(made.until), made.statement)
             })?;
         }
         Some(UserCommand::Remove { name, reason }) => {

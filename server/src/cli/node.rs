@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use folkmoot::api::{ExitCode, error_chain};
 use folkmoot::node::{
-    DirectoryError, Discovery, HAS_QUIC, InitOptions, JoinOptions, Multiaddr, Node, NodeConfig, OpenError, Protocol,
-    Retention,
+    DirectoryError, Discovery, HAS_QUIC, InitOptions, JoinOptions, Multiaddr, Node, NodeConfig, OidcIssuer, OpenError,
+    Protocol, Retention,
 };
 use folkmoot::{Error, ErrorCode};
 
@@ -15,7 +15,7 @@ use super::args::{Find, Init, Join, Serve};
 use super::failure::Failure;
 use super::output::Output;
 use super::settings;
-use crate::config::{Config, Flag, KEYS, Layered, P2pTransport, load};
+use crate::config::{Config, Flag, KEYS, Layered, OidcConfig, P2pTransport, load};
 use crate::logging;
 use crate::serve::{ServeError, Server, stop_signal};
 
@@ -179,6 +179,8 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     node.audit_retention =
         Retention { age_ms: u64::from(config.audit.retention_days) * 24 * 3_600_000, bytes: config.audit.size };
     node.keys = config.keys.settings(KEYS).map_err(Failure::usage)?;
+    node.oidc = config.oidc.iter().map(OidcConfig::issuer).collect();
+    OidcIssuer::check_all(&node.oidc).map_err(|what| Failure::usage(format!("oidc: {what}")))?;
     node.p2p_listen = p2p_addresses(config)?;
     node.bootstrap = config.bootstrap.iter().map(|address| bootstrap_address(address)).collect::<Result<_, _>>()?;
     // Nobody else on the network can reach a node that listens on loopback only.

@@ -261,6 +261,11 @@ fn typed(text: &str, like: Option<&Value>) -> Result<Value, String> {
         Some(Value::Boolean(_)) => {
             text.parse().map(Value::Boolean).map_err(|_| format!("{text:?} is neither true nor false"))
         }
+        // What is no list of texts, as it would stand in the file.
+        Some(Value::Array(_)) if text.trim_start().starts_with('[') => {
+            let table = format!("list = {text}").parse::<Table>().map_err(|error| error.message().to_owned())?;
+            table.get("list").cloned().ok_or_else(|| "it is no list".to_owned())
+        }
         Some(Value::Array(_)) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
@@ -339,6 +344,28 @@ mod tests {
         assert_eq!(source("region"), "FOLKMOOT_REGION");
         assert_eq!(source("zone"), "--zone");
         assert_eq!(source("mdns"), "default");
+    }
+
+    #[test]
+    fn tables_in_lists_stand_in_the_file_and_in_the_environment() {
+        let in_file = file(
+            "[[oidc]]\nissuer = \"https://a\"\naudience = \"x\"\ngrant_for = \"2h\"\n[[oidc.grants]]\nclaim = \"groups\"\nvalue = \"g\"\nrole = \"reader\"\n",
+        );
+        let load = |pairs: &[(&str, &str)]| load(Some(in_file.path()), env(pairs), Vec::new());
+        let config = load(&[]).unwrap().config;
+        let [issuer] = config.oidc.as_slice() else { panic!("{:?}", config.oidc) };
+        assert_eq!(
+            (issuer.audience.as_str(), issuer.grant_for, issuer.register),
+            ("x", Duration::from_secs(7_200), false)
+        );
+        assert_eq!((issuer.grants[0].role.as_str(), issuer.grants[0].collections.as_str()), ("reader", "*"));
+        let given = "[{ issuer = \"https://b\", audience = \"y\", register = true }]";
+        let config = load(&[("FOLKMOOT_OIDC", given)]).unwrap().config;
+        assert!(config.oidc.len() == 1 && config.oidc[0].issuer == "https://b" && config.oidc[0].register);
+        for bad in ["https://a", "[{ issuer = 1 }]", "[{", "[{ issuer = \"a\", audience = \"b\", x = 1 }]"] {
+            let error = load(&[("FOLKMOOT_OIDC", bad)]).unwrap_err().to_string();
+            assert!(error.contains("oidc in FOLKMOOT_OIDC"), "{error}");
+        }
     }
 
     #[test]

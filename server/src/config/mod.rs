@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use folkmoot::node::{KeySettings, KeySource, Secret};
+use folkmoot::node::{ClaimGrant, KeySettings, KeySource, OidcIssuer, Secret};
 use serde::{Deserialize, Serialize};
 
 pub use layers::{ConfigError, Flag, Layered, Source, load};
@@ -55,6 +55,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// How the data directory is unlocked.
     pub keys: KeysConfig,
+    /// Issuers of JSON Web Tokens that are believed.
+    pub oidc: Vec<OidcConfig>,
     /// The log.
     pub log: LogConfig,
 }
@@ -182,6 +184,73 @@ pub struct KeysConfig {
     pub command: String,
 }
 
+/// An issuer of JSON Web Tokens that is believed (OpenID Connect).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcConfig {
+    /// Its name: the claim `iss` of its tokens, to the letter.
+    pub issuer: String,
+    /// Which of its tokens count: one of their claim `aud`.
+    pub audience: String,
+    /// Where its keys are, an address or a file; without it the issuer is asked for the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<String>,
+    /// PEM file of the authorities to believe when it is asked, instead of the machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The claim that names who is introduced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_claim: Option<String>,
+    /// Whether who is no principal yet is made one.
+    #[serde(default)]
+    pub register: bool,
+    /// The claim that limits a token to the actions which it lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_claim: Option<String>,
+    /// How long a role by a claim lasts.
+    #[serde(with = "duration", default = "grant_for")]
+    pub grant_for: Duration,
+    /// Roles by claims.
+    #[serde(default)]
+    pub grants: Vec<ClaimGrantConfig>,
+}
+
+const fn grant_for() -> Duration {
+    OidcIssuer::GRANT_FOR
+}
+
+/// A role for those who have a value in a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimGrantConfig {
+    /// The claim, or a JSON pointer into the claims.
+    pub claim: String,
+    /// What it is or, if it is a list, holds.
+    pub value: String,
+    /// The role.
+    pub role: String,
+    /// On which collections; on all if not given.
+    #[serde(default = "every_collection")]
+    pub collections: String,
+}
+
+fn every_collection() -> String {
+    "*".to_owned()
+}
+
+impl OidcConfig {
+    /// Returns the issuer for the node.
+    pub(crate) fn issuer(&self) -> OidcIssuer {
+        let Self { issuer, audience, jwks, ca, name_claim, register, scope_claim, grant_for, grants } = self.clone();
+        let grants = grants.into_iter().map(|grant| {
+            let ClaimGrantConfig { claim, value, role, collections } = grant;
+            ClaimGrant { claim, value, role, collections }
+        });
+        let grants = grants.collect();
+        OidcIssuer { issuer, audience, jwks, ca, name_claim, register, scope_claim, grant_for, grants }
+    }
+}
+
 /// The log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -244,6 +313,7 @@ impl Default for Config {
                 passphrase_file: PathBuf::new(),
                 command: String::new(),
             },
+            oidc: Vec::new(),
             log: LogConfig { level: "info".to_owned(), format: LogFormat::Text },
         }
     }

@@ -2,8 +2,8 @@
 
 use folkmoot::api::{
     AccessAnswer, AccessQuestion, Caller, GrantInfo, IssuedToken, MembershipInfo, NewCertificate, NewGrant,
-    NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Revocation, RevokeOptions, RoleInfo,
-    TokenInfo,
+    NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Revocation, RevokeOptions,
+    RoleInfo, TokenInfo,
 };
 use folkmoot::wire::{self, Items, NewMember};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, FieldPath, OpId, Result};
@@ -217,6 +217,28 @@ pub(super) async fn certificates(request: Request, name: String) -> Result<Respo
     query.finish("")?;
     let new: NewCertificate = parsed(body).await?;
     created(&database.trust_certificate(&name, &new).await?)
+}
+
+/// Links a subject of an issuer of JSON Web Tokens: who shows a token of it, to a node whose configuration names the issuer, is the
+/// principal.
+#[utoipa::path(post, path = "/v1/principals/{name}/identities", tag = "access",
+    params(("name" = String, Path, description = "Its id, or its name if only one has that")),
+    request_body = NewIdentity,
+    responses(
+        (status = 201, description = "The link's statement", body = TokenInfo),
+        (status = 400, description = "invalid_request", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "name_taken: the subject is linked already", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn identities(request: Request, name: String) -> Result<Response> {
+    if request.method != Method::POST {
+        return Ok(method_not_allowed("POST"));
+    }
+    let name = principal_name(&name)?;
+    let Request { database, query, body, .. } = request;
+    query.finish("")?;
+    let new: NewIdentity = parsed(body).await?;
+    created(&database.link_identity(&name, &new).await?)
 }
 
 pub(super) async fn roles(request: Request) -> Result<Response> {

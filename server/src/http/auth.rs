@@ -56,6 +56,11 @@ pub(crate) fn credential(headers: &HeaderMap) -> Result<Option<Credential<'_>>, 
     Ok(Some(Credential::Password { name: name.to_owned(), password: password.to_owned() }))
 }
 
+/// Returns whether a request shows a token, of whatever kind.
+pub(crate) fn shows_token(headers: &HeaderMap) -> bool {
+    matches!(credential(headers), Ok(Some(Credential::Token(_))))
+}
+
 /// The error for a request that shows nothing.
 pub(crate) fn nothing_shown() -> Error {
     unauthenticated("the request shows neither a token nor a password")

@@ -1,10 +1,11 @@
-//! Who comes in: by the owner's token, a token, a password or a certificate.
+//! Who comes in: by the owner's token, a token of the cluster or of an issuer, a password or a certificate.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use folkmoot::api::PrincipalName;
+use folkmoot::node::is_web_token;
 use folkmoot::{Database, Error, ErrorCode, Node, PrincipalId};
 
 /// The database as whoever came in may see it.
@@ -26,8 +27,8 @@ pub(crate) struct Arrival {
 /// Finds out who somebody is; an error if nobody.
 #[async_trait]
 pub(crate) trait Entrance: Send + Sync {
-    /// By a token.
-    fn by_token(&self, token: &str) -> Result<Entered, Error>;
+    /// By a token: one of the cluster, or a JSON Web Token.
+    async fn by_token(&self, token: &str) -> Result<Entered, Error>;
     /// By name and password.
     async fn by_password(&self, name: &str, password: &str, source: Option<IpAddr>) -> Result<Entered, Error>;
     /// By a certificate whose key it has.
@@ -41,8 +42,8 @@ fn entered(scoped: folkmoot::Scoped) -> Entered {
 
 #[async_trait]
 impl Entrance for Node {
-    fn by_token(&self, token: &str) -> Result<Entered, Error> {
-        self.with_token(token).map(entered)
+    async fn by_token(&self, token: &str) -> Result<Entered, Error> {
+        if is_web_token(token) { self.with_web_token(token).await } else { self.with_token(token) }.map(entered)
     }
 
     async fn by_password(&self, name: &str, password: &str, source: Option<IpAddr>) -> Result<Entered, Error> {

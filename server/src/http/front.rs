@@ -93,6 +93,7 @@ impl Front {
             // Who opens the node's address in a browser is shown what can be done there.
             Ok(_) if is_root => docs::way(),
             Ok(entered) => self.route(request, Door(entered)).await,
+            Err(error) if auth::shows_token(request.headers()) => problem::invalid_token(&error),
             Err(error) => problem::answer(&error),
         };
         let route = response.extensions().get::<Route>().map_or("none", |route| route.0);
@@ -116,7 +117,7 @@ impl Front {
         let entrance = &self.context.entrance;
         let entered = match auth::credential(headers)? {
             Some(Credential::Token(token)) if self.token.is(token) => return Ok(self.whole()),
-            Some(Credential::Token(token)) => entrance.by_token(token)?,
+            Some(Credential::Token(token)) => entrance.by_token(token).await?,
             Some(Credential::Password { name, password }) => {
                 entrance.by_password(&name, &password, arrival.map(|arrival| arrival.source)).await?
             }

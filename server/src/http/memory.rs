@@ -179,6 +179,10 @@ impl Access for Shared {
         nobody()
     }
 
+    async fn link_identity(&self, _: &PrincipalName, _: &NewIdentity) -> Result<TokenInfo> {
+        nobody()
+    }
+
     async fn revoke(&self, _: &OpId, _: &RevokeOptions) -> Result<Revocation> {
         nobody()
     }

@@ -47,6 +47,7 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         access::tokens,
         access::password,
         access::certificates,
+        access::identities,
         access::list_roles,
         access::add_role,
         access::statement,

@@ -31,6 +31,21 @@ pub(crate) fn answer(error: &Error) -> Response {
     response
 }
 
+/// Returns the answer for an error that met somebody who shows a token. If it is the token that does not count, the challenge says so
+/// and why (RFC 6750, section 3.1).
+pub(crate) fn invalid_token(error: &Error) -> Response {
+    let mut response = answer(error);
+    if error.code() == ErrorCode::Unauthenticated {
+        let can_stand = |c: &char| matches!(c, ' '..='!' | '#'..='[' | ']'..='~');
+        let detail: String = error.detail().chars().filter(can_stand).collect();
+        let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{detail}\"");
+        if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+    }
+    response
+}
+
 /// The error that an answer tells of.
 #[derive(Clone)]
 struct Failed(Error);
@@ -69,5 +84,13 @@ mod tests {
             assert_eq!(response.headers().get(CONTENT_TYPE).unwrap(), PROBLEM_JSON);
             assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), *code == ErrorCode::Unauthenticated);
         }
+    }
+
+    #[test]
+    fn a_token_that_does_not_count_is_told_why() {
+        let challenge = |error: &Error| invalid_token(error).headers().get(WWW_AUTHENTICATE).cloned();
+        let told = challenge(&Error::new(ErrorCode::Unauthenticated, "the \"token\"\r\n has ended\\ ä")).unwrap();
+        assert_eq!(told, "Bearer error=\"invalid_token\", error_description=\"the token has ended \"");
+        assert_eq!(challenge(&Error::new(ErrorCode::TooManyRequests, "wait")), None);
     }
 }

@@ -229,6 +229,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .unify()
             .or(named!(context, warp::path("certificates"), "/v1/principals/{name}/certificates", access::certificates))
             .unify()
+            .or(named!(context, warp::path("identities"), "/v1/principals/{name}/identities", access::identities))
+            .unify()
             .boxed(),
     );
     let v1 = warp::path("v1").and(

@@ -15,6 +15,7 @@ mod hostile;
 mod joining;
 mod keys;
 mod lan;
+mod oidc;
 mod one_node;
 mod partition;
 #[cfg(feature = "quic")]

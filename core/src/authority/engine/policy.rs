@@ -15,7 +15,8 @@ use crate::op::{Act, Action, Actions, Documents, FieldRights, PasswordHash, Prin
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
     principals: BTreeMap<PrincipalId, Entry>,
-    tokens: BTreeMap<TokenVerifier, CurrentToken>,
+    /// By verifier those that share it, by statement: two nodes may say the same of somebody without knowing of each other.
+    tokens: BTreeMap<TokenVerifier, Vec<CurrentToken>>,
     passwords: BTreeMap<PrincipalId, Vec<Password>>,
 }
 
@@ -141,10 +142,11 @@ impl Policy {
         named.map(|(id, entry)| (*id, entry.kind))
     }
 
-    /// Returns the token with this verifier, if it counts and its time is not over.
+    /// Returns the token with this verifier, if it counts and its time is not over. Of several that with the smallest statement,
+    /// so that all nodes that know them agree.
     #[must_use]
     pub fn token(&self, verifier: &TokenVerifier, now: Hlc) -> Option<&CurrentToken> {
-        self.tokens.get(verifier).filter(|token| lasts(token.not_after, now))
+        self.tokens.get(verifier)?.iter().find(|token| lasts(token.not_after, now))
     }
 
     /// Returns the passwords of a principal, those whose time is over included.
@@ -243,7 +245,9 @@ impl Authority {
             if let Act::Token(token) = act {
                 let limits = TokenLimits { actions: token.actions, target: token.target.clone() };
                 let (statement, principal, not_after) = (record.id, token.principal, token.not_after);
-                policy.tokens.insert(token.verifier, CurrentToken { statement, principal, limits, not_after });
+                let alike = policy.tokens.entry(token.verifier).or_default();
+                let place = alike.partition_point(|other| other.statement < statement);
+                alike.insert(place, CurrentToken { statement, principal, limits, not_after });
                 if let Secret::Password(hash) = token.secret {
                     let password = Password { verifier: token.verifier, hash, statement };
                     policy.passwords.entry(principal).or_default().push(password);

@@ -144,6 +144,32 @@ fn tokens_end_with_their_time_their_revocation_and_their_principal() {
 }
 
 #[test]
+fn of_tokens_with_one_verifier_the_smallest_statement_counts_that_lasts() {
+    let mut w = small();
+    let (user, other) = (w.peer("u").principal, w.peer("a0").principal);
+    let mut made: Vec<(OpId, PrincipalId)> = Vec::new();
+    for (n, principal) in [(1, user), (1, other), (1, user), (2, other)] {
+        made.push((w.act("a0", token(principal, n, None)), principal));
+    }
+    let ended = w.act("a0", token(user, 2, Some(Hlc::new(900, 0))));
+    let last = made.pop().unwrap();
+    let counts = |w: &World, n: u8, now| {
+        let policy = authority(w).policy();
+        policy.token(&TokenVerifier::new([n; 32]), now).map(|token| (token.statement, token.principal))
+    };
+    made.sort();
+    while let Some(smallest) = made.first().copied() {
+        assert_eq!(counts(&w, 1, NOW), Some(smallest));
+        w.revoke_with("a0", RevokeTarget::Statement(smallest.0), Vec::new(), false);
+        made.remove(0);
+    }
+    assert_eq!(counts(&w, 1, NOW), None);
+    // What has ended does not stand before what has not.
+    assert_eq!(counts(&w, 2, Hlc::new(900, 0)), Some(last.min((ended, user))));
+    assert_eq!(counts(&w, 2, NOW), Some(last));
+}
+
+#[test]
 fn limits_of_a_token_narrow_what_is_readable() {
     let limits = |actions: Actions, on: &str, prefix: Option<&str>| {
         let mut target = Target::collections(on);

@@ -349,6 +349,7 @@ fn cases() -> Vec<(&'static str, Op)> {
         ("op-1-principal-group", introduce(PrincipalKind::Group, false)),
         ("op-1-token", token(Secret::Random)),
         ("op-1-token-certificate", token(Secret::Certificate)),
+        ("op-1-token-subject", token(Secret::Subject)),
         (
             "op-1-token-password",
             token(Secret::Password(PasswordHash { salt: Salt::new([0x5a; 16]), memory_kib: 65_536, passes: 3 })),

@@ -50,6 +50,21 @@ pub(in crate::cli) enum UserCommand {
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
         good_for: Option<Duration>,
     },
+    /// Link a subject of an issuer of tokens (OpenID Connect): who shows a token of it is this one
+    Identity {
+        /// Name or id
+        #[arg(value_parser = principal_name)]
+        name: PrincipalName,
+        /// The issuer, as its tokens name it (`iss`)
+        #[arg(long, value_name = "URL")]
+        issuer: String,
+        /// The subject (`sub`)
+        #[arg(long, value_name = "TEXT")]
+        subject: String,
+        /// For how long [default: for good]
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        good_for: Option<Duration>,
+    },
     /// Take all back that one has; what it wrote until now stands
     Remove {
         /// Name or id

@@ -44,7 +44,7 @@ fn nobody() -> Result<Entered, Error> {
 
 #[async_trait::async_trait]
 impl Entrance for OwnerOnly {
-    fn by_token(&self, _: &str) -> Result<Entered, Error> {
+    async fn by_token(&self, _: &str) -> Result<Entered, Error> {
         nobody()
     }
 
