@@ -138,9 +138,12 @@ impl FjallStore {
             }
         }
         drop(rewriting);
+        // The engine drops a file of long values by what it knew of it before a compaction: it takes another one.
+        self.mark_and_flush(Keyspace::Snapshots)?;
+        self.tree(Keyspace::Snapshots).major_compact().map_err(failed)?;
         for _ in 0..ROUNDS_MAX {
             // The engine drops old files when it has begun a memtable after the compaction, and a reader when it is done.
-            self.mark_and_flush()?;
+            self.mark_and_flush(Keyspace::Meta)?;
             if before.iter().all(|path| !path.exists()) {
                 return Ok(true);
             }
@@ -158,7 +161,7 @@ impl FjallStore {
             if stop.load(Ordering::Acquire) {
                 return Ok(false);
             }
-            self.mark_and_flush()?;
+            self.mark_and_flush(Keyspace::Meta)?;
             if self.db.supervisor.snapshot_tracker.get_seqno_safe_to_gc() >= seqno {
                 return Ok(true);
             }
@@ -190,12 +193,12 @@ impl FjallStore {
         Ok(!stop.load(Ordering::Acquire))
     }
 
-    /// Begins a new memtable in `meta`, by which the engine also looks after its snapshots, versions and journals.
-    fn mark_and_flush(&self) -> Result<(), StoreError> {
+    /// Begins a new memtable in a keyspace, by which the engine also looks after its snapshots, versions and journals.
+    fn mark_and_flush(&self, keyspace: Keyspace) -> Result<(), StoreError> {
         let mut batch = Batch::new();
-        batch.delete(Keyspace::Meta, FILLER.to_vec());
+        batch.delete(keyspace, FILLER.to_vec());
         self.commit(&batch, Durability::Buffered)?;
-        self.flush(Keyspace::Meta)
+        self.flush(keyspace)
     }
 
     /// Writes the memtable of a keyspace to a table.

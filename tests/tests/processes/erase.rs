@@ -7,6 +7,8 @@ use folkmoot::api::{
     NewErasure, NewGrant, NewToken, PrincipalName, WriteOptions,
 };
 use folkmoot::{Access as _, Audit as _, Client, ErrorCode};
+use folkmoot_core::store::keys::{DocKey, Key as _};
+use folkmoot_core::store::{FjallOptions, FjallStore, Keyspace, Read as _};
 use folkmoot_tests::processes::{Node, converged, id, name, printed, run_join_unsealed, text, until};
 use serde_json::json;
 
@@ -32,6 +34,13 @@ async fn plant(node: &Node, doc: &str) {
 
 fn what_lies_in(data: &Path) -> Vec<&'static str> {
     PLANTED.into_iter().filter(|secret| holds(data, secret.as_bytes())).collect()
+}
+
+/// Whether the store of a node that does not run has an entry for the key of a document.
+fn has_key(data: &Path, doc: &str) -> bool {
+    let store = FjallStore::open(&data.join("store"), FjallOptions::default()).unwrap();
+    let key = DocKey { collection: name("notes"), doc: id(doc) };
+    store.get(Keyspace::Keys, &key.encode()).unwrap().is_some()
 }
 
 async fn erasure(node: &Node, act: &str) -> Erasure {
@@ -139,8 +148,9 @@ async fn what_is_erased_is_on_no_disk_any_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_erase_learns_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let a = Node::found(folder.path(), "a").await;
+    let mut a = Node::found(folder.path(), "a").await;
     a.put("notes", "a", json!({ "text": PLANTED[0] })).await;
+    a.put("notes", "kept", json!({})).await;
     a.put("notes", "b/1", json!({ "n": 1 })).await;
     let ann: PrincipalName = "ann".parse().unwrap();
     told(&a, &["user", "add", "ann"]).await;
@@ -189,4 +199,7 @@ async fn who_may_not_erase_learns_nothing() {
         assert_eq!(answer.status, status, "{:?}", answer.json);
     }
     a.assert_sound().await;
+    // This store is sealed: the keys are gone too.
+    a.stop().await;
+    assert_eq!(["a", "b/1", "kept"].map(|doc| has_key(a.data(), doc)), [false, false, true]);
 }

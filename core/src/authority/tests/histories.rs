@@ -454,6 +454,9 @@ fn step(random: &mut Random, world: &mut World) {
 
 /// Erases documents, or says that it was carried out: rightly or not.
 fn erase_some(random: &mut Random, world: &mut World, name: &'static str) {
+    if random.chance(40) {
+        return erase_under_a_narrow_grant(random, world);
+    }
     let by = if random.chance(60) { random.pick(&["a0", "s0", "o0"]) } else { name };
     if random.chance(60) {
         let principal = world.peer(by).principal;
@@ -475,6 +478,27 @@ fn erase_some(random: &mut Random, world: &mut World, name: &'static str) {
         let membership = world.memberships.get(by).copied().filter(|_| random.chance(80));
         let proof: BTreeSet<OpId> = membership.into_iter().chain([certificate]).collect();
         control.proof = proof.into_iter().collect();
+    }
+    world.sign(by, header);
+}
+
+/// Erases documents of which some may be outside of what was granted, or granted in part.
+fn erase_under_a_narrow_grant(random: &mut Random, world: &mut World) {
+    let by = random.pick(&["s0", "u0", "u1"]);
+    let (principal, certificate) = (world.peer(by).principal, world.peer(by).certificate);
+    let (documents, fields) = match random.chance(50) {
+        true => (Documents::Prefix("2026/".into()), Fields::All),
+        false => (Documents::All, some_limit(random)),
+    };
+    let on = Target { documents, fields, ..target("x*") };
+    let given = world.act("a0", grant(principal, role(BuiltInRole::Admin), on, 31));
+    world.sync("a0", by);
+    let other = random.pick(&["2026/2", "d1"]).parse().unwrap();
+    let documents = vec!["2026/1".parse().unwrap(), other];
+    let act = Erase { collection: "x".parse().unwrap(), documents, why: String::new() };
+    let mut header = world.draft_act(by, Act::Erase(act));
+    if let Payload::Control(control) = &mut header.payload {
+        control.proof = BTreeSet::from([certificate, given]).into_iter().collect();
     }
     world.sign(by, header);
 }

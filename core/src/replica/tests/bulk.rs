@@ -2,6 +2,7 @@
 
 use super::super::bulk::{change_key, preview_key};
 use super::*;
+use crate::op::{Act, Erase};
 use crate::store::keys::{Key as _, TailKey};
 use crate::store::{Batch, Keyspace, Order, Span, envelope};
 
@@ -83,6 +84,28 @@ fn a_fresh_node_is_read_before_it_has_an_op() {
     let giver = lab.nodes[0].replica.identity().node.author();
     assert_eq!((last.documents, last.refuted, &last.givers), (DOCUMENTS as u64, 0, &vec![giver]));
     assert!(!node.replica.previews().may_be(), "readers need not look any more");
+}
+
+#[test]
+fn what_was_taken_in_bulk_of_an_erased_document_goes_at_once() {
+    let mut lab = lab();
+    lab.connect(0, 1);
+    run_until(&mut lab, has_all_documents);
+    let (key, kept) = (DocKey { collection: collection(), doc: doc("d7") }, previews(&lab));
+    let erase = Erase { collection: collection(), documents: vec![key.doc.clone()], why: String::new() };
+    lab.act(0, Signer::Owner, ActRequest::One(Act::Erase(erase))).unwrap();
+    run_until(&mut lab, |lab| lab.nodes[1].replica.authority().is_erased(&key.collection, &key.doc));
+    lab.settle(1);
+    assert_eq!(lab.nodes[1].replica.counters().ops_ingested, 0, "not one op is here");
+    assert!(lab.nodes[1].store.get(Keyspace::Pending, &preview_key(&key)).unwrap().is_none());
+    // With it go its two changes, and nothing else.
+    assert_eq!(previews(&lab), kept - 3);
+    let shown = Reader::new(lab.nodes[1].store.clone()).get(&key).unwrap();
+    assert!(shown.is_some_and(|view| view.erased));
+    lab.run(80);
+    lab.assert_converged();
+    assert_eq!(lab.nodes[1].replica.erasure_stage(&key), Some(ErasureStage::Gone));
+    assert_eq!(lab.json(1, "d8").unwrap(), r#"{"m":1,"n":8}"#);
 }
 
 #[test]

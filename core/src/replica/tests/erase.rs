@@ -1,9 +1,10 @@
 //! Erased documents are gone everywhere, whatever was under way.
 
+use super::super::records::RequestRecord;
 use super::*;
 use crate::op::{Act, Erase, Revoke, RevokeTarget};
 use crate::store::keys::{ChangeKey, Key as _};
-use crate::store::{Keyspace, Order, Span};
+use crate::store::{Keyspace, Order, Span, envelope};
 
 const SECRET: &str = "planted-secret";
 
@@ -112,6 +113,11 @@ fn an_erased_document_is_gone_on_every_node() {
         for hash in &hashes {
             assert!(store.get(Keyspace::Index, &ChangeKey(*hash).encode()).unwrap().is_none(), "its name is a hash");
         }
+        // So are the versions in answers to requests.
+        let answers = store.scan(Keyspace::Requests, &Span::all(), Order::Ascending).map(Result::unwrap);
+        let records: Vec<_> =
+            answers.map(|(_, value)| RequestRecord::decode(&envelope::open(value).unwrap()).unwrap()).collect();
+        assert!(records.len() > 10 && records.iter().all(|record| record.told.is_none()), "on {node}");
         assert_eq!(lab.json(node, "kept").unwrap(), r#"{"text":"kept"}"#);
     }
     assert_eq!(lab.receipts(1, act), 2);
@@ -243,6 +249,34 @@ fn what_an_erasure_that_counts_no_more_has_taken_stays_gone_where_it_was_carried
         let store: Arc<dyn Store> = lab.nodes[node].store.clone();
         assert_eq!(verify(&store, lab.nodes[node].replica.identity().cluster, |_| {}).damage, Vec::new());
     }
+}
+
+#[test]
+fn what_was_hidden_only_is_shown_again_if_the_erasure_counts_no_more() {
+    let mut lab = Lab::new(&[BuiltInRole::Admin]);
+    lab.write(0, "a", secret(1));
+    lab.write(0, "a", secret(2));
+    lab.run(20);
+    let view = lab.json(0, "a");
+    lab.act(1, Signer::Node, erasure(&["a"])).unwrap();
+    // It comes, and the revocation right behind it, before any op was gone through.
+    while !lab.is_shown_erased(0, "a") {
+        let (to, from, lane, bytes) = lab.wire.pop_front().unwrap();
+        lab.step(to, Input::Net(NetInput::Frame { peer: from, lane, bytes }));
+        let mut effects = Vec::new();
+        lab.nodes[to].replica.flush(lab.now, &mut effects);
+        lab.carry_out(to, effects);
+    }
+    assert!(lab.json(0, "a").is_none() && !lab.says(0, SECRET).is_empty());
+    let target = RevokeTarget::Principal(lab.nodes[1].replica.identity().principal);
+    let act = Act::Revoke(Revoke { target, pins: Vec::new(), cascade: false, why: "stolen".to_owned() });
+    lab.act(0, Signer::Owner, ActRequest::One(act)).unwrap();
+    lab.run(20);
+    assert_eq!(lab.json(0, "a"), view);
+    assert_eq!(lab.nodes[0].replica.erasure_figures(), ErasureFigures::default());
+    lab.write(0, "a", put(r#"{"again":1}"#));
+    let store: Arc<dyn Store> = lab.nodes[0].store.clone();
+    assert_eq!(verify(&store, lab.nodes[0].replica.identity().cluster, |_| {}).damage, Vec::new());
 }
 
 #[test]
