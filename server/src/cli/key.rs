@@ -71,7 +71,7 @@ pub(super) async fn key(
         KeyCommand::Rotate(Rotate::Author { old, new, reason }) => {
             rotate_author(client, old, new, reason, output).await?;
         }
-        KeyCommand::Revoke { key, reason: Reason { why, cascade } } => {
+        KeyCommand::Revoke { author: key, reason: Reason { why, cascade } } => {
             let options = RevokeOptions { why: why.unwrap_or_default(), cascade };
             let revoked = client.revoke_author(&key, &options).await?;
             output.show(&revoked, || {
@@ -174,7 +174,7 @@ async fn recover(client: &Client, args: Recover, output: &Output) -> Result<(), 
     output.show(
         &serde_json::json!({ "act": done.act, "owners": args.owners, "pins": pins, "new_recovery": args.new_recovery_out }),
         || {
-            let shown = |key: &folkmoot::AuthorKey| key.to_string().chars().take(KEY_SHOWN).collect::<String>();
+            let shown = |key: &AuthorKey| key.to_string().chars().take(KEY_SHOWN).collect::<String>();
             let owners: Vec<String> = args.owners.iter().map(shown).collect();
             format!(
                 "The owners are now {} ({} of them must agree), by {}.\n{pins} streams of the owners before stand as far as they are here.",

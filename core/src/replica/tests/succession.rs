@@ -211,7 +211,7 @@ fn who_names_an_act_that_a_revocation_cuts_loses_nothing() {
     lab.cut(0, 1);
     lab.cut(0, 2);
     let act = lab.act(1, Signer::Node, ActRequest::One(Act::Principal(unseen()))).unwrap().op;
-    lab.run(20);
+    lab.run(60);
     lab.write(2, "c", put("{\"n\":1}"));
     let target = RevokeTarget::Principal(lab.nodes[1].replica.identity().principal);
     let revoke = ActRequest::Revoke { target, reach: Reach::Target, why: String::new(), for_whom: None };

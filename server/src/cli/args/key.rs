@@ -39,7 +39,8 @@ pub(in crate::cli) enum KeyCommand {
     /// Take all back that a key was certified for, as when a device was stolen; what it signed until now stands
     Revoke {
         /// The key, as `folkmoot key list` shows it
-        key: AuthorKey,
+        #[arg(value_name = "KEY")]
+        author: AuthorKey,
         #[command(flatten)]
         reason: Reason,
     },
