@@ -28,8 +28,8 @@ use futures_util::stream::BoxStream;
 pub(crate) use access::check_name;
 pub use access::{
     Access, AccessAnswer, AccessQuestion, AccessTarget, Caller, GrantInfo, IssuedToken, MembershipInfo, NewCertificate,
-    NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName, Revocation,
-    RevokeOptions, RoleInfo, SecretKind, TokenInfo,
+    NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName,
+    Revocation, RevokeOptions, RoleInfo, SecretKind, TokenInfo,
 };
 pub use audit::{
     Audit, AuditAction, AuditClass, AuditCursor, AuditDamage, AuditDecision, AuditEntry, AuditLayer, AuditMethod,

@@ -8,9 +8,9 @@ use super::Client;
 use super::calls::{Query, quoted};
 use super::transport::Call;
 use crate::api::{
-    Access, AccessAnswer, AccessQuestion, Caller, GrantInfo, IssuedToken, MembershipInfo, NewCertificate, NewGrant, NewIdentity,
-    NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Result, Revocation, RevokeOptions,
-    RoleInfo, Timestamp, TokenInfo,
+    Access, AccessAnswer, AccessQuestion, Caller, GrantInfo, IssuedToken, MembershipInfo, NewCertificate, NewGrant,
+    NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Result, Revocation,
+    RevokeOptions, RoleInfo, Timestamp, TokenInfo,
 };
 use crate::wire::NewMember;
 

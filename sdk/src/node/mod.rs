@@ -52,10 +52,10 @@ pub use config::{
     ClaimGrant, DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OidcIssuer, OpenError,
     RecoveryKey, Secret, UnlockError,
 };
-pub use oidc::is_web_token;
 use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, OpenStore};
 use invites::Invites;
+pub use oidc::is_web_token;
 use outbox::Outbox;
 pub use scoped::Scoped;
 use unlock::MASTER_KEY_FILE;

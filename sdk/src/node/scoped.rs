@@ -26,9 +26,9 @@ use crate::api::{
     Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
     BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
     Database, Document, Edit, Error, ErrorCode, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
-    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole,
-    NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result,
-    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, TokenInfo, VerifyReport, WriteOptions,
+    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewIdentity, NewPassword, NewPrincipal,
+    NewRole, NewToken, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness,
+    Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Timestamp, TokenInfo, VerifyReport, WriteOptions,
     WriteOutcome, poll_changes,
 };
 
@@ -113,7 +113,8 @@ impl Node {
     /// [`NodeConfig::oidc`]: super::NodeConfig::oidc
     pub async fn with_web_token(&self, token: &str) -> Result<Scoped> {
         let Shown { verifier, until, actions } = self.inner.web_token(token).await?;
-        let denied = || Error::new(ErrorCode::Unauthenticated, "the link of the token's subject has ended or been revoked");
+        let denied =
+            || Error::new(ErrorCode::Unauthenticated, "the link of the token's subject has ended or been revoked");
         let mut scoped = self.shown(verifier, None, AuditMethod::Oidc).ok_or_else(denied)?;
         scoped.session = Session { until: Some(until), actions };
         Ok(scoped)

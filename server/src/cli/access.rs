@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use folkmoot::api::{
-    AccessQuestion, ExitCode, IssuedToken, NewCertificate, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken,
-    PrincipalInfo, PrincipalKind, PrincipalName, Revocation, RevokeOptions, SecretKind, Timestamp,
+    AccessQuestion, ExitCode, IssuedToken, NewCertificate, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole,
+    NewToken, PrincipalInfo, PrincipalKind, PrincipalName, Revocation, RevokeOptions, SecretKind, Timestamp,
 };
 use folkmoot::{Access as _, Client, Error, ErrorCode, OpId};
 

@@ -354,7 +354,10 @@ mod tests {
         let load = |pairs: &[(&str, &str)]| load(Some(in_file.path()), env(pairs), Vec::new());
         let config = load(&[]).unwrap().config;
         let [issuer] = config.oidc.as_slice() else { panic!("{:?}", config.oidc) };
-        assert_eq!((issuer.audience.as_str(), issuer.grant_for, issuer.register), ("x", Duration::from_secs(7_200), false));
+        assert_eq!(
+            (issuer.audience.as_str(), issuer.grant_for, issuer.register),
+            ("x", Duration::from_secs(7_200), false)
+        );
         assert_eq!((issuer.grants[0].role.as_str(), issuer.grants[0].collections.as_str()), ("reader", "*"));
         let given = "[{ issuer = \"https://b\", audience = \"y\", register = true }]";
         let config = load(&[("FOLKMOOT_OIDC", given)]).unwrap().config;

@@ -2,8 +2,8 @@
 
 use folkmoot::api::{
     AccessAnswer, AccessQuestion, Caller, GrantInfo, IssuedToken, MembershipInfo, NewCertificate, NewGrant,
-    NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Revocation, RevokeOptions, RoleInfo,
-    TokenInfo,
+    NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalName, Revocation, RevokeOptions,
+    RoleInfo, TokenInfo,
 };
 use folkmoot::wire::{self, Items, NewMember};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, FieldPath, OpId, Result};

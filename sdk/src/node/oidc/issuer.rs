@@ -89,7 +89,8 @@ impl OidcIssuer {
     }
 
     fn check(&self) -> Result<(), String> {
-        let of_grants = self.grants.iter().flat_map(|grant| [&grant.claim, &grant.value, &grant.role, &grant.collections]);
+        let of_grants =
+            self.grants.iter().flat_map(|grant| [&grant.claim, &grant.value, &grant.role, &grant.collections]);
         let texts = [&self.issuer, &self.audience].into_iter().chain(of_grants);
         let optional = [&self.jwks, &self.name_claim, &self.scope_claim].into_iter().flatten();
         if texts.chain(optional).any(|text| text.is_empty() || text.len() > TEXT_BYTES_MAX) {
@@ -165,10 +166,25 @@ mod tests {
     #[test]
     fn only_what_is_encrypted_or_on_this_machine_is_asked() {
         let check = |issuer: &str| OidcIssuer::check_all(&[OidcIssuer::new(issuer, "folkmoot")]);
-        for good in ["https://id.example.org", "https://id.example.org/realms/x", "http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"] {
+        for good in [
+            "https://id.example.org",
+            "https://id.example.org/realms/x",
+            "http://127.0.0.1:1",
+            "http://[::1]:1",
+            "http://localhost:1",
+        ] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        for bad in ["", "id.example.org", "http://id.example.org", "http://127.0.0.1.example.org", "ftp://a", "https://a/?b", "https://a/#b", "file:///x"] {
+        for bad in [
+            "",
+            "id.example.org",
+            "http://id.example.org",
+            "http://127.0.0.1.example.org",
+            "ftp://a",
+            "https://a/?b",
+            "https://a/#b",
+            "file:///x",
+        ] {
             assert!(check(bad).is_err(), "{bad}");
         }
         // An issuer elsewhere does not send the node to itself.
@@ -186,14 +202,17 @@ mod tests {
         assert!(OidcIssuer::check_all(&many).is_err());
         assert!(OidcIssuer::check_all(&many[1..]).is_ok());
         assert!(OidcIssuer::check_all(&[issuer(1), issuer(1)]).unwrap_err().contains("twice"));
-        let grant = ClaimGrant { claim: "groups".into(), value: "x".into(), role: "reader".into(), collections: "*".into() };
+        let grant =
+            ClaimGrant { claim: "groups".into(), value: "x".into(), role: "reader".into(), collections: "*".into() };
         let granting = |count: usize| OidcIssuer { grants: vec![grant.clone(); count], ..issuer(1) };
         assert!(OidcIssuer::check_all(&[granting(GRANTS_MAX)]).is_ok());
         assert!(OidcIssuer::check_all(&[granting(GRANTS_MAX + 1)]).is_err());
         let nameless = OidcIssuer { grants: vec![ClaimGrant { claim: String::new(), ..grant.clone() }], ..issuer(1) };
         assert!(OidcIssuer::check_all(&[nameless]).is_err());
         assert!(OidcIssuer::check_all(&[OidcIssuer { grant_for: Duration::ZERO, ..issuer(1) }]).is_err());
-        assert!(OidcIssuer::check_all(&[OidcIssuer { jwks: Some("http://id.example/keys".into()), ..issuer(1) }]).is_err());
+        assert!(
+            OidcIssuer::check_all(&[OidcIssuer { jwks: Some("http://id.example/keys".into()), ..issuer(1) }]).is_err()
+        );
         assert!(OidcIssuer::check_all(&[OidcIssuer { jwks: Some("/etc/keys.json".into()), ..issuer(1) }]).is_ok());
     }
 }

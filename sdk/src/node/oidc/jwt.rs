@@ -188,7 +188,8 @@ impl Claims {
     /// Returns whether it says what a role asks for.
     pub(super) fn has(&self, grant: &ClaimGrant) -> bool {
         let is = |value: &Value| value.as_str() == Some(&grant.value);
-        self.claim(&grant.claim).is_some_and(|value| is(value) || value.as_array().is_some_and(|all| all.iter().any(is)))
+        self.claim(&grant.claim)
+            .is_some_and(|value| is(value) || value.as_array().is_some_and(|all| all.iter().any(is)))
     }
 
     /// Returns the actions to which it is limited: those of the words of its scope that name one. A token without the claim

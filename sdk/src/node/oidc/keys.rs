@@ -81,7 +81,8 @@ impl Key {
         let common = &jwk.common;
         let signs = common.public_key_use.as_ref().is_none_or(|use_| *use_ == PublicKeyUse::Signature)
             && common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
-        let is_of = |algorithm: &&Algorithm| common.key_algorithm.is_none_or(|named| named == KeyAlgorithm::from(**algorithm));
+        let is_of =
+            |algorithm: &&Algorithm| common.key_algorithm.is_none_or(|named| named == KeyAlgorithm::from(**algorithm));
         let algorithms: Vec<Algorithm> = fits.iter().filter(is_of).copied().collect();
         let decoding = DecodingKey::from_jwk(jwk).ok()?;
         if let DecodingKeyKind::RsaModulusExponent { n, .. } = decoding.kind() {
@@ -114,7 +115,8 @@ impl KeySet {
         if text.len() > ANSWER_BYTES_MAX {
             return Err(format!("the set of keys has more than {ANSWER_BYTES_MAX} bytes"));
         }
-        let set: Set<'_> = serde_json::from_slice(&text).map_err(|error| format!("the set of keys is none: {error}"))?;
+        let set: Set<'_> =
+            serde_json::from_slice(&text).map_err(|error| format!("the set of keys is none: {error}"))?;
         if set.keys.len() > KEYS_MAX {
             return Err(format!("the set has more than {KEYS_MAX} keys"));
         }
@@ -184,7 +186,13 @@ pub(super) enum NoKey {
 
 impl Issuer {
     pub(super) fn new(config: OidcIssuer, pace: Pace) -> Self {
-        Self { config, pace, known: watch::Sender::default(), wanted: Notify::new(), waiting: Semaphore::new(WAITING_MAX) }
+        Self {
+            config,
+            pace,
+            known: watch::Sender::default(),
+            wanted: Notify::new(),
+            waiting: Semaphore::new(WAITING_MAX),
+        }
     }
 
     /// Returns which set of keys is known now.
@@ -275,8 +283,8 @@ impl Issuer {
                 }
                 let address = format!("{}/.well-known/openid-configuration", config.issuer.trim_end_matches('/'));
                 let answer = self.get(&issuer::url(&address, None)?).await?;
-                let found: Discovered =
-                    serde_json::from_slice(&answer).map_err(|error| format!("{address} describes no issuer: {error}"))?;
+                let found: Discovered = serde_json::from_slice(&answer)
+                    .map_err(|error| format!("{address} describes no issuer: {error}"))?;
                 if found.issuer != config.issuer {
                     return Err(format!("{address} describes another issuer, {:?}", found.issuer));
                 }

@@ -139,8 +139,9 @@ fn failed(error: Error) -> Error {
     match error.code() {
         ErrorCode::NotAllowed => {
             let what = "the token is right, but nobody is linked to its subject, and this node may introduce nobody";
-            Error::new(ErrorCode::Unauthenticated, what)
-                .hint("log in at a node that is an admin first, or let an admin link the subject: `folkmoot user identity`")
+            Error::new(ErrorCode::Unauthenticated, what).hint(
+                "log in at a node that is an admin first, or let an admin link the subject: `folkmoot user identity`",
+            )
         }
         _ => error,
     }

@@ -129,7 +129,8 @@ impl Oidc {
         let head = jwt::head(token).map_err(NoKey::Refused)?;
         let named = jwt::issuer(token).map_err(NoKey::Refused)?;
         let place = self.issuers.iter().position(|issuer| issuer.config.issuer == named);
-        let (place, issuer) = place.and_then(|at| Some((at, self.issuers.get(at)?))).ok_or(NoKey::Refused(Refusal::Issuer))?;
+        let (place, issuer) =
+            place.and_then(|at| Some((at, self.issuers.get(at)?))).ok_or(NoKey::Refused(Refusal::Issuer))?;
         let (key, version) = issuer.key(&head).await?;
         let claims = jwt::verify(token, head.algorithm, &key, &issuer.config).map_err(NoKey::Refused)?;
         let verifier = TokenVerifier::of_subject(&issuer.config.issuer, &claims.subject);
@@ -171,7 +172,9 @@ impl Inner {
                 let decision = if wrong { AuditDecision::Denied } else { AuditDecision::Failed };
                 // Who it claims to be is not believed, and the token not told.
                 let by = tried(decision).by(None, AuditMethod::Oidc, None);
-                let issuer = jwt::issuer(token).ok().filter(|name| self.believes(name)).unwrap_or_default();
+                let whole = Some(token).filter(|token| token.len() <= jwt::TOKEN_BYTES_MAX);
+                let issuer = whole.and_then(|token| jwt::issuer(token).ok()).filter(|name| self.believes(name));
+                let issuer = issuer.unwrap_or_default();
                 self.note(by.about(issuer).because(error.detail()));
                 Err(error)
             }
@@ -194,7 +197,8 @@ impl Inner {
         new: &NewIdentity,
     ) -> Result<TokenInfo> {
         let bad = |what: String, pointer| Err(Error::new(ErrorCode::InvalidRequest, what).pointer(pointer));
-        let fits = |text: &str, max: usize| !text.is_empty() && text.len() <= max && !text.chars().any(char::is_control);
+        let fits =
+            |text: &str, max: usize| !text.is_empty() && text.len() <= max && !text.chars().any(char::is_control);
         if !fits(&new.issuer, issuer::TEXT_BYTES_MAX) {
             return bad(format!("an issuer has 1 to {} bytes", issuer::TEXT_BYTES_MAX), "/issuer");
         }
