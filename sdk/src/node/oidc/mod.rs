@@ -172,7 +172,9 @@ impl Inner {
                 let decision = if wrong { AuditDecision::Denied } else { AuditDecision::Failed };
                 // Who it claims to be is not believed, and the token not told.
                 let by = tried(decision).by(None, AuditMethod::Oidc, None);
-                let issuer = jwt::issuer(token).ok().filter(|name| self.believes(name)).unwrap_or_default();
+                let whole = Some(token).filter(|token| token.len() <= jwt::TOKEN_BYTES_MAX);
+                let issuer = whole.and_then(|token| jwt::issuer(token).ok()).filter(|name| self.believes(name));
+                let issuer = issuer.unwrap_or_default();
                 self.note(by.about(issuer).because(error.detail()));
                 Err(error)
             }
