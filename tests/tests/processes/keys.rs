@@ -33,7 +33,8 @@ async fn agree(nodes: &[&Node]) {
         let mut told = Vec::new();
         for node in nodes {
             let digests = node.client().digests().await.map_err(|error| error.to_string())?;
-            let parts = digests.into_iter().map(|shard| (shard.collection, shard.shard, shard.ops_digest, shard.state_digest));
+            let parts =
+                digests.into_iter().map(|shard| (shard.collection, shard.shard, shard.ops_digest, shard.state_digest));
             let mut parts: Vec<_> = parts.collect();
             parts.sort();
             told.push(parts);
