@@ -82,7 +82,9 @@ pub struct NewOwners {
 pub fn sign_succession(basis: &SuccessionBasis, new: NewOwners, keys: &[RecoveryKey]) -> Result<Bytes> {
     let invalid = |what: String| Error::new(ErrorCode::InvalidRequest, what);
     if basis.recovery_threshold == 0 {
-        return Err(invalid("this cluster was founded without recovery keys: its owners can never be changed".to_owned()));
+        return Err(invalid(
+            "this cluster was founded without recovery keys: its owners can never be changed".to_owned(),
+        ));
     }
     let mut known: Vec<&RecoveryKey> = Vec::new();
     for key in keys {
@@ -129,9 +131,8 @@ pub fn sign_succession(basis: &SuccessionBasis, new: NewOwners, keys: &[Recovery
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::new(ErrorCode::Internal, format!("the system gives no randomness: {error}"))
-    })?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::new(ErrorCode::Internal, format!("the system gives no randomness: {error}")))?;
     Ok(bytes)
 }
 
@@ -174,7 +175,10 @@ mod tests {
         assert_eq!((act.signatures.len(), act.recovery_threshold), (1, 1));
         let twice = [keys[0].clone(), keys[0].clone()];
         for wrong in [&keys[..1], &twice, &[keys[0].clone(), next.clone()], &[]] {
-            assert_eq!(sign_succession(&basis, new_owners(&next), wrong).unwrap_err().code(), ErrorCode::InvalidRequest);
+            assert_eq!(
+                sign_succession(&basis, new_owners(&next), wrong).unwrap_err().code(),
+                ErrorCode::InvalidRequest
+            );
         }
         // A key is used once.
         let again = NewOwners { recovery: vec![keys[1].hash()], ..new_owners(&next) };

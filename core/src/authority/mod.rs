@@ -31,8 +31,9 @@ mod tests;
 
 pub use chain::{ChainError, check_against_previous};
 pub use engine::{
-    AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, CurrentOwners, CurrentToken, Decision, Denial, MemberInfo,
-    Noted, Password, Policy, Reach, Readable, Rejudge, RulesState, StatementInfo, TokenLimits, WrittenFor,
+    AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, CurrentOwners, CurrentToken, Decision,
+    Denial, MemberInfo, Noted, Password, Policy, Reach, Readable, Rejudge, RulesState, StatementInfo, TokenLimits,
+    WrittenFor,
 };
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, Site, plant};

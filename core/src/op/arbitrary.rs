@@ -5,13 +5,13 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::succession::Place;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
     DutyGrant, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join, Member, Op, PasswordHash,
     Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret,
     SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
 };
-use super::succession::Place;
 use crate::hlc::Hlc;
 use crate::id::{
     AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, PrincipalId, RequestId, Salt, SessionId, ShardId,

@@ -77,9 +77,7 @@ impl OwnerSet<'_> {
 
     /// Checks what can be checked from the set alone; says what is wrong.
     pub(super) fn check(&self) -> Result<(), &'static str> {
-        if self.owners.is_empty()
-            || self.owners.len() > limits::OWNERS_MAX
-            || self.recovery.len() > limits::OWNERS_MAX
+        if self.owners.is_empty() || self.owners.len() > limits::OWNERS_MAX || self.recovery.len() > limits::OWNERS_MAX
         {
             return Err("number of owner or recovery keys out of bounds");
         }
@@ -265,8 +263,7 @@ mod signature_bytes {
             return Ok(Signature::new(bytes));
         }
         let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
-        let bytes: [u8; 64] =
-            bytes.as_slice().try_into().map_err(|_| D::Error::custom("a signature has 64 bytes"))?;
+        let bytes: [u8; 64] = bytes.as_slice().try_into().map_err(|_| D::Error::custom("a signature has 64 bytes"))?;
         Ok(Signature::new(bytes))
     }
 }

@@ -66,11 +66,11 @@ pub use open::{OpenError, ReplicaConfig};
 pub use read::{FeedEntry, ReadError, Reader, ShardInfo, View};
 pub use rebuild::{Gap, RebuildError, Rebuilding, Rebuilt, Selection, rebuild};
 pub use records::{TxRecord, TxRef, TxState};
+pub use succession::SuccessionBasis;
 pub use types::{
     ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
     RequestTicket, Signer, WriteError, WriteItem, WriteLimits, WriteOutcome, WriteRequest,
 };
-pub use succession::SuccessionBasis;
 pub use verify::{Damage, VerifyReport, stored_epoch, stored_head, verify};
 pub use waits::WAITING_OF_AUTHOR_MAX;
 pub use written::{Written, WrittenAt, WrittenPage, WrittenQuery};

@@ -24,7 +24,8 @@ impl Replica {
             Some(member) => held.into_iter().find(|held| held.principal == member.principal),
             None => held.into_iter().next(),
         };
-        let held = held.ok_or_else(|| ActError::NothingToDo(format!("nothing certifies the key {old}, or not any more")))?;
+        let held =
+            held.ok_or_else(|| ActError::NothingToDo(format!("nothing certifies the key {old}, or not any more")))?;
         let principal = held.principal;
         let known = self.authority.certificate_for(new, principal, time).map(|known| known.id);
         let mut acts = Vec::new();

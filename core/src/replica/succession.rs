@@ -87,7 +87,9 @@ impl Replica {
             return Err(ActError::NotAllowed(lack.to_owned()));
         }
         if !self.import_whole(now, &op) {
-            return Err(ActError::NotAllowed("it is not the first op of a stream, or not signed by its author".to_owned()));
+            return Err(ActError::NotAllowed(
+                "it is not the first op of a stream, or not signed by its author".to_owned(),
+            ));
         }
         Ok(op.id())
     }

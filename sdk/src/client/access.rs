@@ -25,7 +25,11 @@ pub(super) fn taking_back(path: String, options: &RevokeOptions) -> Call {
 }
 
 impl Client {
-    pub(super) async fn make<T: serde::de::DeserializeOwned>(&self, path: String, body: &impl serde::Serialize) -> Result<T> {
+    pub(super) async fn make<T: serde::de::DeserializeOwned>(
+        &self,
+        path: String,
+        body: &impl serde::Serialize,
+    ) -> Result<T> {
         let call = Call::new(Method::POST, path).json(body)?;
         self.transport.send(&call).await?.json()
     }

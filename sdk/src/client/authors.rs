@@ -10,7 +10,8 @@ use super::access::taking_back;
 use super::calls::Query;
 use super::transport::Call;
 use crate::api::{
-    AuthorInfo, Authors, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession, SuccessionBasis, Timestamp,
+    AuthorInfo, Authors, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession, SuccessionBasis,
+    Timestamp,
 };
 use crate::wire::ReplaceAuthor;
 
@@ -37,7 +38,8 @@ impl Authors for Client {
     }
 
     async fn succeed(&self, op: Bytes) -> Result<Succession> {
-        let mut call = Call::new(Method::POST, "/v1/owners".to_owned()).header("content-type", "application/octet-stream")?;
+        let mut call =
+            Call::new(Method::POST, "/v1/owners".to_owned()).header("content-type", "application/octet-stream")?;
         call.body = op;
         self.transport.send(&call).await?.json()
     }

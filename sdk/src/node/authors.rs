@@ -16,8 +16,8 @@ use super::convert::act_error;
 use super::core_thread::Clock;
 use super::{Inner, Node};
 use crate::api::{
-    AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession, SuccessionBasis,
-    Timestamp,
+    AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result, Revocation, RevokeOptions,
+    Succession, SuccessionBasis, Timestamp,
 };
 
 /// Returns the keys that count.
@@ -32,9 +32,7 @@ fn list(authority: &Authority, is_here: impl Fn(&AuthorKey) -> bool) -> Vec<Auth
         };
         let told = |key: &AuthorKey| info(key.to_string(), AuthorKind::Owner, Rank::OWNER, is_here(key));
         keys.extend(owners.owners.iter().map(told));
-        let hashed = |hash: &[u8; 32]| {
-            info(OpId::new(*hash).to_string(), AuthorKind::Recovery, Rank::RECOVERY, false)
-        };
+        let hashed = |hash: &[u8; 32]| info(OpId::new(*hash).to_string(), AuthorKind::Recovery, Rank::RECOVERY, false);
         keys.extend(owners.recovery.iter().map(hashed));
     }
     for statement in authority.statements(now).filter(|statement| statement.denial.is_none()) {
@@ -83,7 +81,9 @@ impl Inner {
     ) -> Result<Revocation> {
         let key = *key;
         let (is_owner, statements) = self
-            .authority(move |authority| (authority.owner_certificate(&key).is_some(), statements_about(authority, &key)))
+            .authority(move |authority| {
+                (authority.owner_certificate(&key).is_some(), statements_about(authority, &key))
+            })
             .await?;
         if is_owner {
             return Err(Error::new(ErrorCode::NotAllowed, format!("{key} is an owner's key"))
@@ -123,9 +123,8 @@ impl Inner {
     }
 
     pub(super) async fn take_succession(&self, asker: Option<PrincipalId>, op: &Bytes) -> Result<Succession> {
-        let op = Op::decode(op, self.record.cluster).map_err(|error| {
-            Error::new(ErrorCode::InvalidRequest, format!("this is no change of owners: {error}"))
-        })?;
+        let op = Op::decode(op, self.record.cluster)
+            .map_err(|error| Error::new(ErrorCode::InvalidRequest, format!("this is no change of owners: {error}")))?;
         let event = Event::new(AuditAction::RotateKey, AuditDecision::Allowed).about("owners");
         let request = ActRequest::Succeed(Arc::new(op));
         metrics::counter!("folkmoot_access_acts_total").increment(1);

@@ -136,7 +136,9 @@ pub enum OpenError {
     #[error("open the audit log: {0}")]
     Audit(String),
     /// What is shown is not the recovery key that lies in the directory.
-    #[error("this is not the recovery key that lies in the data directory; without that one the owners can never be changed")]
+    #[error(
+        "this is not the recovery key that lies in the data directory; without that one the owners can never be changed"
+    )]
     OtherRecoveryKey,
     /// No randomness can be had.
     #[error("draw random bytes: {0}")]

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{OpenError, random};
 use super::invites::InviteRecord;
-use crate::recovery::RecoveryKey;
 use super::unlock::{self, KEYRING_FILE, KeySettings, Unlocked};
+use crate::recovery::RecoveryKey;
 
 const CLUSTER_FILE: &str = "cluster.json";
 const NODE_KEY_FILE: &str = "node.key";

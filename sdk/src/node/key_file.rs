@@ -116,7 +116,8 @@ impl KeyFile {
         }
         let passphrase = passphrase.ok_or_else(|| KeyFileError::Sealed(self.0.clone()))?;
         let damaged = |what| KeyFileError::Damaged { path: self.0.clone(), what };
-        let file: SealedKey = serde_json::from_str(&text).map_err(|_| damaged("it is sealed in a way not known here"))?;
+        let file: SealedKey =
+            serde_json::from_str(&text).map_err(|_| damaged("it is sealed in a way not known here"))?;
         if file.version != VERSION {
             return Err(damaged("it has another version"));
         }
@@ -216,7 +217,11 @@ mod tests {
             use std::os::unix::fs::PermissionsExt as _;
             assert_eq!(std::fs::metadata(&file.0).unwrap().permissions().mode() & 0o777, 0o600);
         }
-        for (from, to) in [("\"passes\": 3", "\"passes\": 2"), ("\"passes\": 3", "\"passes\": 3000"), ("\"version\": 1", "\"version\": 2")] {
+        for (from, to) in [
+            ("\"passes\": 3", "\"passes\": 2"),
+            ("\"passes\": 3", "\"passes\": 3000"),
+            ("\"version\": 1", "\"version\": 2"),
+        ] {
             std::fs::write(&file.0, text.replace(from, to)).unwrap();
             assert!(file.read(Some(&right)).is_err(), "{to}");
         }

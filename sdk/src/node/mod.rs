@@ -51,15 +51,15 @@ pub use folkmoot_net::{Discovery, HAS_QUIC, Multiaddr, Protocol};
 
 pub use maintenance::{MendReport, MissingOps, RejoinOptions, RepairOptions};
 
+pub use crate::recovery::RecoveryKey;
 pub use config::{
     DirectoryError, InitOptions, JoinOptions, KeySettings, KeySource, NodeConfig, OpenError, Secret, UnlockError,
 };
-pub use crate::recovery::RecoveryKey;
 use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, OpenStore};
 use invites::Invites;
-use outbox::Outbox;
 pub use key_file::{KeyFile, KeyFileError};
+use outbox::Outbox;
 pub use owner_keys::NewKey;
 pub use scoped::Scoped;
 use unlock::MASTER_KEY_FILE;

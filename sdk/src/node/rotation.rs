@@ -40,7 +40,8 @@ pub(super) fn take_up(
 ) -> std::result::Result<bool, DirectoryError> {
     let Some(next) = directory.next_node_key()? else { return Ok(false) };
     let key = next.author();
-    let certificate = authority.certificate_for(key, record.principal, now()).filter(|_| authority.is_member(key, now()));
+    let certificate =
+        authority.certificate_for(key, record.principal, now()).filter(|_| authority.is_member(key, now()));
     let Some(certificate) = certificate else { return Ok(false) };
     record.earlier_keys.push(directory.node_key()?.author());
     let forgotten = record.earlier_keys.len().saturating_sub(EARLIER_KEYS_MAX);
@@ -86,7 +87,12 @@ impl Inner {
     }
 
     /// Certifies a key in the place of another's.
-    pub(super) async fn replace(&self, asker: Option<PrincipalId>, old: AuthorKey, new: AuthorKey) -> Result<Replacement> {
+    pub(super) async fn replace(
+        &self,
+        asker: Option<PrincipalId>,
+        old: AuthorKey,
+        new: AuthorKey,
+    ) -> Result<Replacement> {
         let request = || ActRequest::Replace { old, new, for_whom: asker };
         metrics::counter!("folkmoot_access_acts_total").increment(1);
         let done = match self.act(Signer::Node, request()).await {
@@ -117,11 +123,14 @@ impl Inner {
             tries += 1;
             if tries == RETIRE_TRIES {
                 let keys: Vec<String> = self.record.earlier_keys.iter().map(ToString::to_string).collect();
-                alarm("old_node_key", &format!(
-                    "this node may not take back the key that it had before: run `folkmoot key revoke {}` on a node of a stronger admin, \
+                alarm(
+                    "old_node_key",
+                    &format!(
+                        "this node may not take back the key that it had before: run `folkmoot key revoke {}` on a node of a stronger admin, \
                      once that has all that this one wrote",
-                    keys.last().map_or("KEY", String::as_str)
-                ));
+                        keys.last().map_or("KEY", String::as_str)
+                    ),
+                );
             }
             tokio::time::sleep(RETIRE_INTERVAL).await;
         }
@@ -138,8 +147,7 @@ impl Inner {
         let looked = self
             .core
             .look(move |replica, _| {
-                let about: Vec<OpId> =
-                    keys.iter().flat_map(|key| statements_about(replica.authority(), key)).collect();
+                let about: Vec<OpId> = keys.iter().flat_map(|key| statements_about(replica.authority(), key)).collect();
                 let peers = replica.engine().peers();
                 let others = replica.authority().members(now()).iter().any(|member| !own.contains(&member.key));
                 (about, !others || peers.iter().any(|peer| peer.is_equal))

@@ -23,12 +23,12 @@ use super::convert::not_found;
 use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
-    AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
-    Database, Document, Edit, Error, ErrorCode, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
-    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant, NewPassword, NewPrincipal, NewRole,
-    NewToken, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result,
-    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions,
-    WriteOutcome, poll_changes,
+    AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo,
+    CollectionSettings, Conflict, Database, Document, Edit, Error, ErrorCode, GrantInfo, Invite, InviteOptions,
+    IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewGrant,
+    NewPassword, NewPrincipal, NewRole, NewToken, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage,
+    QuarantineQuery, ReadOptions, Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest,
+    Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// What is written at once: every action of it is checked.

@@ -37,7 +37,9 @@ pub(super) fn local(find: &Find, command: &KeyCommand, output: &Output) -> Resul
         KeyCommand::Seal { file, passphrase } => {
             let phrase = passphrase_for("New passphrase: ", passphrase)?;
             KeyFile::new(file).seal(&phrase).map_err(file_failure)?;
-            output.show(&serde_json::json!({ "file": file, "sealed": true }), || format!("{} is sealed.", file.display()))?;
+            output.show(&serde_json::json!({ "file": file, "sealed": true }), || {
+                format!("{} is sealed.", file.display())
+            })?;
         }
         KeyCommand::Unseal { file, passphrase } => {
             let phrase = passphrase_for("Passphrase: ", passphrase)?;
@@ -45,7 +47,9 @@ pub(super) fn local(find: &Find, command: &KeyCommand, output: &Output) -> Resul
             let shown = || format!("{} is in the clear.", file.display());
             output.show(&serde_json::json!({ "file": file, "sealed": false }), shown)?;
         }
-        KeyCommand::List | KeyCommand::Recover(_) | KeyCommand::Revoke { .. } | KeyCommand::Rotate(_) => return Ok(None),
+        KeyCommand::List | KeyCommand::Recover(_) | KeyCommand::Revoke { .. } | KeyCommand::Rotate(_) => {
+            return Ok(None);
+        }
     }
     Ok(Some(ExitCode::Done))
 }
@@ -71,7 +75,10 @@ pub(super) async fn key(
             let options = RevokeOptions { why: why.unwrap_or_default(), cascade };
             let revoked = client.revoke_author(&key, &options).await?;
             output.show(&revoked, || {
-                format!("The key {key} is taken back by {}; {} streams stand as far as they are here.", revoked.act, revoked.pins)
+                format!(
+                    "The key {key} is taken back by {}; {} streams stand as far as they are here.",
+                    revoked.act, revoked.pins
+                )
             })?;
         }
         // Handled above, without a node.
@@ -134,9 +141,10 @@ async fn rotate_author(
     let options = RevokeOptions { why: reason.why.unwrap_or_default(), cascade: reason.cascade };
     let revoked = client.revoke_author(&old, &options).await?;
     let certificate = made.certificate;
-    output.show(&serde_json::json!({ "certificate": certificate, "act": revoked.act, "pins": revoked.pins }), || {
-        format!("{new} speaks for the principal from now on (certificate {certificate}); {old} is taken back.")
-    })?;
+    output
+        .show(&serde_json::json!({ "certificate": certificate, "act": revoked.act, "pins": revoked.pins }), || {
+            format!("{new} speaks for the principal from now on (certificate {certificate}); {old} is taken back.")
+        })?;
     Ok(())
 }
 
@@ -197,7 +205,10 @@ fn install(
     Node::install_owner_key(&data, &settings::keys(find, unlock)?, &key).map_err(|error| open_failure(&error))?;
     let public = key.public();
     output.show(&serde_json::json!({ "data": data, "key": public }), || {
-        format!("The node in {} signs as an owner with {public} from now on, if that is an owner's key.", data.display())
+        format!(
+            "The node in {} signs as an owner with {public} from now on, if that is an owner's key.",
+            data.display()
+        )
     })?;
     Ok(())
 }
@@ -213,7 +224,10 @@ fn save(
     let data = find.data_directory();
     let kept = Node::recovery_key(&data, &settings::keys(find, unlock)?).map_err(|error| open_failure(&error))?;
     let kept = kept.ok_or_else(|| {
-        Error::new(ErrorCode::InvalidRequest, format!("{} does not hold a recovery key, or not any more", data.display()))
+        Error::new(
+            ErrorCode::InvalidRequest,
+            format!("{} does not hold a recovery key, or not any more", data.display()),
+        )
     })?;
     create(&KeyFile::new(file), &kept.reveal(), seal, passphrase)?;
     output.show(&serde_json::json!({ "data": data, "file": file }), || {

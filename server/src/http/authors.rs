@@ -1,8 +1,6 @@
 //! Keys that sign, and changes of owners.
 
-use folkmoot::api::{
-    AuthorInfo, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp,
-};
+use folkmoot::api::{AuthorInfo, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp};
 use folkmoot::wire::{self, Items, ReplaceAuthor};
 use folkmoot::{AuthorKey, Error, ErrorCode, Result};
 use http::Method;

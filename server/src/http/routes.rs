@@ -252,7 +252,12 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
                 fixed!(context, "/v1/authors", authors::authors)
                     .or(named!(context, none(), "/v1/authors/{key}", authors::author))
                     .unify()
-                    .or(named!(context, warp::path("replacement"), "/v1/authors/{key}/replacement", authors::replacement))
+                    .or(named!(
+                        context,
+                        warp::path("replacement"),
+                        "/v1/authors/{key}/replacement",
+                        authors::replacement
+                    ))
                     .unify()
                     .boxed(),
             ))

@@ -33,7 +33,8 @@ async fn agree(nodes: &[&Node]) {
         let mut told = Vec::new();
         for node in nodes {
             let digests = node.client().digests().await.map_err(|error| error.to_string())?;
-            let parts = digests.into_iter().map(|shard| (shard.collection, shard.shard, shard.ops_digest, shard.state_digest));
+            let parts =
+                digests.into_iter().map(|shard| (shard.collection, shard.shard, shard.ops_digest, shard.state_digest));
             let mut parts: Vec<_> = parts.collect();
             parts.sort();
             told.push(parts);
@@ -205,7 +206,8 @@ async fn write_until_it_ends(client: Client, prefix: String) -> Vec<String> {
 async fn killed_under_load(node: &mut Node, prefix: &str) -> Vec<String> {
     let writer = tokio::spawn(write_until_it_ends(node.impatient_client(), prefix.to_owned()));
     let first = format!("{prefix}-20");
-    until("some are written", async || node.get("notes", &first).await.map(|_| ()).map_err(|error| error.to_string())).await;
+    until("some are written", async || node.get("notes", &first).await.map(|_| ()).map_err(|error| error.to_string()))
+        .await;
     node.kill();
     let written = writer.await.unwrap();
     node.start().await;

@@ -10,13 +10,13 @@ use crate::hlc::Hlc;
 use crate::id::{
     AuthorKey, ClusterId, CollectionName, Commitment, OpId, PrincipalId, Salt, SessionId, ShardId, StreamId,
 };
+use crate::keys::Signature;
 use crate::limits;
 use crate::op::{
     Act, Approve, BuiltInRole, Certify, ChangeRef, Control, FieldPaths, Genesis, Grant, Header, Member, Payload, Pin,
-    Rank, Readmit, RecoverySignature, Revoke, RevokeTarget, Role, SessionEnd, Succeed, Target, Transaction, WriteAction,
-    codec, recovery_hash,
+    Rank, Readmit, RecoverySignature, Revoke, RevokeTarget, Role, SessionEnd, Succeed, Target, Transaction,
+    WriteAction, codec, recovery_hash,
 };
-use crate::keys::Signature;
 use crate::random::SplitMix64;
 
 /// A small deterministic generator.

@@ -179,6 +179,8 @@ fn a_change_stands_under_what_it_comes_after() {
         })),
         under
     );
-    let outside = |header: &mut Header, _: &mut Succeed| header.shard = ShardId { collection: "c".parse().unwrap(), index: 0, of: 1 };
+    let outside = |header: &mut Header, _: &mut Succeed| {
+        header.shard = ShardId { collection: "c".parse().unwrap(), index: 0, of: 1 }
+    };
     assert_eq!(why(edited(outside)), "control act outside the control shard");
 }
