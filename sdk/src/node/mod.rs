@@ -302,6 +302,13 @@ impl Node {
                 net_config.bootstrap.push((Some(peer.key), address));
             }
         }
+        if !record.earlier_keys.is_empty() {
+            // Others look for the key before at this node's address, and may have another one themselves: whichever member is where
+            // one was is to be found from here.
+            let known = record.peers.iter().cloned().chain(directory.peers().unwrap_or_default());
+            let addresses: BTreeSet<String> = known.map(|peer| peer.address).collect();
+            net_config.bootstrap.extend(addresses.iter().filter_map(|address| Some((None, address.parse().ok()?))));
+        }
         let (net, events) = Network::start(net_config)?;
         outbox.connect(net.clone());
         let inner = Arc::new(Inner {

@@ -9,7 +9,7 @@ use folkmoot_core::audit::witness::Message as AuditMessage;
 use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::id::AuthorKey;
 use folkmoot_core::keys::{PublicKey, Signature};
-use folkmoot_core::op::codec;
+use folkmoot_core::op::{Act, codec};
 use folkmoot_core::replication::{DisconnectReason as ReplicaReason, Input as NetInput, Lane, Misbehaviour};
 use folkmoot_net::limits::BEACON_BYTES_MAX;
 use folkmoot_net::{DisconnectReason, DownReason, JoinDoor, Multiaddr, NetEvent, NetEvents, NetHandle};
@@ -120,6 +120,7 @@ impl Inner {
                         if !std::mem::replace(&mut remembered, true) {
                             self.remember_addresses(&net);
                         }
+                        self.follow_rotations(&net).await;
                     }
                     Some(Notice::Erased(acts)) => self.note_erased(acts).await,
                     Some(Notice::Disconnect(peer, reason)) => {
@@ -206,10 +207,32 @@ impl Inner {
         };
         let members = self.members();
         let mut whereabouts = super::lock(&self.whereabouts);
-        for KnownPeer { key, address } in known.into_iter().rev() {
-            if let (true, Ok(parsed)) = (members.contains(&key), address.parse::<Multiaddr>()) {
+        // Whose key is no member's any more may be a member under another one: see `follow_rotations`.
+        for KnownPeer { key, address } in self.record.peers.iter().cloned().chain(known).rev() {
+            let Ok(parsed) = address.parse::<Multiaddr>() else { continue };
+            if members.contains(&key) {
                 net.learn_address(key, &parsed);
-                whereabouts.restore(key, address);
+            }
+            whereabouts.restore(key, address);
+        }
+    }
+
+    /// Looks for members with another key than before at the addresses that they had.
+    async fn follow_rotations(&self, net: &NetHandle) {
+        let nodes = self.authority(|authority| {
+            let all = authority.statements(super::access::now()).filter_map(|statement| match statement.act {
+                Act::Member(member) => Some((member.key, member.principal)),
+                _ => None,
+            });
+            all.collect()
+        });
+        let Ok(nodes) = nodes.await else { return };
+        let mut members = self.members();
+        members.remove(&self.node_key.author());
+        let moved = super::lock(&self.whereabouts).moved(&members, &nodes);
+        for (key, addresses) in moved {
+            for address in addresses.iter().rev().filter_map(|address| address.parse::<Multiaddr>().ok()) {
+                net.learn_address(key, &address);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use folkmoot_core::id::AuthorKey;
+use folkmoot_core::id::{AuthorKey, PrincipalId};
 
 use super::directory::KnownPeer;
 
@@ -37,6 +37,25 @@ impl Whereabouts {
             addresses.insert(0, address);
             addresses.truncate(ADDRESSES_MAX);
         }
+    }
+
+    /// Returns where members may be of whom nothing was told: where they were under a key that they had before. `nodes` says whose
+    /// all keys are that ever were a member's.
+    pub(super) fn moved(
+        &mut self,
+        members: &BTreeSet<AuthorKey>,
+        nodes: &BTreeMap<AuthorKey, PrincipalId>,
+    ) -> Vec<(AuthorKey, Vec<String>)> {
+        let mut moved = Vec::new();
+        for member in members.iter().filter(|member| !self.known.contains_key(member)) {
+            let Some(node) = nodes.get(member) else { continue };
+            let before = self.known.iter().find(|(key, _)| nodes.get(key) == Some(node));
+            moved.extend(before.map(|(_, addresses)| (*member, addresses.clone())));
+        }
+        for (member, addresses) in &moved {
+            self.note(*member, addresses.clone());
+        }
+        moved
     }
 
     /// Returns what is to be written, if it has changed since the last call. Who is no member is forgotten.
@@ -80,6 +99,24 @@ mod tests {
         all.note(key(1), vec!["c".into()]);
         assert_eq!(all.changed(&members).unwrap().len(), 1, "what is gone is gone");
         assert_eq!(all.changed(&BTreeSet::new()), Some(Vec::new()), "it is no member any more");
+    }
+
+    #[test]
+    fn who_has_another_key_is_looked_for_where_it_was() {
+        let node = |n: u8| PrincipalId::from(folkmoot_core::id::OpId::new([n; 32]));
+        let nodes = BTreeMap::from([(key(1), node(1)), (key(2), node(2)), (key(3), node(1)), (key(4), node(4))]);
+        let members = BTreeSet::from([key(2), key(3), key(4)]);
+        let mut all = Whereabouts::default();
+        all.restore(key(1), "a".to_owned());
+        all.restore(key(2), "b".to_owned());
+        assert_eq!(all.moved(&members, &nodes), [(key(3), vec!["a".to_owned()])]);
+        assert_eq!(all.moved(&members, &nodes), [], "it is known now");
+        let written = all.changed(&members).unwrap();
+        assert_eq!(
+            written.iter().map(|peer| peer.key).collect::<Vec<_>>(),
+            [key(2), key(3)],
+            "the key before is forgotten"
+        );
     }
 
     #[test]

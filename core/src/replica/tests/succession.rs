@@ -208,6 +208,9 @@ fn ops_of_key(n: u64) -> DocWrite {
 #[test]
 fn who_names_an_act_that_a_revocation_cuts_loses_nothing() {
     let mut lab = Lab::new(&[BuiltInRole::Admin, BuiltInRole::Editor]);
+    // They had cut each other off before each knew the other as a member.
+    lab.connect(1, 2);
+    lab.run(20);
     lab.cut(0, 1);
     lab.cut(0, 2);
     let act = lab.act(1, Signer::Node, ActRequest::One(Act::Principal(unseen()))).unwrap().op;
