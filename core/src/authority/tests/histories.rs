@@ -286,6 +286,8 @@ fn shared_step(random: &mut Random, world: &mut World) {
             let holder = random.pick(&[whom, world.groups[0], world.groups[1]]);
             let (role, on) = (some_role(random, world), some_target(random));
             let not_after = random.chance(40).then(|| Hlc::new(world.clock + random.below(40) as u64, 0));
+            // Who registers others may make no admins.
+            let role = if by == "s1" && random.chance(40) { Role::BuiltIn(BuiltInRole::Admin) } else { role };
             let act = Grant { principal: holder, role, target: on, rank: Rank(33), not_after };
             sign_under_some(random, world, by, Act::Grant(act));
         }
