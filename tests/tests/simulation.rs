@@ -99,7 +99,7 @@ fn sessions_that_are_over_are_no_heads() {
 /// removal of a principal for whom they write, under partitions too.
 #[test]
 fn nodes_write_for_others_and_removals_cut_some_of_it() {
-    let reports: Vec<Report> = with_stack(|| (0..8).map(|seed| simulate(seed).expect("a good seed")).collect());
+    let reports: Vec<Report> = with_stack(|| (0..12).map(|seed| simulate(seed).expect("a good seed")).collect());
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let (count, cut) = (sum(|report| report.for_others), sum(|report| report.for_others_cut));
     assert!(count > 200 && cut > 5, "{count} count, {cut} are cut");

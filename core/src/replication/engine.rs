@@ -528,6 +528,9 @@ impl Engine {
             }
         }
         self.blocked.clear();
+        for (shard, stream) in streams {
+            self.ask_again(cx, &StreamAt::new(shard, *stream));
+        }
         self.retry_held(cx);
         self.hasten_digests(cx.now, None);
     }

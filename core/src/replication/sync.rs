@@ -524,6 +524,26 @@ impl Engine {
         }
     }
 
+    /// Asks again for a stream that lists wait for and of which something else counts than was known when it was asked for. Without
+    /// it the comparison would wait for what was refused until its time is over.
+    pub(super) fn ask_again(&mut self, cx: &mut Cx<'_>, at: &StreamAt) {
+        let place = Place::new(at.shard());
+        let (have, end) = self.heads.get(at).map_or((0, u64::MAX), |own| (own.durable.tip.seq, own.live_end()));
+        let waiting = self.peers.iter().filter_map(|(peer, state)| {
+            let wanted = state.syncs.get(&place)?.waiting.get(&at.stream)?;
+            Some((*peer, (*wanted).min(end)))
+        });
+        for (peer, to) in waiting.collect::<Vec<_>>() {
+            if to > have && self.want(at, peer, to, Reach::Pin(())) {
+                if let Some(sync) = self.peers.get_mut(&peer).and_then(|state| state.syncs.get_mut(&place)) {
+                    sync.waiting.insert(at.stream, to);
+                }
+            } else if to <= have {
+                self.syncs_progressed(cx, at, end);
+            }
+        }
+    }
+
     fn finish_sync(&mut self, cx: &mut Cx<'_>, peer: Peer, place: &Place) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let is_done = |sync: &Sync| sync.stage == Stage::Listed && sync.waiting.is_empty();

@@ -208,7 +208,7 @@ impl Inner {
         let members = self.members();
         let mut whereabouts = super::lock(&self.whereabouts);
         // Whose key is no member's any more may be a member under another one: see `follow_rotations`.
-        for KnownPeer { key, address } in self.record.peers.iter().cloned().chain(known).rev() {
+        for KnownPeer { key, address } in known.into_iter().rev() {
             let Ok(parsed) = address.parse::<Multiaddr>() else { continue };
             if members.contains(&key) {
                 net.learn_address(key, &parsed);
@@ -229,7 +229,7 @@ impl Inner {
         let Ok(nodes) = nodes.await else { return };
         let mut members = self.members();
         members.remove(&self.node_key.author());
-        let moved = super::lock(&self.whereabouts).moved(&members, &nodes);
+        let moved = super::lock(&self.whereabouts).moved(&members, &nodes, &self.record.peers);
         for (key, addresses) in moved {
             for address in addresses.iter().rev().filter_map(|address| address.parse::<Multiaddr>().ok()) {
                 net.learn_address(key, &address);

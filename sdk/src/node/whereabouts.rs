@@ -40,17 +40,25 @@ impl Whereabouts {
     }
 
     /// Returns where members may be of whom nothing was told: where they were under a key that they had before. `nodes` says whose
-    /// all keys are that ever were a member's.
+    /// all keys are that ever were a member's, `told` where some were when this node joined.
     pub(super) fn moved(
         &mut self,
         members: &BTreeSet<AuthorKey>,
         nodes: &BTreeMap<AuthorKey, PrincipalId>,
+        told: &[KnownPeer],
     ) -> Vec<(AuthorKey, Vec<String>)> {
         let mut moved = Vec::new();
         for member in members.iter().filter(|member| !self.known.contains_key(member)) {
             let Some(node) = nodes.get(member) else { continue };
-            let before = self.known.iter().find(|(key, _)| nodes.get(key) == Some(node));
-            moved.extend(before.map(|(_, addresses)| (*member, addresses.clone())));
+            let is_it = |key: &AuthorKey| key != member && nodes.get(key) == Some(node);
+            let before = self.known.iter().find(|(key, _)| is_it(key)).map(|(_, addresses)| addresses.clone());
+            let addresses = before.unwrap_or_else(|| {
+                let told = told.iter().filter(|peer| is_it(&peer.key));
+                told.map(|peer| peer.address.clone()).collect()
+            });
+            if !addresses.is_empty() {
+                moved.push((*member, addresses));
+            }
         }
         for (member, addresses) in &moved {
             self.note(*member, addresses.clone());
@@ -109,8 +117,10 @@ mod tests {
         let mut all = Whereabouts::default();
         all.restore(key(1), "a".to_owned());
         all.restore(key(2), "b".to_owned());
-        assert_eq!(all.moved(&members, &nodes), [(key(3), vec!["a".to_owned()])]);
-        assert_eq!(all.moved(&members, &nodes), [], "it is known now");
+        assert_eq!(all.moved(&members, &nodes, &[]), [(key(3), vec!["a".to_owned()])]);
+        assert_eq!(all.moved(&members, &nodes, &[]), [], "it is known now");
+        let told = [KnownPeer { key: key(1), address: "c".to_owned() }];
+        assert_eq!(Whereabouts::default().moved(&members, &nodes, &told), [(key(3), vec!["c".to_owned()])]);
         let written = all.changed(&members).unwrap();
         assert_eq!(
             written.iter().map(|peer| peer.key).collect::<Vec<_>>(),

@@ -27,7 +27,7 @@ impl Drop for Planted {
 }
 
 fn differs_from_the_reference(mutant: Mutant) -> bool {
-    (0..4_000).any(|seed| {
+    (0..20_000).any(|seed| {
         let mut random = Random::new(seed);
         let world = build(&mut random, 50);
         let attacker = random.pick(&["u0", "s0", "a0"]);

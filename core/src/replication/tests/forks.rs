@@ -196,6 +196,24 @@ fn a_closed_stream_counts_up_to_its_pin() {
     assert_eq!(world.nodes[2].ops().len(), 11);
 }
 
+/// As for a new member, where somebody was removed before it came.
+#[test]
+fn a_stream_that_turns_out_to_be_closed_is_asked_for_again_at_once() {
+    for seq in [1, 4] {
+        let mut world = World::new(2, 4);
+        let mut author = Author::new(1);
+        let ops: Vec<_> = (0..10).map(|i| author.write(&format!("{i}"))).collect();
+        let pin = Tip { seq, id: ops[seq as usize - 1].id() };
+        world.seed_store(0, &ops);
+        world.nodes[0].verdicts.pins.insert(author.stream(), pin);
+        world.give(0, Input::PolicyChanged { streams: vec![(shard(), author.stream())] });
+        world.nodes[1].verdicts.late_pins.insert(author.stream(), pin);
+        world.link_all();
+        world.converge_digests(SECOND * 3);
+        assert_eq!(world.nodes[1].ops().len(), seq as usize);
+    }
+}
+
 #[test]
 fn a_fork_beyond_the_pin_is_told_to_everybody() {
     let (author, chains) = branches(5, &[5, 5]);

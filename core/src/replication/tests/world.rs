@@ -143,6 +143,8 @@ pub(super) struct Verdicts {
     pub(super) unknown: BTreeSet<OpId>,
     pub(super) mismatched: BTreeSet<OpId>,
     pub(super) pins: BTreeMap<StreamId, Tip>,
+    /// Pins of streams of which it is only known with their first op that they are closed.
+    pub(super) late_pins: BTreeMap<StreamId, Tip>,
     pub(super) strangers: BTreeSet<Peer>,
     /// The wall clock, where it has moved since the start.
     pub(super) wall_ms: u64,
@@ -481,6 +483,13 @@ impl World {
             Effect::Send { peer, lane, bytes } => self.send(node, &peer, lane, bytes),
             Effect::Ingest { from, ops, .. } => {
                 assert!(!ops.is_empty());
+                let (shard, stream) = (ops[0].header().shard.clone(), ops[0].stream());
+                if let Some(pin) = self.nodes[node].verdicts.late_pins.remove(&stream) {
+                    self.nodes[node].verdicts.pins.insert(stream, pin);
+                    self.give(node, Input::Refused { shard: shard.clone(), stream });
+                    self.give(node, Input::PolicyChanged { streams: vec![(shard, stream)] });
+                    return;
+                }
                 let at = self.now + self.random.below(3_000);
                 // A store commits in the order in which it was asked.
                 let last = self.events.iter().filter_map(|((at, _), event)| match event {
