@@ -47,6 +47,9 @@ const ROUND_PAUSE: Duration = Duration::from_millis(200);
 const FOLDERS: [&str; 2] = ["tables", "blobs"];
 const JOURNAL_END: &str = "jnl";
 
+/// Tells the engine of a keyspace's filter, by its name.
+type Assigner = Arc<dyn Fn(&str) -> Option<Arc<dyn Factory>> + Send + Sync>;
+
 /// Has values that lie in files of their own written again by compactions: by itself the engine leaves such a file as it is
 /// until a quarter of it is of no use.
 #[derive(Clone, Default)]
@@ -56,7 +59,7 @@ impl RefUnwindSafe for Rewriting {}
 
 impl Rewriting {
     /// Returns what the engine asks for filters, by the name of a keyspace.
-    pub(super) fn assigner(&self) -> Arc<dyn Fn(&str) -> Option<Arc<dyn Factory>> + Send + Sync> {
+    pub(super) fn assigner(&self) -> Assigner {
         let rewriting = self.clone();
         Arc::new(move |name| {
             (name == Keyspace::Snapshots.name()).then(|| Arc::new(rewriting.clone()) as Arc<dyn Factory>)
