@@ -1,5 +1,6 @@
 //! Measures what a document costs a replica, in CPU time of the thread that owns it: local creates, edits of documents
-//! that are loaded and of ones that are not, and the same taken from a peer, everything verified.
+//! that are loaded and of ones that are not, and the same taken from a peer, everything verified. Then what rights on fields
+//! cost: creates and edits for a user who may write everything, and for one from whom a field is withheld.
 //!
 //! `cargo run --release -p folkmoot-core --example replica_cost [DOCUMENTS] [GROUP] [memory|fjall] [PHASE]`
 //!
@@ -13,7 +14,9 @@ use folkmoot_core::document::edit::{Edit, EditFormat};
 use folkmoot_core::document::gate::STACK_BYTES;
 use folkmoot_core::id::{AuthorKey, PrincipalId, RequestId};
 use folkmoot_core::keys::SecretKey;
-use folkmoot_core::op::{BuiltInRole, Op};
+use folkmoot_core::op::{
+    Act, BuiltInRole, FieldPaths, Fields, Grant, Op, Principal, PrincipalKind, Rank, Role, Target,
+};
 use folkmoot_core::replica::{
     ActRequest, DocWrite, Effect, Founding, Identity, Input, Now, Precondition, Replica, ReplicaConfig, Signer,
     WriteItem, WriteLimits, WriteRequest, found_cluster,
@@ -144,6 +147,27 @@ impl Lab {
         Ok(ops)
     }
 
+    fn act(&mut self, act: Act) -> Result<folkmoot_core::id::OpId, Failure> {
+        self.ticket += 1;
+        let request = ActRequest::One(act);
+        self.step(0, Input::Act { ticket: self.ticket, signer: Signer::Node, request })?;
+        self.settle()?;
+        self.admitted.take().ok_or_else(|| "the act was not signed".into())
+    }
+
+    /// Introduces a user for whom nodes write, in these fields.
+    fn user(&mut self, name: &str, fields: Fields) -> Result<PrincipalId, Failure> {
+        let new = Principal { name: name.to_owned(), kind: PrincipalKind::User, attest: true, rank: Rank::USER };
+        let principal = PrincipalId::from(self.act(Act::Principal(new))?);
+        let target = Target { fields, ..Target::everything() };
+        let role = Role::BuiltIn(BuiltInRole::Editor);
+        self.act(Act::Grant(Grant { principal, role, target, rank: Rank::USER, not_after: None }))?;
+        for _ in 0..200 {
+            self.tick()?;
+        }
+        Ok(principal)
+    }
+
     /// Runs `group` writes to a batch, and prints what each cost on every node.
     fn phase(
         &mut self,
@@ -180,7 +204,7 @@ impl Lab {
             self.now.monotonic_ms += 1;
             self.now.wall_ms += 1;
         }
-        print!("{name:<28} {:>6} done {:>6} ops", self.done, signed(self) - before);
+        print!("{name:<48} {:>6} done {:>6} ops", self.done, signed(self) - before);
         for (index, node) in self.nodes.iter().enumerate() {
             let [core, commit] = node.cpu.map(|nanos| nanos as f64 / 1_000.0 / count as f64);
             print!("   n{index}: core {core:>6.1} µs, commit {commit:>5.1} µs");
@@ -314,6 +338,27 @@ fn measure(count: usize, group: usize, kind: &str, only: Option<&str>) -> Result
             if !only.is_some_and(|only| only.starts_with(if peers == 0 { "local" } else { "replicated" })) {
                 break;
             }
+        }
+        for (user, fields) in
+            [("a user", Fields::All), ("a user without a field", Fields::Except(FieldPaths::of(["/salary".parse()?])))]
+        {
+            if only.is_some() {
+                break;
+            }
+            let principal = Some(lab.user(user, fields)?);
+            let hot = count.min(1_000);
+            lab.phase(&named(&format!("create, {user}")), count, group, |index| {
+                Ok(WriteRequest { principal, ..create(base + index)? })
+            })?;
+            for round in 0..2 {
+                let what = if round == 0 { "first update" } else { "update" };
+                let times = if round == 0 { hot } else { count };
+                lab.phase(&named(&format!("{what}, {user}")), times, group, |index| {
+                    let patch = patch(base + count - hot + index % hot, (round + 2) * 1_000_000 + index)?;
+                    Ok(WriteRequest { principal, ..patch })
+                })?;
+            }
+            base += count;
         }
         drop(lab);
     }

@@ -15,6 +15,8 @@ pub struct Hlc(u64);
 impl Hlc {
     /// The beginning of time.
     pub const ZERO: Self = Self(0);
+    /// Its end.
+    pub const MAX: Self = Self(u64::MAX);
 
     /// Returns the timestamp with these milliseconds since 1970 (the low 48 bits count) and counter.
     #[must_use]

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod limits;
 pub mod op;
 mod pointer;
+pub mod query;
 mod random;
 pub mod rate;
 pub mod replica;

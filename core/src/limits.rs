@@ -103,6 +103,24 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const JSON_KEYS_MAX: usize = 10_000;
 /// Values of one JSON text given by a client, 32 bytes of memory each; a document that holds more is refused at the edge.
 pub const JSON_VALUES_MAX: usize = 500_000;
+/// Conditions of a query, with the values that are compared with.
+pub const QUERY_CONDITIONS_MAX: usize = 1_000;
+/// Nesting of a query's conditions.
+pub const QUERY_DEPTH_MAX: usize = 16;
+/// A regular expression in a query.
+pub const QUERY_REGEX_BYTES_MAX: usize = 1_000;
+/// The same, compiled.
+pub const QUERY_REGEX_COMPILED_BYTES_MAX: usize = 256 << 10;
+/// Places by which a query sorts or groups.
+pub const QUERY_SORTS_MAX: usize = 4;
+/// Places that a query shows, and values that it computes.
+pub const QUERY_FIELDS_MAX: usize = 100;
+/// Documents of one page of a query.
+pub const QUERY_PAGE_MAX: usize = 1_000;
+/// Groups of one query.
+pub const QUERY_GROUPS_MAX: usize = 10_000;
+/// Bytes of the values of groups that are kept while a query runs.
+pub const QUERY_GROUP_BYTES_MAX: usize = 16 << 20;
 /// Operations of one JSON patch or edit.
 pub const EDIT_OPS_MAX: usize = 10_000;
 /// Concurrent heads of a document above which the node writes an empty merge change.

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::api::{
     BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error, ErrorCode, Heads,
-    IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, Timestamp, WriteOutcome, WriteStatus,
+    IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, Timestamp, WriteOutcome,
+    WriteStatus,
 };
 
 /// Request and answer header: the session token.
@@ -217,6 +218,17 @@ pub struct Listed {
     pub next: Option<Cursor>,
 }
 
+/// Documents that were found, as the client reads them.
+#[derive(Debug, Deserialize)]
+pub struct FoundDocuments {
+    /// In their order.
+    pub items: Vec<ListedDocument>,
+    /// Where the next page begins.
+    pub next: Option<Cursor>,
+    /// How they were found.
+    pub plan: QueryPlan,
+}
+
 /// A change; the feed puts the content beside it as `doc` if it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -316,6 +328,8 @@ pub struct InviteRequest {
     pub uses: Option<u32>,
     /// What they may do: `admin`, `editor` or `reader`; `editor` if not given.
     pub role: Option<String>,
+    /// Whose devices they are, by id or name: they write in that principal's name and have no role.
+    pub device_of: Option<String>,
 }
 
 /// Which keys to change.

@@ -3,9 +3,10 @@
 //! `FOLKMOOT_SIM_SEEDS` says how many seeds, `FOLKMOOT_SIM_SEED` which is the first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use folkmoot_core::{authority, replica, replication};
+use folkmoot_tests::scale;
 use folkmoot_tests::simulator::{Failure, Options, Report, Trace, Trouble, run, with_stack};
 use folkmoot_tests::villain::Attack;
 
@@ -277,4 +278,16 @@ fn a_signature_that_is_not_checked_is_found() {
     is_found("skip the check of signatures", |bug| {
         replication::plant(bug.of(replication::Mutant::SignatureNotChecked))
     });
+}
+
+/// Many peers agree soon. The figures of docs/scale.md come from the same code: `folkmoot-sim scale`.
+#[test]
+fn a_thousand_peers_agree_within_two_seconds_after_a_split() {
+    let options =
+        scale::Options { idle: Duration::from_secs(2), load: Duration::from_secs(3), ..scale::Options::default() };
+    assert_eq!((options.peers, options.split), (1_000, Duration::from_secs(20)));
+    let figures = with_stack(|| scale::run(options)).expect("a network that agrees");
+    println!("{figures:?}");
+    assert!(figures.reconverged_ms < 2_000.0, "{figures:?}");
+    assert!(figures.everywhere_max_ms < 2_000.0, "{figures:?}");
 }

@@ -185,25 +185,14 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, path: &[Hash], root:
     if index >= size || path.len() > PROOF_HASHES_MAX {
         return false;
     }
-    let (mut at, mut last) = (index, size - 1);
     let mut hash = *leaf;
-    for other in path {
-        if last == 0 {
-            return false;
-        }
-        if at & 1 == 1 || at == last {
-            hash = node_hash(other, &hash);
-            while at & 1 == 0 && at != 0 {
-                at >>= 1;
-                last >>= 1;
-            }
-        } else {
-            hash = node_hash(&hash, other);
-        }
-        at >>= 1;
-        last >>= 1;
-    }
-    last == 0 && hash == *root
+    let reaches_top = climb(index, size - 1, path, |side, other| {
+        hash = match side {
+            Side::Left => node_hash(other, &hash),
+            Side::Right => node_hash(&hash, other),
+        };
+    });
+    reaches_top && hash == *root
 }
 
 /// Returns whether `path` proves that the tree of `second` leaves and root `second_root` begins with that of `first` leaves.
@@ -227,24 +216,50 @@ pub fn verify_consistency(first: u64, first_root: &Hash, second: u64, second_roo
         last >>= 1;
     }
     let (mut old, mut new) = (*start, *start);
+    let reaches_top = climb(at, last, hashes, |side, other| match side {
+        // What is to the left is in the smaller tree too.
+        Side::Left => {
+            old = node_hash(other, &old);
+            new = node_hash(other, &new);
+        }
+        Side::Right => new = node_hash(&new, other),
+    });
+    reaches_top && old == *first_root && new == *second_root
+}
+
+/// On which side of the path a hash of a proof lies.
+#[derive(Clone, Copy)]
+enum Side {
+    Left,
+    Right,
+}
+
+/// Climbs from node `at` of a level, of which `last` is the last, by one hash of the proof after the other, and tells on which side
+/// each lies. Returns whether the root is reached with the last of them.
+fn climb<'a>(
+    mut at: u64,
+    mut last: u64,
+    hashes: impl IntoIterator<Item = &'a Hash>,
+    mut step: impl FnMut(Side, &Hash),
+) -> bool {
     for other in hashes {
         if last == 0 {
             return false;
         }
         if at & 1 == 1 || at == last {
-            old = node_hash(other, &old);
-            new = node_hash(other, &new);
+            step(Side::Left, other);
+            // Nothing is beside the last node of a level: it goes up as it is.
             while at & 1 == 0 && at != 0 {
                 at >>= 1;
                 last >>= 1;
             }
         } else {
-            new = node_hash(&new, other);
+            step(Side::Right, other);
         }
         at >>= 1;
         last >>= 1;
     }
-    last == 0 && old == *first_root && new == *second_root
+    last == 0
 }
 
 #[cfg(test)]

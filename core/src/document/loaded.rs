@@ -247,6 +247,14 @@ impl Document {
         self.refresh_deleted();
     }
 
+    /// Loads the whole history, where only the end of a long one is loaded, so that all versions can be read.
+    ///
+    /// # Errors
+    /// What is broken, if anything is.
+    pub fn load_history(&mut self) -> Result<(), String> {
+        self.build()
+    }
+
     /// Makes sure that Automerge's document is there.
     ///
     /// # Errors

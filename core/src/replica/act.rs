@@ -62,6 +62,19 @@ impl Replica {
             ActRequest::Readmit { op, transaction, for_whom } => {
                 self.readmit(now, (&secret, certificate), (op, transaction), for_whom)
             }
+            ActRequest::AdmitDevice { key, principal, name, labels } => {
+                let time = Hlc::new(now.wall_ms, 0);
+                let rank = self.device_rank(&secret, certificate, principal, time).ok_or_else(|| {
+                    ActError::NotAllowed(
+                        "this node may not certify keys of others; ask an admin or the owner".to_owned(),
+                    )
+                })?;
+                let certify = Certify { principal: Some(principal), key, rank, not_after: None, name };
+                let certified = self.sign_act(now, &secret, certificate, Act::Certify(certify), None)?;
+                let member = Member { principal, key, rank, not_after: None, labels };
+                self.sign_act(now, &secret, certificate, Act::Member(member), None)?;
+                Ok(certified)
+            }
             ActRequest::Admit { key, name, labels, role } => {
                 let time = Hlc::new(now.wall_ms, 0);
                 let rank = self.admission_rank(&secret, certificate, key, role, time).ok_or_else(|| {
@@ -124,6 +137,28 @@ impl Replica {
             self.admission_rank(&secret, certificate, AuthorKey::ZERO, role, time)
         };
         [Signer::Node, Signer::Owner].into_iter().any(|signer| may(signer).is_some())
+    }
+
+    /// Returns whether this replica holds a key that may take devices of a principal into the cluster at this time.
+    #[must_use]
+    pub fn may_admit_device(&self, principal: PrincipalId, time: Hlc) -> bool {
+        let may = |signer| {
+            let (secret, certificate) = self.signer(signer).ok()?;
+            self.device_rank(&secret, certificate, principal, time)
+        };
+        [Signer::Node, Signer::Owner].into_iter().any(|signer| may(signer).is_some())
+    }
+
+    /// Returns the rank with which the signer may make both statements of a device's admission; none if it may not.
+    fn device_rank(&self, secret: &SecretKey, certificate: OpId, principal: PrincipalId, time: Hlc) -> Option<Rank> {
+        let may = |act: &Act| self.authority.proof_for(secret.author(), certificate, act, time).is_some();
+        let key = AuthorKey::ZERO;
+        [Rank::DEVICE, Rank(100), Rank(limits::RANK_MAX)].into_iter().find(|rank| {
+            let name = String::new();
+            let certify = Certify { principal: Some(principal), key, rank: *rank, not_after: None, name };
+            let member = Member { principal, key, rank: *rank, not_after: None, labels: Vec::new() };
+            may(&Act::Certify(certify)) && may(&Act::Member(member))
+        })
     }
 
     pub(super) fn signer(&self, signer: Signer) -> Result<(SecretKey, OpId), ActError> {

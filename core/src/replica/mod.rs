@@ -23,6 +23,7 @@ mod figures;
 mod flush;
 #[cfg(feature = "fuzzing")]
 mod fuzzing;
+mod history;
 mod import;
 mod ingest;
 mod load;
@@ -61,13 +62,16 @@ pub use bulk::{LastBulk, Previews};
 pub use erase::{ErasureFigures, ErasureRecord, ErasureStage};
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::fuzz_record;
+pub use history::{HistoryEntry, Past, Version};
 pub use import::Imported;
 pub use load::LoadError;
 #[cfg(feature = "planted-bugs")]
 pub use mutant::{Mutant, plant};
 pub use open::{OpenError, ReplicaConfig};
-pub use read::{FeedEntry, ReadError, Reader, ShardInfo, View};
+pub use read::{FeedEntry, IdRange, ReadError, Reader, ShardInfo, View, Views};
 pub use rebuild::{Gap, RebuildError, Rebuilding, Rebuilt, Selection, rebuild};
+#[cfg(test)]
+pub(crate) use records::ViewRecord;
 pub use records::{TxRecord, TxRef, TxState};
 pub use succession::SuccessionBasis;
 pub use types::{

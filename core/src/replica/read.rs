@@ -117,6 +117,68 @@ fn shown(doc: DocId, record: ViewRecord) -> View {
     View { doc, heads, deleted, erased: false, modified, changes, json }
 }
 
+/// The documents of a collection at one moment. Keep it only as long as one answer takes.
+pub struct Views {
+    snapshot: Box<dyn Read>,
+    collection: CollectionName,
+}
+
+/// Which ids are looked at.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct IdRange {
+    /// Not less than this.
+    pub from: Option<String>,
+    /// Greater than this.
+    pub after: Option<String>,
+    /// Less than this.
+    pub before: Option<String>,
+    /// Not greater than this.
+    pub to: Option<String>,
+}
+
+impl IdRange {
+    /// Returns whether all ids are looked at.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Views {
+    /// Returns a document that exists.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub fn get(&self, doc: &DocId) -> Result<Option<View>, ReadError> {
+        let key = DocKey { collection: self.collection.clone(), doc: doc.clone() }.encode();
+        let value = self.snapshot.get(Keyspace::Views, &key)?;
+        Ok(value.map(|value| view_of(doc.clone(), value)).transpose()?.filter(|view| !view.deleted))
+    }
+
+    /// Returns the documents that exist, by id, lazily.
+    pub fn scan(&self, range: &IdRange) -> impl Iterator<Item = Result<View, ReadError>> + use<> {
+        // Ids end with a zero byte in keys: the first key behind an id's own ends with a one.
+        let key = |id: &String| [self.collection.encode(), id.as_bytes().to_vec()].concat();
+        let next = |id: &String| [key(id), vec![1]].concat();
+        let mut span = DocKey::collection(&self.collection);
+        for from in range.from.iter().map(key).chain(range.after.iter().map(next)) {
+            span = span.starting_at(&from);
+        }
+        for before in range.before.iter().map(key).chain(range.to.iter().map(next)) {
+            span = span.before(&before);
+        }
+        let entries = self.snapshot.scan(Keyspace::Views, &span, Order::Ascending);
+        entries.filter_map(|entry| {
+            let read = || {
+                let (key, value) = entry?;
+                let key = DocKey::decode(&key).map_err(|error| damaged(Keyspace::Views, error))?;
+                view_of(key.doc, value)
+            };
+            Some(read()).filter(|view| !matches!(view, Ok(view) if view.deleted))
+        })
+    }
+}
+
 impl Reader {
     /// Reads from this store.
     #[must_use]
@@ -189,6 +251,12 @@ impl Reader {
             }
         }
         Ok(views)
+    }
+
+    /// Returns the documents of a collection as they are at this moment.
+    #[must_use]
+    pub fn views(&self, collection: &CollectionName) -> Views {
+        Views { snapshot: self.store.snapshot(), collection: collection.clone() }
     }
 
     /// Returns the latest changes of documents after a place in the feed, in commit order, of all collections or of one,

@@ -112,6 +112,17 @@ pub enum ActRequest {
         /// What it may do, everywhere.
         role: BuiltInRole,
     },
+    /// Take a device of a principal into the cluster: certify its key for that principal, and make it a member.
+    AdmitDevice {
+        /// The device's key.
+        key: AuthorKey,
+        /// Whose it is.
+        principal: PrincipalId,
+        /// Name for people.
+        name: String,
+        /// Labels.
+        labels: Vec<(String, String)>,
+    },
 }
 
 /// What an act made.

@@ -20,7 +20,7 @@ pub enum AuthorKind {
     Recovery,
     /// A member node's.
     Node,
-    /// A user's or a program's, or one of its devices'.
+    /// A device's of a user or a program.
     Device,
 }
 

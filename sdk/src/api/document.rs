@@ -13,6 +13,7 @@ use super::Database;
 use super::cursor::Cursor;
 use super::error::{Error, ErrorCode, Result};
 use super::heads::Heads;
+use super::history::At;
 use super::time::Timestamp;
 
 /// What a client has seen: sent back to any node, that node answers from a state at least as new.
@@ -54,6 +55,8 @@ impl fmt::Display for SessionToken {
 /// How to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadOptions {
+    /// As it was at this version; takes the right to its history. None for what it is now.
+    pub at: Option<At>,
     /// Answer from a state at least as new as this.
     pub session: Option<SessionToken>,
     /// How long to wait for that state; none takes the node's default.

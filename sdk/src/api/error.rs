@@ -120,6 +120,7 @@ error_codes! {
     InvalidPatch = "invalid_patch", 400, Failed, "The patch is not valid";
     InvalidHeads = "invalid_heads", 400, Failed, "The heads are not valid";
     InvalidCursor = "invalid_cursor", 400, Failed, "The cursor or token is not valid";
+    InvalidQuery = "invalid_query", 400, Failed, "The query is not valid";
     InvalidSession = "invalid_session", 400, Failed, "The session token is not valid";
     InvalidDurability = "invalid_durability", 400, Failed, "The durability is not valid";
     InvalidIdempotencyKey = "invalid_idempotency_key", 400, Failed, "The idempotency key is not valid";
@@ -153,15 +154,18 @@ error_codes! {
     RecordNotFound = "record_not_found", 404, Failed, "There is no such record of the audit";
     PeerNotFound = "peer_not_found", 404, Failed, "The peer is not a member";
     NameTaken = "name_taken", 409, Conflict, "The name is taken";
+    NothingToRestore = "nothing_to_restore", 409, Conflict, "There is nothing to bring back";
     AlreadyExists = "already_exists", 409, Conflict, "The document exists already";
     Erased = "erased", 410, Failed, "The document was erased";
     CollectionDropped = "collection_dropped", 410, Failed, "The collection was dropped";
     PreconditionFailed = "precondition_failed", 412, Conflict, "The document has another version";
+    QueryTooLong = "query_too_long", 422, Failed, "The query takes more than the node gives it";
     // The state of the node.
     RequestTimeout = "request_timeout", 408, Failed, "The request took too long";
     Busy = "busy", 503, Failed, "The node has too much to do";
     NotReady = "not_ready", 503, Failed, "The node is not ready";
     LowSpace = "low_space", 507, Failed, "The node has too little space left";
+    QuotaExceeded = "quota_exceeded", 507, Failed, "The node takes no more of this";
     StoreFailed = "store_failed", 503, Failed, "The store cannot persist";
     ShuttingDown = "shutting_down", 503, Failed, "The node is shutting down";
     SessionNotReached = "session_not_reached", 504, Failed, "The node did not catch up with the session in time";

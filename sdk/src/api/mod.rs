@@ -16,7 +16,9 @@ mod document;
 mod erasure;
 mod error;
 mod heads;
+mod history;
 mod keys;
+mod query;
 mod state;
 mod time;
 pub mod typed;
@@ -48,7 +50,9 @@ pub use document::{Conflict, ConflictValue, Document, ListPage, ListQuery, ReadO
 pub use erasure::{Erasure, ErasureReceipt, Erasures, ErasuresPage, ErasuresQuery, NewErasure};
 pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
 pub use heads::Heads;
+pub use history::{At, Diff, Histories, HistoryItem, HistoryPage, HistoryQuery};
 pub use keys::{KeyRotation, KeysInfo};
+pub use query::{AggregatePage, AggregateQuery, FindPage, FindQuery, Queries, QueryPlan, find_all};
 pub use state::{
     Conduct, Damage, Invite, InviteOptions, LinkRule, PeerInfo, PeerState, QuarantinePage, QuarantineQuery,
     Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
@@ -65,7 +69,7 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Access + Audit + Authors + Erasures {
+pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries {
     /// Returns a document.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::time::Duration;
 use folkmoot_core::id::{AuthorKey, ClusterId, CollectionName, DocId, OpId, PrincipalId};
 use serde::{Deserialize, Serialize};
 
+use super::access::PrincipalName;
 use super::bootstrap::{Bootstrap, LastBootstrap};
 use super::cursor::Cursor;
 use super::time::Timestamp;
@@ -329,12 +330,15 @@ pub struct InviteOptions {
     pub uses: u32,
     /// The role that they get on everything: `admin`, `editor` or `reader`.
     pub role: String,
+    /// Whose devices they are: they write in the name and within the rights of this principal and have no role of their own. It must
+    /// be allowed to read everything, since a device is a member and holds what members hold.
+    pub device_of: Option<PrincipalName>,
 }
 
 impl Default for InviteOptions {
     /// One node, within an hour, that reads and writes.
     fn default() -> Self {
-        Self { expires: Duration::from_secs(3_600), uses: 1, role: "editor".to_owned() }
+        Self { expires: Duration::from_secs(3_600), uses: 1, role: "editor".to_owned(), device_of: None }
     }
 }
 

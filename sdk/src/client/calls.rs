@@ -35,7 +35,7 @@ pub(super) fn collection_path(name: &CollectionName) -> String {
     format!("/v1/collections/{}", quoted(name.as_str()))
 }
 
-fn document_path(collection: &CollectionName, id: &DocId) -> String {
+pub(super) fn document_path(collection: &CollectionName, id: &DocId) -> String {
     format!("{}/docs/{}", collection_path(collection), quoted(id.as_str()))
 }
 
@@ -185,10 +185,35 @@ pub(super) fn feed_path(query: &ChangesQuery, feed: Feed) -> String {
         .0
 }
 
+impl Client {
+    /// Sends a write with its options.
+    pub(super) async fn send_write(&self, call: Call, options: &WriteOptions) -> Result<WriteOutcome> {
+        let mut call = with_common(call, options.session.as_ref(), options.durability, options.timeout)?;
+        call = match &options.precondition {
+            Precondition::None => call,
+            Precondition::Exists => call.header("if-match", "*")?,
+            Precondition::Absent => call.header("if-none-match", "*")?,
+            Precondition::HeadsAre(heads) => call.header("if-match", etags(heads))?,
+            Precondition::HeadsAreNot(heads) => call.header("if-none-match", etags(heads))?,
+        };
+        if let Some(base) = &options.merge_onto {
+            call = call.header(wire::BASE, base.etag())?;
+        }
+        let key = match &options.idempotency_key {
+            Some(key) => key.clone(),
+            None => fresh_key()?,
+        };
+        call = call.header(wire::IDEMPOTENCY_KEY, key.as_str())?;
+        let answer = self.transport.send(&call).await?;
+        let written: wire::Written = answer.json()?;
+        Ok(WriteOutcome { session: session_of(&answer), ..written.into() })
+    }
+}
+
 #[async_trait]
 impl Database for Client {
     async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
-        let path = format!("{}?meta=true", document_path(collection, id));
+        let path = Query::new(format!("{}?meta=true", document_path(collection, id))).add("at", options.at.as_ref()).0;
         let call =
             with_common(Call::new(Method::GET, path), options.session.as_ref(), Durability::Local, options.timeout)?;
         let answer = self.transport.send(&call).await?;
@@ -215,30 +240,12 @@ impl Database for Client {
             }
             Edit::Delete { id } => (Method::DELETE, document_path(collection, &id), Bytes::new(), ""),
         };
-        let call = Call::new(method, path);
-        let mut call = with_common(call, options.session.as_ref(), options.durability, options.timeout)?;
+        let mut call = Call::new(method, path);
         call.body = body;
         if !content_type.is_empty() {
             call = call.header("content-type", content_type)?;
         }
-        call = match &options.precondition {
-            Precondition::None => call,
-            Precondition::Exists => call.header("if-match", "*")?,
-            Precondition::Absent => call.header("if-none-match", "*")?,
-            Precondition::HeadsAre(heads) => call.header("if-match", etags(heads))?,
-            Precondition::HeadsAreNot(heads) => call.header("if-none-match", etags(heads))?,
-        };
-        if let Some(base) = &options.merge_onto {
-            call = call.header(wire::BASE, base.etag())?;
-        }
-        let key = match &options.idempotency_key {
-            Some(key) => key.clone(),
-            None => fresh_key()?,
-        };
-        call = call.header(wire::IDEMPOTENCY_KEY, key.as_str())?;
-        let answer = self.transport.send(&call).await?;
-        let written: wire::Written = answer.json()?;
-        Ok(WriteOutcome { session: session_of(&answer), ..written.into() })
+        self.send_write(call, options).await
     }
 
     async fn bulk(
@@ -385,6 +392,7 @@ impl Database for Client {
             expires: Some(humantime::format_duration(options.expires).to_string()),
             uses: Some(options.uses),
             role: Some(options.role.clone()),
+            device_of: options.device_of.as_ref().map(ToString::to_string),
         };
         let call = Call::new(Method::POST, "/v1/invites".to_owned()).json(&request)?;
         self.transport.send(&call).await?.json()

@@ -11,6 +11,8 @@ mod calls;
 pub(crate) mod connections;
 mod erasure;
 mod events;
+mod history;
+mod query;
 pub(crate) mod tls;
 mod transport;
 

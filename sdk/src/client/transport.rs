@@ -28,11 +28,19 @@ pub(super) struct Call {
     pub(super) body: Bytes,
     /// How long the node may wait on purpose (long poll, durability), on top of the time-out.
     pub(super) wait: Duration,
+    /// Whether it changes nothing, and so may be repeated whatever became of it.
+    is_read: bool,
 }
 
 impl Call {
     pub(super) fn new(method: Method, path: String) -> Self {
-        Self { method, path, headers: HeaderMap::new(), body: Bytes::new(), wait: Duration::ZERO }
+        let is_read = method == Method::GET;
+        Self { method, path, headers: HeaderMap::new(), body: Bytes::new(), wait: Duration::ZERO, is_read }
+    }
+
+    /// A read whose question is too long for a URL.
+    pub(super) fn question(path: String) -> Self {
+        Self { is_read: true, ..Self::new(Method::POST, path) }
     }
 
     /// Sets a header whose value was made here.
@@ -149,7 +157,7 @@ impl Transport {
     /// Moves on to the next node after a pause, or gives up with the error.
     async fn pause(&self, tries: &mut Tries, call: &Call, at: usize, failure: Failure) -> Result<()> {
         // A read that got lost has no outcome to be unsure of.
-        tries.sent |= failure.sent && call.method != Method::GET;
+        tries.sent |= failure.sent && !call.is_read;
         tries.failed += 1;
         if !failure.error.code().is_transient() {
             return Err(failure.error);

@@ -37,7 +37,9 @@ fn list(authority: &Authority, is_here: impl Fn(&AuthorKey) -> bool) -> Vec<Auth
     }
     for statement in authority.statements(now).filter(|statement| statement.denial.is_none()) {
         let Act::Certify(certify) = statement.act else { continue };
-        let kind = if authority.is_member(certify.key, now) { AuthorKind::Node } else { AuthorKind::Device };
+        // A device may be a member too: it is told by whose it is.
+        let is_node = authority.is_introduced_with_key(statement.to);
+        let kind = if is_node { AuthorKind::Node } else { AuthorKind::Device };
         keys.push(AuthorInfo {
             key: certify.key.to_string(),
             kind,

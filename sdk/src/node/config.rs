@@ -10,6 +10,7 @@ use folkmoot_net::{Discovery, JoinError, Multiaddr, ParseTicketError, StartError
 
 pub use super::directory::DirectoryError;
 pub use super::oidc::{ClaimGrant, OidcIssuer};
+use super::quota::Quotas;
 pub use super::unlock::{KeySettings, KeySource, Secret, UnlockError};
 
 /// A free port of the loopback address.
@@ -43,6 +44,10 @@ pub struct NodeConfig {
     pub keys: KeySettings,
     /// Issuers of JSON Web Tokens that are believed.
     pub oidc: Vec<OidcIssuer>,
+    /// How much is taken.
+    pub quotas: Quotas,
+    /// How long a query may take.
+    pub query_time: Duration,
 }
 
 impl NodeConfig {
@@ -63,6 +68,8 @@ impl NodeConfig {
             audit_retention: Retention::default(),
             keys: KeySettings::default(),
             oidc: Vec::new(),
+            quotas: Quotas::default(),
+            query_time: Duration::from_secs(5),
         }
     }
 }

@@ -52,14 +52,22 @@ pub(super) enum Command {
     Scrubbed { is_clean: bool, took: Duration },
     /// Look at the replica.
     Look(Look),
-    /// Commit, though there may be nothing to commit.
-    Nudge,
     /// Commit what has gathered and end.
     Stop,
 }
 
-/// Names the commits that the replica knows nothing of.
-const NUDGE: folkmoot_core::store::BatchId = folkmoot_core::store::BatchId(u64::MAX);
+impl Command {
+    fn look<T: Send + 'static>(
+        look: impl FnOnce(&Replica, &Committer) -> T + Send + 'static,
+    ) -> (Self, oneshot::Receiver<T>) {
+        let (reply, answer) = oneshot::channel();
+        let look = move |replica: &Replica, committer: &Committer| {
+            // Who asked may have gone.
+            let _ = reply.send(look(replica, committer));
+        };
+        (Self::Look(Box::new(look)), answer)
+    }
+}
 
 /// What the thread tells without being asked.
 #[derive(Clone, Debug)]
@@ -111,12 +119,8 @@ impl CoreHandle {
         &self,
         look: impl FnOnce(&Replica, &Committer) -> T + Send + 'static,
     ) -> Result<T, Ended> {
-        let (reply, answer) = oneshot::channel();
-        let look = move |replica: &Replica, committer: &Committer| {
-            // Who asked may have gone.
-            let _ = reply.send(look(replica, committer));
-        };
-        self.send_blocking(Command::Look(Box::new(look)))?;
+        let (command, answer) = Command::look(look);
+        self.send_blocking(command)?;
         answer.blocking_recv().map_err(|_| Ended)
     }
 
@@ -125,12 +129,8 @@ impl CoreHandle {
         &self,
         look: impl FnOnce(&Replica, &Committer) -> T + Send + 'static,
     ) -> Result<T, Ended> {
-        let (reply, answer) = oneshot::channel();
-        let look = move |replica: &Replica, committer: &Committer| {
-            // Who asked may have gone.
-            let _ = reply.send(look(replica, committer));
-        };
-        self.send(Command::Look(Box::new(look))).await?;
+        let (command, answer) = Command::look(look);
+        self.send(command).await?;
         answer.await.map_err(|_| Ended)
     }
 }
@@ -366,11 +366,6 @@ impl Core {
                 self.replica.step(now, Input::Scrubbed { is_clean, took_ms }, effects);
             }
             Command::Look(look) => look(&self.replica, &self.committer),
-            Command::Nudge => {
-                let batch = Batch::new();
-                // With a full queue there are commits enough.
-                let _ = self.committer.try_submit(Submission { id: NUDGE, batch, marks: Vec::new() });
-            }
             Command::Stop => return true,
         }
         false
@@ -398,12 +393,6 @@ impl Core {
                 // Who asked may have gone.
                 Outcome::Durable => drop(reply.send(())),
                 Outcome::Unknown(reason) => self.halt(crate::api::error_chain(reason.as_ref())),
-            }
-            return;
-        }
-        if completion.id == NUDGE {
-            if let Outcome::Unknown(reason) = completion.outcome {
-                self.halt(crate::api::error_chain(reason.as_ref()));
             }
             return;
         }

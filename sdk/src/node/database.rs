@@ -14,6 +14,8 @@ use super::asked::{Asked, request_id};
 use super::audit::Who;
 use super::convert::{status, write_error, write_item};
 use super::core_thread::{Command, wall_ms};
+use super::history::Rights;
+use super::quota::Room;
 use super::{Inner, Node, random};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
@@ -65,7 +67,7 @@ impl Inner {
         text.parse().map_err(|_| Error::new(ErrorCode::Internal, "make an id"))
     }
 
-    async fn prepare(&self, collection: &CollectionName, op: BulkOp) -> Result<Prepared> {
+    async fn prepare(&self, collection: &CollectionName, op: BulkOp, room: &mut Room) -> Result<Prepared> {
         /// JSON beyond this is parsed on a thread for blocking calls.
         const INLINE_BYTES_MAX: usize = 64 << 10;
         let creates = matches!(op.edit, Edit::Create { .. });
@@ -79,6 +81,7 @@ impl Inner {
         if let Edit::Create { id: id @ None, .. } = &mut edit {
             *id = Some(self.new_id(collection, key.as_ref())?);
         }
+        self.demand_room(collection, &edit, room)?;
         let missing = || Err(Error::new(ErrorCode::Internal, "an edit without an id"));
         let item = if size > INLINE_BYTES_MAX {
             tokio::task::spawn_blocking(move || write_item(edit, precondition, merge_onto, missing))
@@ -163,7 +166,10 @@ impl Inner {
 #[async_trait]
 impl Database for Node {
     async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
-        self.get_for(None, collection, id, options)
+        match &options.at {
+            None => self.get_for(None, collection, id, options),
+            Some(at) => self.inner.get_at(None, Rights::new(), (collection, id), at).await,
+        }
     }
 
     async fn write(&self, collection: &CollectionName, edit: Edit, options: &WriteOptions) -> Result<WriteOutcome> {
@@ -317,7 +323,8 @@ impl Node {
             merge_onto: options.merge_onto.clone(),
             idempotency_key: options.idempotency_key.clone(),
         };
-        let Prepared { item, creates, key, asked } = inner.prepare(collection, op).await?;
+        let mut room = Room::of(writer.as_ref().map(|(principal, _)| *principal));
+        let Prepared { item, creates, key, asked } = inner.prepare(collection, op, &mut room).await?;
         let request = inner.request(writer.clone(), collection, vec![item], key.as_ref(), asked.as_slice());
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
@@ -358,8 +365,9 @@ impl Node {
         let mut results: Vec<Option<Result<WriteOutcome>>> = Vec::with_capacity(edits.len());
         let mut requests = Vec::new();
         let mut places = Vec::new();
+        let mut room = Room::of(writer.as_ref().map(|(principal, _)| *principal));
         for (index, op) in edits.into_iter().enumerate() {
-            match inner.prepare(collection, op).await {
+            match inner.prepare(collection, op, &mut room).await {
                 Ok(Prepared { item, creates, key, asked }) => {
                     requests.push(inner.request(
                         writer.clone(),
@@ -418,11 +426,16 @@ impl Node {
         let request_key = edits.iter().find_map(|edit| edit.idempotency_key.clone());
         let mut all_asked = Vec::new();
         let mut creates = false;
+        let mut room = Room::of(writer.as_ref().map(|(principal, _)| *principal));
         for (index, mut op) in edits.into_iter().enumerate() {
             if let (None, Some(key)) = (&op.idempotency_key, &request_key) {
                 op.idempotency_key = Some(key.line(index as u64 + 1)?);
             }
-            let prepared = inner.prepare(collection, op).await.map_err(|error| {
+            let prepared = inner.prepare(collection, op, &mut room).await.map_err(|error| {
+                // What does not fit is no fault of the batch's.
+                if matches!(error.code(), ErrorCode::QuotaExceeded | ErrorCode::TooManyRequests) {
+                    return error;
+                }
                 Error::new(ErrorCode::AtomicFailed, format!("edit {index}: {}", error.detail()))
                     .pointer(error.json_pointer().unwrap_or_default().to_owned())
             })?;

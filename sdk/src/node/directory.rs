@@ -2,13 +2,13 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{Op, codec};
-use std::sync::Arc;
-
+use folkmoot_core::replica::Identity;
 use folkmoot_core::store::sealed::{KEY_BYTES, Keyring, Opener, SealedStore};
 use folkmoot_core::store::{FjallOptions, FjallStore, Store, owner_only};
 use serde::{Deserialize, Serialize};
@@ -407,6 +407,17 @@ impl Directory {
 
     pub(super) fn owner_key(&self) -> Result<Option<SecretKey>, DirectoryError> {
         self.key(OWNER_KEY_FILE)
+    }
+
+    /// Returns who the node is.
+    pub(super) fn identity(&self, record: &ClusterRecord) -> Result<Identity, DirectoryError> {
+        Ok(Identity {
+            node: self.node_key()?,
+            owner: self.owner_key()?,
+            cluster: record.cluster,
+            certificate: record.certificate,
+            principal: record.principal,
+        })
     }
 
     pub(super) fn write_node_key(&self, key: &SecretKey) -> Result<(), DirectoryError> {

@@ -4,7 +4,7 @@
 //! first who is being admitted; after a crash the control log tells whether that came to be.
 
 use folkmoot_core::hash::{Domain, hash};
-use folkmoot_core::id::{AuthorKey, OpId};
+use folkmoot_core::id::{AuthorKey, OpId, PrincipalId};
 use serde::{Deserialize, Serialize};
 
 use super::directory::{Directory, DirectoryError};
@@ -24,6 +24,9 @@ pub(super) struct InviteRecord {
     /// How many may still come in, those that are being admitted included.
     pub(super) uses: u32,
     pub(super) role: String,
+    /// Whose devices come in, in the place of nodes with a role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) device_of: Option<PrincipalId>,
     /// Who came in with it. Their answers may have been lost: they may ask again.
     #[serde(default)]
     pub(super) admitted: Vec<AuthorKey>,
@@ -54,8 +57,8 @@ impl From<DirectoryError> for InviteError {
 /// What a good ticket gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// Admit the node in this role, then [`Invites::settle`].
-    Admit { role: String },
+    /// Admit the node in this role, or as a device of this principal, then [`Invites::settle`].
+    Admit { role: String, device_of: Option<PrincipalId> },
     /// The node came in before: only its answer is to be given again.
     Again,
 }
@@ -144,12 +147,12 @@ impl Invites {
             return Err(InviteError::NotGood);
         }
         invite.pending.push(key);
-        let role = invite.role.clone();
+        let (role, device_of) = (invite.role.clone(), invite.device_of);
         if let Err(error) = directory.write_invites(&self.0) {
             self.forget(&wanted, key);
             return Err(error.into());
         }
-        Ok(Claim::Admit { role })
+        Ok(Claim::Admit { role, device_of })
     }
 
     fn forget(&mut self, secret_hash: &OpId, key: AuthorKey) {
@@ -205,6 +208,7 @@ mod tests {
             expires_ms: NOW + 1,
             uses,
             role: "editor".to_owned(),
+            device_of: None,
             admitted: Vec::new(),
             pending: Vec::new(),
         }
@@ -219,7 +223,7 @@ mod tests {
     }
 
     fn admit() -> Claim {
-        Claim::Admit { role: "editor".to_owned() }
+        Claim::Admit { role: "editor".to_owned(), device_of: None }
     }
 
     #[test]

@@ -81,8 +81,7 @@ pub(super) async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) ->
             key
         }
     };
-    let Welcome { cluster_name, certificate, control, peers } = ask(&key, &ticket, &name, labels).await?;
-    let principal = PrincipalId::from(certificate);
+    let Welcome { cluster_name, certificate, principal, control, peers } = ask(&key, &ticket, &name, labels).await?;
     let identity = Identity { node: key, owner: None, cluster: ticket.cluster, certificate, principal };
     begin_store(&directory, identity, control)?;
     directory.write_token(&random()?)?;
@@ -103,6 +102,8 @@ pub(super) async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) ->
 pub(super) struct Welcome {
     pub(super) cluster_name: String,
     pub(super) certificate: OpId,
+    /// Whom the key is certified for: a new principal, or the one whose device it is.
+    pub(super) principal: PrincipalId,
     /// The control log, checked.
     pub(super) control: Vec<Op>,
     pub(super) peers: Vec<KnownPeer>,
@@ -137,11 +138,11 @@ pub(super) async fn ask(
     for bytes in control {
         ops.push(Op::decode(&bytes, ticket.cluster).map_err(|error| bad(error.to_string()))?);
     }
-    check_control(&ops, ticket.cluster, certificate, key).map_err(bad)?;
+    let principal = check_control(&ops, ticket.cluster, certificate, key).map_err(bad)?;
     let mut known: Vec<KnownPeer> = peers.into_iter().map(|(key, address)| KnownPeer { key, address }).collect();
     known
         .extend(ticket.addresses.iter().map(|address| KnownPeer { key: ticket.inviter, address: address.to_string() }));
-    Ok(Welcome { cluster_name, certificate, control: ops, peers: known })
+    Ok(Welcome { cluster_name, certificate, principal, control: ops, peers: known })
 }
 
 /// Text of a stranger, fit for a terminal.
@@ -152,8 +153,8 @@ fn printable(text: &str) -> String {
 }
 
 /// Checks the control log that an inviter handed over: it begins with the genesis that the ticket names, every chain is
-/// whole and ends in a signature, and our certificate is in it.
-fn check_control(ops: &[Op], cluster: ClusterId, certificate: OpId, key: &SecretKey) -> Result<(), String> {
+/// whole and ends in a signature, and our certificate is in it. Returns whom that is for.
+fn check_control(ops: &[Op], cluster: ClusterId, certificate: OpId, key: &SecretKey) -> Result<PrincipalId, String> {
     use folkmoot_core::authority::{Authority, check_against_previous};
     if ops.first().is_none_or(|op| op.id() != cluster.genesis()) {
         return Err("the control log does not begin with the ticket's cluster".to_owned());
@@ -178,7 +179,7 @@ fn check_control(ops: &[Op], cluster: ClusterId, certificate: OpId, key: &Secret
     if authority.is_certified(certificate, key.author()) != Some(true) {
         return Err("our certificate is not in the control log".to_owned());
     }
-    Ok(())
+    authority.principal_of(certificate).ok_or_else(|| "our certificate is for nobody".to_owned())
 }
 
 /// Makes the store of a new data directory with its first ops.
@@ -249,10 +250,10 @@ impl Inner {
         }
         let claim = super::lock(&self.invites).claim(&self.directory, &secret, request.from, wall_ms());
         let certificate = match claim.map_err(|error| error.to_string())? {
-            Claim::Admit { role } => {
+            Claim::Admit { role, device_of } => {
                 // A cluster whose control log does not fit into an answer takes nobody in this way.
                 let admitted = match self.control_log_for_answer().await {
-                    Ok(_) => self.sign_admission(request.from, &role, name, labels).await,
+                    Ok(_) => self.sign_admission(request.from, (&role, device_of), name, labels).await,
                     Err(reason) => Err(ActError::NotAllowed(reason)),
                 };
                 let ended = match &admitted {
@@ -288,14 +289,19 @@ impl Inner {
     async fn sign_admission(
         &self,
         key: AuthorKey,
-        role: &str,
+        (role, device_of): (&str, Option<PrincipalId>),
         name: String,
         labels: Vec<(String, String)>,
     ) -> Result<OpId, ActError> {
-        let role = role_of(role)
-            .ok_or_else(|| ActError::NotAllowed(format!("the ticket's role {role:?} is unknown to this version")))?;
-        let act =
-            |signer| self.act(signer, ActRequest::Admit { key, name: name.clone(), labels: labels.clone(), role });
+        let request = match device_of {
+            Some(principal) => ActRequest::AdmitDevice { key, principal, name, labels },
+            None => {
+                let unknown = || format!("the ticket's role {role:?} is unknown to this version");
+                let role = role_of(role).ok_or_else(|| ActError::NotAllowed(unknown()))?;
+                ActRequest::Admit { key, name, labels, role }
+            }
+        };
+        let act = |signer| self.act(signer, request.clone());
         let admitted = match act(Signer::Node).await {
             Err(ActError::NotAllowed(_)) => act(Signer::Owner).await,
             other => other,

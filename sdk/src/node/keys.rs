@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use folkmoot_core::store::Batch;
+use tokio::sync::oneshot;
+
 use super::config::{KeySettings, KeySource, OpenError};
 use super::core_thread::Command;
 use super::directory::{Directory, DirectoryError};
@@ -59,7 +62,12 @@ impl Inner {
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            if sealed.is_rotating() && self.core.send(Command::Nudge).await.is_err() {
+            if !sealed.is_rotating() {
+                continue;
+            }
+            // A commit of nothing else. One at a time is enough, and a slow disk gets no queue of them.
+            let (reply, written) = oneshot::channel();
+            if self.core.send(Command::Store(Batch::new(), reply)).await.is_err() || written.await.is_err() {
                 return;
             }
         }

@@ -115,13 +115,7 @@ impl Held {
         let record = directory.cluster()?;
         directory.unlock(&record, keys)?;
         directory.settle_rotation(&record)?;
-        let identity = Identity {
-            node: directory.node_key()?,
-            owner: directory.owner_key()?,
-            cluster: record.cluster,
-            certificate: record.certificate,
-            principal: record.principal,
-        };
+        let identity = directory.identity(&record)?;
         Ok(Self { directory, record, identity, _lock: lock })
     }
 

@@ -11,6 +11,7 @@ mod core_thread;
 mod database;
 mod directory;
 mod erasure;
+mod history;
 mod invites;
 mod join;
 mod key_file;
@@ -21,6 +22,8 @@ mod oidc;
 mod outbox;
 mod owner_keys;
 mod password;
+mod query;
+mod quota;
 mod read;
 mod rotation;
 mod scoped;
@@ -66,6 +69,7 @@ pub use key_file::{KeyFile, KeyFileError};
 pub use oidc::is_web_token;
 use outbox::Outbox;
 pub use owner_keys::NewKey;
+pub use quota::Quotas;
 pub use scoped::Scoped;
 use unlock::MASTER_KEY_FILE;
 use whereabouts::Whereabouts;
@@ -98,6 +102,9 @@ pub(crate) struct Inner {
     invites: Mutex<Invites>,
     passwords: password::Passwords,
     oidc: oidc::Oidc,
+    made: quota::Made,
+    /// Turns of queries.
+    queries: Arc<tokio::sync::Semaphore>,
     audit: audit::Recorder,
     whereabouts: Mutex<Whereabouts>,
     /// Requests to join that are being answered.
@@ -290,6 +297,7 @@ impl Node {
         };
         let passwords = password::Passwords::new()?;
         let oidc = oidc::Oidc::new(&config.oidc)?;
+        let made = quota::Made::new(&config.quotas);
         let (recorder, messages) = audit::Recorder::new(clock);
         let (core, notices, thread) = core_thread::spawn(start).map_err(OpenError::Thread)?;
         let mut net_config = NetworkConfig::new(node_key.clone(), record.cluster);
@@ -327,6 +335,8 @@ impl Node {
             invites: Mutex::new(invites),
             passwords,
             oidc,
+            made,
+            queries: Arc::new(tokio::sync::Semaphore::new(query::AT_ONCE)),
             audit: recorder,
             whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),
@@ -472,13 +482,7 @@ fn open_replica(
     store: &Arc<dyn Store>,
     clock: Clock,
 ) -> Result<Replica, OpenError> {
-    let identity = Identity {
-        node: directory.node_key()?,
-        owner: directory.owner_key()?,
-        cluster: record.cluster,
-        certificate: record.certificate,
-        principal: record.principal,
-    };
+    let identity = directory.identity(record)?;
     let settings = ReplicaConfig { document_cache_bytes: config.document_cache_bytes, ..ReplicaConfig::default() };
     Ok(Replica::open(settings, identity, store.clone(), &random()?, clock.now())?)
 }

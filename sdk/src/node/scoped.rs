@@ -4,22 +4,22 @@
 //! whether or not it exists. Writes are made in the principal's name, so that every replica judges them by its rights;
 //! here they are refused early, before anything is told of what is there.
 
+mod history;
+mod queries;
+mod view;
+
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Event};
-use folkmoot_core::authority::{Action, Policy, Readable, TokenLimits};
-use folkmoot_core::hlc::Hlc;
+use folkmoot_core::authority::{Action, Readable, TokenLimits};
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
-use folkmoot_core::op::{Actions, FieldRights, RevokeTarget};
-use folkmoot_core::replica::WriteLimits;
+use folkmoot_core::op::{Actions, RevokeTarget};
 use futures_util::stream::BoxStream;
 
+use self::view::{Tried, View};
 use super::access::{count_login, now};
-use super::audit::Who;
-use super::convert::not_found;
 use super::oidc::Shown;
 use super::{Node, token};
 use crate::api::{
@@ -32,9 +32,6 @@ use crate::api::{
     Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession,
     SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
-
-/// What is written at once: every action of it is checked.
-const WRITES: [Action; 3] = [Action::Create, Action::Update, Action::Delete];
 
 /// The node, for one principal and perhaps one of its tokens. Clones are handles to the same.
 #[derive(Clone, Debug)]
@@ -141,174 +138,6 @@ impl Node {
     }
 }
 
-/// What the caller may at this moment.
-struct View {
-    policy: Arc<Policy>,
-    limits: TokenLimits,
-    statement: Option<OpId>,
-    principal: PrincipalId,
-    now: Hlc,
-    /// Whose log tells what was refused.
-    node: Node,
-}
-
-impl View {
-    /// Returns who asks.
-    fn who(&self) -> Who {
-        let method = if self.statement.is_some() { AuditMethod::Token } else { AuditMethod::App };
-        Who { principal: self.principal, method, credential: self.statement }
-    }
-
-    /// Returns the error of what is not allowed, and records that it was tried.
-    fn denied(&self, action: Action, place: &str, collection: Option<&CollectionName>, doc: Option<&DocId>) -> Error {
-        metrics::counter!("folkmoot_access_denied_total", "action" => action.name()).increment(1);
-        self.note_denied(action, place, collection, doc);
-        Error::new(ErrorCode::NotAllowed, format!("no grant gives the right to {action} {place}"))
-            .hint("`folkmoot can` tells what may be done; an admin grants more")
-    }
-
-    fn note_denied(&self, action: Action, place: &str, collection: Option<&CollectionName>, doc: Option<&DocId>) {
-        let Who { principal, method, credential } = self.who();
-        let event = Event::new(action.into(), AuditDecision::Denied)
-            .by(Some(principal), method, credential)
-            .on(collection.cloned(), doc.cloned());
-        self.node.inner.note(event.because(format!("no grant gives the right to {action} {place}")));
-    }
-
-    fn may(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> bool {
-        self.limits.allow(action, collection, doc) && self.policy.may(self.principal, action, collection, doc, self.now)
-    }
-
-    /// Returns to which fields of a document it may do something, or without one of each of the collection.
-    fn fields(&self, action: Action, collection: &CollectionName, doc: Option<&DocId>) -> FieldRights {
-        if !self.limits.reach(action, collection, doc) {
-            return FieldRights::any_of([]);
-        }
-        let given = self.policy.fields(self.principal, action, collection, doc, self.now);
-        given.within(self.limits.target.fields.clone())
-    }
-
-    /// Returns what a write may read and write at most: the replica asks what the principal may, and does not know of tokens.
-    fn write_limits(&self) -> WriteLimits {
-        let fields = &self.limits.target.fields;
-        let read = self.limits.actions.has(Action::Read).then(|| fields.clone());
-        WriteLimits { read, write: fields.clone() }
-    }
-
-    fn may_everywhere(&self, action: Action) -> bool {
-        self.limits.allow_everywhere(action) && self.policy.may_everywhere(self.principal, action, self.now)
-    }
-
-    fn readable(&self, collection: &CollectionName) -> Readable {
-        self.limits.narrow(self.policy.readable(self.principal, collection, self.now), collection)
-    }
-
-    /// Whether there is anything that it may do with documents of the collection.
-    fn knows(&self, collection: &CollectionName) -> bool {
-        let some = [Action::Read, Action::Administer].into_iter().chain(WRITES);
-        self.limits.target.touches(collection)
-            && some
-                .filter(|action| self.limits.actions.has(*action))
-                .any(|action| self.policy.may_somewhere(self.principal, action, collection, self.now))
-    }
-
-    /// Checks that it may do something to the cluster or to all collections.
-    fn demand_everywhere(&self, action: Action) -> Result<()> {
-        if self.may_everywhere(action) { Ok(()) } else { Err(self.denied(action, "on everything", None, None)) }
-    }
-
-    /// Checks that it may do something to a whole collection.
-    fn demand(&self, action: Action, collection: &CollectionName) -> Result<()> {
-        if self.may(action, collection, None) {
-            return Ok(());
-        }
-        Err(self.denied(action, &format!("on {collection}"), Some(collection), None))
-    }
-
-    /// Checks that it may do something in the collection. Otherwise nothing is told of it, not even whether it exists.
-    fn demand_some(&self, collection: &CollectionName) -> Result<()> {
-        if self.knows(collection) {
-            return Ok(());
-        }
-        Err(self.denied(Action::Read, &format!("on {collection}"), Some(collection), None))
-    }
-
-    /// Checks that it may read a document, at least in part, and returns in which; where it may do something else only, the
-    /// document is not found.
-    fn demand_read(&self, collection: &CollectionName, id: &DocId) -> Result<FieldRights> {
-        let fields = self.fields(Action::Read, collection, Some(id));
-        if !fields.are_none() {
-            return Ok(fields);
-        }
-        self.demand_some(collection)?;
-        self.note_denied(Action::Read, &format!("on {id} in {collection}"), Some(collection), Some(id));
-        Err(not_found(id))
-    }
-
-    /// Checks that it may write a document in some way; in which is told by the replica, which knows whether it exists.
-    fn demand_write(&self, collection: &CollectionName, edit: &Edit) -> Result<()> {
-        let (wanted, doc) = Self::wanted(edit);
-        // To delete a document is to touch all of it.
-        let may = |action: Action| match action {
-            Action::Delete => self.may(action, collection, doc),
-            _ => !self.fields(action, collection, doc).are_none(),
-        };
-        if wanted.iter().any(|action| may(*action)) {
-            // A token gives less than its principal may, and the replica does not know of it: all that the edit could turn
-            // out to be must be within.
-            let limited = wanted.iter().find(|action| !self.limits.reach(**action, collection, doc));
-            return limited.map_or(Ok(()), |action| {
-                Err(self.denied(*action, &format!("on {collection}, by this token"), Some(collection), doc))
-            });
-        }
-        let action = wanted.first().copied().unwrap_or(Action::Update);
-        let place = format!("on {} in {collection}", doc.map_or("a new document", DocId::as_str));
-        Err(self.denied(action, &place, Some(collection), doc))
-    }
-
-    /// Returns what an edit could turn out to be, and of which document if that is known.
-    fn wanted(edit: &Edit) -> (&'static [Action], Option<&DocId>) {
-        match edit {
-            Edit::Create { id, .. } => (&[Action::Create], id.as_ref()),
-            Edit::Put { id, .. } => (&[Action::Create, Action::Update], Some(id)),
-            Edit::Patch { id, .. } => (&[Action::Update], Some(id)),
-            Edit::Delete { id } => (&[Action::Delete], Some(id)),
-        }
-    }
-
-    fn note_each_refused<T>(&self, collection: &CollectionName, tried: &[Tried], outcomes: &[Result<T>]) {
-        for (tried, outcome) in tried.iter().zip(outcomes) {
-            self.note_refused(collection, tried, outcome);
-        }
-    }
-
-    /// Records that the replica, which knows the document and its fields, did not allow an edit.
-    fn note_refused<T>(&self, collection: &CollectionName, tried: &Tried, outcome: &Result<T>) {
-        let Some(error) = outcome.as_ref().err().filter(|error| error.code() == ErrorCode::NotAllowed) else { return };
-        let Tried { action, doc } = tried;
-        metrics::counter!("folkmoot_access_denied_total", "action" => action.name()).increment(1);
-        let Who { principal, method, credential } = self.who();
-        let event = Event::new((*action).into(), AuditDecision::Denied)
-            .by(Some(principal), method, credential)
-            .on(Some(collection.clone()), doc.clone());
-        self.node.inner.note(event.because(error.to_string()));
-    }
-}
-
-/// What an edit was to do, for the record if it is refused.
-struct Tried {
-    action: Action,
-    doc: Option<DocId>,
-}
-
-impl Tried {
-    fn of(edit: &Edit) -> Self {
-        let (wanted, doc) = View::wanted(edit);
-        // What replaces a document is refused for what it changes.
-        Self { action: wanted.last().copied().unwrap_or(Action::Update), doc: doc.cloned() }
-    }
-}
-
 impl Scoped {
     /// Returns what the caller may now.
     fn view(&self) -> Result<View> {
@@ -355,6 +184,10 @@ impl Scoped {
 impl Database for Scoped {
     async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
         let view = self.view()?;
+        if let Some(at) = &options.at {
+            let rights = view.demand_history(collection, id)?;
+            return self.node.inner.get_at(Some(view.who()), rights, (collection, id), at).await;
+        }
         let fields = view.demand_read(collection, id)?;
         let mut document = self.node.get_for(Some(view.who()), collection, id, options)?;
         self.node.inner.withhold(vec![(fields, &mut document.json)]).await?;

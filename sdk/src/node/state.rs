@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
+use folkmoot_core::authority::Action;
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName, PrincipalId};
 use folkmoot_core::replica::{ShardInfo, TxState};
@@ -19,8 +20,8 @@ use super::join::role_of;
 use super::{Inner, lock, random};
 use crate::api::{
     CollectionInfo, CollectionSettings, Conduct, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule,
-    PeerInfo, PeerState, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, ShardDigest, Status,
-    StoreState, Timestamp, VerifyReport,
+    PeerInfo, PeerState, PrincipalName, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, ShardDigest,
+    Status, StoreState, Timestamp, VerifyReport,
 };
 
 /// Ops that may wait to be applied in a node that calls itself ready.
@@ -398,7 +399,15 @@ impl Inner {
             Error::new(ErrorCode::InvalidParameter, "the role of a ticket is admin, editor or reader")
         })?;
         let now = Hlc::new(wall_ms(), 0);
-        let may_admit = self.core.look(move |replica, _| replica.may_admit(role, now)).await.map_err(|_| gone())?;
+        let device_of = match &options.device_of {
+            None => None,
+            Some(name) => Some(self.owner_of_devices(name, now)?),
+        };
+        let may_admit = self.core.look(move |replica, _| match device_of {
+            Some(principal) => replica.may_admit_device(principal, now),
+            None => replica.may_admit(role, now),
+        });
+        let may_admit = may_admit.await.map_err(|_| gone())?;
         if !may_admit {
             return Err(Error::new(ErrorCode::NotAllowed, "this node may not admit others to the cluster")
                 .hint("print the ticket on a node whose role is admin, or on the one that founded the cluster"));
@@ -417,6 +426,7 @@ impl Inner {
             expires_ms,
             uses: options.uses,
             role: options.role.clone(),
+            device_of,
             admitted: Vec::new(),
             pending: Vec::new(),
         };
@@ -426,6 +436,17 @@ impl Inner {
         })?;
         self.refresh_door();
         Ok(Invite { ticket: ticket.to_string(), expires: Timestamp::from_millis(expires_ms), uses: options.uses })
+    }
+
+    /// Finds a principal that may have devices in the cluster.
+    fn owner_of_devices(&self, name: &PrincipalName, now: Hlc) -> Result<PrincipalId> {
+        let principal = self.find_principal(name)?;
+        if self.core.policy.borrow().may_everywhere(principal, Action::Read, now) {
+            return Ok(principal);
+        }
+        let detail = format!("{name} may not read everything, and a device is a member, which holds everything");
+        Err(Error::new(ErrorCode::NotAllowed, detail)
+            .hint("let its devices be clients, with a token; or grant it `reader`"))
     }
 
     /// Records that more transactions are in quarantine than before, or fewer.
@@ -545,6 +566,10 @@ impl Inner {
             gauge("folkmoot_store_commit_queue_bytes", figures.queued_bytes as u64);
             metrics::counter!("folkmoot_store_committed_bytes_total").absolute(figures.bytes);
             metrics::counter!("folkmoot_store_commit_failures_total").absolute(figures.failures);
+            let shards = self.shards().await.unwrap_or_default();
+            let data = || shards.iter().filter(|shard| !shard.shard.is_control());
+            gauge("folkmoot_stored_documents", data().map(|shard| shard.documents).sum());
+            gauge("folkmoot_stored_bytes", data().map(|shard| shard.bytes).sum());
             let (issuers, without_keys) = self.oidc.standing();
             gauge("folkmoot_oidc_issuers", issuers);
             gauge("folkmoot_oidc_issuers_without_keys", without_keys);

@@ -2,19 +2,26 @@
 
 mod access;
 mod audit;
+mod device;
 mod erasure;
+mod history;
 mod key;
+mod query;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use folkmoot::api::{Durability, Heads};
+use folkmoot::api::{At, Durability, Heads, PrincipalName};
 use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
 
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
 
+pub(super) use device::DeviceCommand;
 pub(super) use erasure::{Erase, ErasuresArgs};
+pub(super) use history::{Diff, History, Restore};
+pub(super) use query::{Aggregate, Query, Selected};
+
 pub(super) use key::{KeyCommand, Passphrase, Recover, Rotate};
 
 pub(super) use audit::{AuditCommand, AuditExport, AuditFilter};
@@ -129,6 +136,18 @@ pub(super) enum Command {
     Erasures(ErasuresArgs),
     /// List documents by id
     List(List),
+    /// Show who changed a document, when and how
+    History(History),
+    /// Show what is different between two versions of a document
+    Diff(Diff),
+    /// Make a document have the content again that it had in a version, or before it was deleted
+    Restore(Restore),
+    /// Find documents by what is in them
+    Query(Query),
+    /// Count documents
+    Count(Selected),
+    /// Count, add up and list values over many documents, by groups
+    Aggregate(Aggregate),
     /// Show where concurrent writers left more than one value in a document
     Conflicts(One),
     /// Load documents from NDJSON (.gz and .zst are unpacked)
@@ -172,6 +191,11 @@ pub(super) enum Command {
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// List, invite or take back devices: nodes in apps that sign with a key of their own in the name of a user
+    Device {
+        #[command(subcommand)]
+        command: Option<DeviceCommand>,
     },
     /// Tell how a node's data is sealed, or change its keys
     Keys {
@@ -400,6 +424,9 @@ pub(super) struct Get {
     /// Print the version (heads) and time too
     #[arg(long)]
     pub(super) meta: bool,
+    /// As it was: a version (heads), or a time like 2026-03-01T08:00:00Z
+    #[arg(long, value_name = "VERSION")]
+    pub(super) at: Option<At>,
 }
 
 /// How to write.
@@ -622,6 +649,9 @@ pub(super) struct Invite {
     /// What they may do: admin, editor or reader
     #[arg(long, default_value = "editor", value_parser = ["admin", "editor", "reader"])]
     pub(super) role: String,
+    /// Whose devices they are, by name or id: they write in that principal's name, within its rights, and have no role
+    #[arg(long, value_name = "PRINCIPAL", conflicts_with = "role")]
+    pub(super) device_of: Option<PrincipalName>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -349,7 +349,8 @@ pub(super) async fn invite(client: &Client, args: Invite, output: &Output) -> Re
     if args.expires.is_zero() {
         return Err(Error::new(ErrorCode::InvalidParameter, "a ticket is good for longer than nothing").into());
     }
-    let invite = client.invite(&InviteOptions { expires: args.expires, uses: args.uses, role: args.role }).await?;
+    let Invite { expires, uses, role, device_of } = args;
+    let invite = client.invite(&InviteOptions { expires, uses, role, device_of }).await?;
     output.show(&invite, || invite.ticket.clone())?;
     output.note(&format!(
         "good until {} for {} node(s); it is a secret. On the other machine: folkmoot join TICKET --data DIR",

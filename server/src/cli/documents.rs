@@ -52,7 +52,7 @@ fn given(json: Option<String>) -> Result<Bytes, Failure> {
     }
 }
 
-fn options(writing: Writing) -> WriteOptions {
+pub(super) fn options(writing: Writing) -> WriteOptions {
     let Writing { if_match, base, durability, timeout } = writing;
     WriteOptions {
         precondition: if_match.map_or(Precondition::None, |heads| Precondition::HeadsAre(vec![heads])),
@@ -63,7 +63,7 @@ fn options(writing: Writing) -> WriteOptions {
     }
 }
 
-fn written(outcome: WriteOutcome, output: &Output) -> Result<ExitCode, Failure> {
+pub(super) fn written(outcome: WriteOutcome, output: &Output) -> Result<ExitCode, Failure> {
     let reached = outcome.durability;
     let written = Written::from(outcome);
     output.show(&written, || format!("{} {}", written.status.name(), written.id))?;
@@ -78,7 +78,8 @@ fn written(outcome: WriteOutcome, output: &Output) -> Result<ExitCode, Failure> 
 
 pub(super) async fn get(client: &Client, args: Get, output: &Output) -> Result<ExitCode, Failure> {
     let One { collection, id } = args.document;
-    let document = client.get(&collection, &id, &ReadOptions::default()).await?;
+    let options = ReadOptions { at: args.at, ..ReadOptions::default() };
+    let document = client.get(&collection, &id, &options).await?;
     if args.meta {
         let shown = Shown { meta: DocumentMeta::from(&document), doc: raw(&document.json)? };
         let text = pretty(&document.json)?;
@@ -125,6 +126,15 @@ pub(super) async fn delete(client: &Client, args: Delete, output: &Output) -> Re
 /// Characters of a document shown in a list.
 const PREVIEW_CHARS: usize = 100;
 
+/// Returns the beginning of a text.
+pub(super) fn preview(text: &str) -> String {
+    let mut preview: String = text.chars().take(PREVIEW_CHARS).collect();
+    if preview.len() < text.len() {
+        preview.push('…');
+    }
+    preview
+}
+
 pub(super) async fn list(client: &Client, args: List, output: &Output) -> Result<ExitCode, Failure> {
     let mut query = ListQuery { prefix: args.prefix, ..ListQuery::default() };
     let mut rows = Vec::new();
@@ -141,11 +151,7 @@ pub(super) async fn list(client: &Client, args: List, output: &Output) -> Result
                 }
                 Format::People => {
                     let text = String::from_utf8_lossy(&document.json);
-                    let mut preview: String = text.chars().take(PREVIEW_CHARS).collect();
-                    if preview.len() < text.len() {
-                        preview.push('…');
-                    }
-                    rows.push([document.id.to_string(), document.modified.to_string(), preview]);
+                    rows.push([document.id.to_string(), document.modified.to_string(), preview(&text)]);
                 }
             }
         }

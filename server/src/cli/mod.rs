@@ -8,15 +8,18 @@ mod bench;
 mod cluster;
 mod credential;
 mod demo;
+mod device;
 mod documents;
 mod erasure;
 mod failure;
+mod history;
 mod key;
 mod keys;
 mod mend;
 mod node;
 mod output;
 mod process;
+mod query;
 mod random;
 mod settings;
 mod transfer;
@@ -116,6 +119,12 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Erase(args) => erasure::erase(&client, args, output).await,
             Command::Erasures(args) => erasure::erasures(&client, args, output).await,
             Command::List(args) => documents::list(&client, args, output).await,
+            Command::History(args) => history::history(&client, args, output).await,
+            Command::Diff(args) => history::diff(&client, args, output).await,
+            Command::Restore(args) => history::restore(&client, args, output).await,
+            Command::Query(args) => query::find(&client, args, output).await,
+            Command::Count(args) => query::count(&client, args, output).await,
+            Command::Aggregate(args) => query::aggregate(&client, args, output).await,
             Command::Conflicts(args) => documents::conflicts(&client, args, output).await,
             Command::Import(args) => transfer::import(&client, args, output).await,
             Command::Export(args) => transfer::export(&client, args, output).await,
@@ -135,6 +144,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             }
             Command::Verify(_) => cluster::verify(&client, output).await,
             Command::Key { command } => key::key(&client, &find, command, output).await,
+            Command::Device { command } => device::device(&client, &find, command, output).await,
             Command::Keys { command } => keys::keys(&client, command, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,
             Command::User { command } => access::user(&client, &find, command, output).await,

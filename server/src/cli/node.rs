@@ -179,6 +179,8 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
     node.audit_retention =
         Retention { age_ms: u64::from(config.audit.retention_days) * 24 * 3_600_000, bytes: config.audit.size };
     node.keys = config.keys.settings(KEYS).map_err(Failure::usage)?;
+    node.quotas = config.limits.quotas();
+    node.query_time = config.limits.query_time;
     node.oidc = config.oidc.iter().map(OidcConfig::issuer).collect();
     OidcIssuer::check_all(&node.oidc).map_err(|what| Failure::usage(format!("oidc: {what}")))?;
     node.p2p_listen = p2p_addresses(config)?;

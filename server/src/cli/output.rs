@@ -94,9 +94,15 @@ impl Output {
 
 /// Returns a table.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let upper = head.map(str::to_uppercase);
+    table_of(upper, rows.into_iter().map(Vec::from))
+}
+
+/// Returns a table with as many columns as there are names. The names stand as they are: case may matter in them.
+pub(super) fn table_of(head: impl IntoIterator<Item = String>, rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(TableStyle::new());
-    table.set_header(head.map(str::to_uppercase));
+    table.set_header(head.into_iter().collect::<Vec<_>>());
     for row in rows {
         table.add_row(row);
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use folkmoot::node::{ClaimGrant, KeySettings, KeySource, OidcIssuer, Secret};
+use folkmoot::node::{ClaimGrant, KeySettings, KeySource, OidcIssuer, Quotas, Secret};
 use serde::{Deserialize, Serialize};
 
 pub use layers::{ConfigError, Flag, Layered, Source, load};
@@ -129,9 +129,35 @@ pub struct LimitsConfig {
     /// How long after a right has ended it is closed by a revocation.
     #[serde(with = "duration")]
     pub ended_grace: Duration,
+    /// Documents that the node takes in all; 0 for no limit. This and the others below are for the owner's token too.
+    pub documents: u64,
+    /// Bytes of their JSON text.
+    #[serde(with = "size_or_none")]
+    pub bytes: u64,
+    /// Documents of each collection.
+    pub documents_per_collection: u64,
+    /// Bytes of the JSON text of each collection.
+    #[serde(with = "size_or_none")]
+    pub bytes_per_collection: u64,
+    /// Documents that each principal makes in a day; 0 for no limit.
+    pub documents_per_principal_day: u32,
+    /// How long a query may take.
+    #[serde(with = "duration")]
+    pub query_time: Duration,
 }
 
 impl LimitsConfig {
+    /// Returns how much the node takes.
+    pub(crate) fn quotas(&self) -> Quotas {
+        Quotas {
+            documents: self.documents,
+            bytes: self.bytes,
+            documents_per_collection: self.documents_per_collection,
+            bytes_per_collection: self.bytes_per_collection,
+            documents_per_principal_day: self.documents_per_principal_day,
+        }
+    }
+
     /// Returns the bounds for the shell.
     pub(crate) fn rates(&self) -> RateLimits {
         RateLimits {
@@ -304,6 +330,12 @@ impl Default for Config {
                 streams: 1_000,
                 connections_per_address: 5_000,
                 ended_grace: Duration::from_secs(24 * 3_600),
+                documents: 0,
+                bytes: 0,
+                documents_per_collection: 0,
+                bytes_per_collection: 0,
+                documents_per_principal_day: 0,
+                query_time: Duration::from_secs(5),
             },
             store: StoreConfig { document_cache: 256 << 20, block_cache: 64 << 20, journal: 128 << 20 },
             audit: AuditConfig { retention_days: 400, size: 1 << 30 },
@@ -394,6 +426,23 @@ mod duration {
                 Err(serde::de::Error::custom(format!("{text:?} is not a duration with a unit, as in \"30s\"")))
             }
         }
+    }
+}
+
+/// The same, or 0 for no limit.
+mod size_or_none {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        super::size::serialize(value, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let given = String::deserialize(deserializer)?;
+        let size = if given == "0" { Some(0) } else { super::size::parse(&given) };
+        size.ok_or_else(|| {
+            serde::de::Error::custom(format!("{given:?} is neither 0 nor a size with a unit, as in \"256MiB\""))
+        })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use folkmoot::api::{
-    Cursor, Document, Edit, ListQuery, Patch, PatchKind, Precondition, ReadOptions, Timestamp, WriteOutcome,
-    WriteStatus, export,
+    At, Cursor, Database, Document, Edit, ListQuery, Patch, PatchKind, Precondition, ReadOptions, Timestamp,
+    WriteOptions, WriteOutcome, WriteStatus, export,
 };
 use folkmoot::wire::{self, DocumentMeta, Items, Written};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, Result};
@@ -49,6 +49,7 @@ pub(super) async fn one(request: Request, collection: String, id: String) -> Res
         ("collection" = String, Path, description = "Name of the collection"),
         ("id" = String, Path, description = "Id of the document, percent-encoded"),
         ("meta" = Option<bool>, Query, description = "Wrap the document with its id, heads and time"),
+        ("at" = Option<String>, Query, description = "As it was: heads, as in ETag, or a time like 2026-03-01T08:00:00Z"),
         ("If-None-Match" = Option<String>, Header, description = "Answer 304 if the document has this version"),
         ("Folkmoot-Session" = Option<String>, Header, description = "Answer from a state at least as new"),
         ("Folkmoot-Timeout" = Option<String>, Header, description = "How long to wait for that state, as in 5s"),
@@ -60,8 +61,10 @@ pub(super) async fn one(request: Request, collection: String, id: String) -> Res
     ))]
 async fn get(mut request: Request, collection: CollectionName, id: DocId) -> Result<Response> {
     let wrapped = request.query.switch("meta")?;
+    let at = version(&mut request, "at")?;
     let (options, precondition) = (request.read_options()?, request.precondition()?);
-    request.query.finish("meta")?;
+    request.query.finish("meta, at")?;
+    let options = ReadOptions { at, ..options };
     let document = request.database.get(&collection, &id, &options).await?;
     if let Err(error) = precondition.check(Some(&document.heads)) {
         return match precondition {
@@ -81,6 +84,11 @@ async fn get(mut request: Request, collection: CollectionName, id: DocId) -> Res
     let mut response = with_version(body, &document);
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     Ok(response)
+}
+
+/// Takes the version of a document that a parameter names.
+pub(super) fn version(request: &mut Request, name: &str) -> Result<Option<At>> {
+    request.query.parsed(name, "heads, as in ETag, or a time like 2026-03-01T08:00:00Z")
 }
 
 fn with_version(body: Bytes, document: &Document) -> Response {
@@ -261,7 +269,18 @@ async fn write(
     query.finish(parameters)?;
     let edit = edit(body.whole(JSON_BYTES_MAX).await?);
     let outcome = database.write(&collection, edit, &options).await?;
-    let mut response = written(&collection, &outcome)?;
+    answer(&*database, &collection, outcome, &options, preferred).await
+}
+
+/// Answers a write that was made.
+pub(super) async fn answer(
+    database: &dyn Database,
+    collection: &CollectionName,
+    outcome: WriteOutcome,
+    options: &WriteOptions,
+    preferred: PreferredBody,
+) -> Result<Response> {
+    let mut response = written(collection, &outcome)?;
     match preferred {
         PreferredBody::Outcome => {}
         PreferredBody::Minimal => {
@@ -273,8 +292,8 @@ async fn write(
         }
         PreferredBody::Representation if outcome.status == WriteStatus::Deleted => {}
         PreferredBody::Representation => {
-            let read = ReadOptions { session: outcome.session.clone(), timeout: options.timeout };
-            match database.get(&collection, &outcome.id, &read).await {
+            let read = ReadOptions { at: None, session: outcome.session.clone(), timeout: options.timeout };
+            match database.get(collection, &outcome.id, &read).await {
                 Ok(document) => {
                     // The version that the body has: another write may have come in between.
                     response.headers_mut().extend(version_headers(&document));

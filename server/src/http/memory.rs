@@ -212,6 +212,32 @@ impl Erasures for Shared {
 }
 
 #[async_trait]
+impl Queries for Shared {
+    async fn find(&self, _: &CollectionName, _: &FindQuery) -> Result<FindPage> {
+        nobody()
+    }
+
+    async fn aggregate(&self, _: &CollectionName, _: &AggregateQuery) -> Result<AggregatePage> {
+        nobody()
+    }
+}
+
+#[async_trait]
+impl Histories for Shared {
+    async fn history(&self, _: &CollectionName, _: &DocId, _: &HistoryQuery) -> Result<HistoryPage> {
+        nobody()
+    }
+
+    async fn diff(&self, _: &CollectionName, _: &DocId, _: &At, _: Option<&At>) -> Result<Diff> {
+        nobody()
+    }
+
+    async fn restore(&self, _: &CollectionName, _: &DocId, _: Option<&At>, _: &WriteOptions) -> Result<WriteOutcome> {
+        nobody()
+    }
+}
+
+#[async_trait]
 impl Audit for Shared {
     async fn audit(&self, _: &AuditQuery) -> Result<AuditPage> {
         nobody()

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, audit, authors, bulk, changes, collections, documents, erasure, state};
+use super::{access, audit, authors, bulk, changes, collections, documents, erasure, history, queries, state};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +23,11 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         documents::conflicts,
         documents::export_all,
         bulk::bulk,
+        history::history,
+        history::diff,
+        history::restore,
+        queries::find,
+        queries::aggregate,
         changes::all,
         changes::of_collection,
         erasure::erase,

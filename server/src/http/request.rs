@@ -238,7 +238,7 @@ impl Request {
     /// # Errors
     /// Of the headers it is made from.
     pub(crate) fn read_options(&self) -> Result<ReadOptions> {
-        Ok(ReadOptions { session: self.session()?, timeout: self.timeout()? })
+        Ok(ReadOptions { at: None, session: self.session()?, timeout: self.timeout()? })
     }
 
     /// Returns how to write.

@@ -14,7 +14,9 @@ use super::body::Body;
 use super::entrance::Entered;
 use super::front::Door;
 use super::request::{Query, Request};
-use super::{Context, access, audit, authors, bulk, changes, collections, documents, erasure, problem, state};
+use super::{
+    Context, access, audit, authors, bulk, changes, collections, documents, erasure, history, problem, queries, state,
+};
 
 /// The template of the path that answered: a label of metrics, and what tests compare with the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +170,15 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .unify()
             .or(in_collection!(context, warp::path("bulk"), "/v1/collections/{collection}/bulk", bulk::bulk))
             .unify()
+            .or(in_collection!(context, warp::path("query"), "/v1/collections/{collection}/query", queries::find))
+            .unify()
+            .or(in_collection!(
+                context,
+                warp::path("aggregate"),
+                "/v1/collections/{collection}/aggregate",
+                queries::aggregate
+            ))
+            .unify()
             .or(in_collection!(
                 context,
                 warp::path("changes"),
@@ -189,6 +200,22 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
                 warp::path("conflicts"),
                 "/v1/collections/{collection}/docs/{id}/conflicts",
                 documents::conflicts
+            ))
+            .unify()
+            .or(of_document!(
+                context,
+                warp::path("history"),
+                "/v1/collections/{collection}/docs/{id}/history",
+                history::history
+            ))
+            .unify()
+            .or(of_document!(context, warp::path("diff"), "/v1/collections/{collection}/docs/{id}/diff", history::diff))
+            .unify()
+            .or(of_document!(
+                context,
+                warp::path("restore"),
+                "/v1/collections/{collection}/docs/{id}/restore",
+                history::restore
             ))
             .unify()
             .or(in_collection!(context, none(), "/v1/collections/{collection}", collections::one))

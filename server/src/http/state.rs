@@ -161,6 +161,9 @@ pub(super) async fn invites(request: Request) -> Result<Response> {
         }
         options.role = role;
     }
+    if let Some(principal) = wanted.device_of {
+        options.device_of = Some(principal.parse().map_err(|error: Error| error.pointer("/device_of"))?);
+    }
     created(&database.invite(&options).await?)
 }
 

@@ -11,6 +11,12 @@ impl Random {
         Self(seed)
     }
 
+    /// Starts from a seed and what is decided by it: chance that is the same in two runs however they differ otherwise.
+    #[must_use]
+    pub fn of(seed: u64, parts: &[u64]) -> Self {
+        Self(parts.iter().fold(seed, |seed, part| Self(seed ^ part.wrapping_mul(0xd6e8_feb8_6659_fd93)).bits()))
+    }
+
     /// Returns 64 bits.
     pub const fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -9,6 +9,7 @@ use folkmoot_core::replica::{
     WriteOutcome, WriteRequest,
 };
 
+use super::random::Random;
 use super::world::{Event, World};
 use super::{COLLECTION, SHARDED_COLLECTION};
 
@@ -27,6 +28,8 @@ const PERCENT_SERVED: u64 = 25;
 #[derive(Default)]
 pub(super) struct Workload {
     ticket: RequestTicket,
+    /// How often a client was asked to do something, where runs are compared.
+    drawn: u64,
     recent: VecDeque<WriteRequest>,
     /// Who acknowledged what.
     pub(super) acknowledged: Vec<(usize, TxRef)>,
@@ -43,6 +46,11 @@ impl World {
     pub(super) fn client(&mut self) {
         if self.plan.healed {
             return;
+        }
+        if self.options.write_every_ms.is_some() {
+            // Clients that ask for the same in runs that are compared.
+            self.workload.drawn += 1;
+            self.random = Random::of(self.options.seed, &[2, self.workload.drawn]);
         }
         let delay = match self.options.write_every_ms {
             _ if self.random.chance(10) => 0,

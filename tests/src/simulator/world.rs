@@ -485,8 +485,19 @@ impl World {
         }
     }
 
+    /// In a run that is measured, returns the chance of something at this time: runs that are compared have the same disks and links, or
+    /// their luck would be taken for what is measured.
+    fn chance_of_now(&self, what: &[u64]) -> Option<Random> {
+        /// How long what came by chance lasts.
+        const PERIOD_MS: u64 = 100;
+        self.options.write_every_ms?;
+        Some(Random::of(self.options.seed, &[what, &[self.elapsed / PERIOD_MS][..]].concat()))
+    }
+
     fn start_disk(&mut self, node: usize) {
-        let delay = if self.random.chance(3) { self.random.within(50, 1_500) } else { self.random.within(1, 20) };
+        let mut chance = self.chance_of_now(&[0, node as u64]);
+        let chance = chance.as_mut().unwrap_or(&mut self.random);
+        let delay = if chance.chance(3) { chance.within(50, 1_500) } else { chance.within(1, 20) };
         let life = self.nodes[node].life;
         self.at(delay, Event::Disk { node, life });
     }
@@ -537,7 +548,9 @@ impl World {
 
     pub(super) fn send(&mut self, from: usize, to: usize, session: u64, lane: Lane, bytes: Bytes) {
         let elapsed = self.elapsed;
-        let jitter = if self.random.chance(2) { self.random.within(0, 800) } else { self.random.within(0, 10) };
+        let mut chance = self.chance_of_now(&[1, from as u64, to as u64]);
+        let chance = chance.as_mut().unwrap_or(&mut self.random);
+        let jitter = if chance.chance(2) { chance.within(0, 800) } else { chance.within(0, 10) };
         let Some(link) = self.links.get_mut(&pair(from, to)) else { return };
         if !link.up || link.session != session {
             return;

@@ -185,15 +185,8 @@ impl Authority {
         doc: Option<&DocId>,
         now: Hlc,
     ) -> Decision {
-        let whole =
-            self.decide(self.log.rights_of(principal).filter(|right| right.allows(action, collection, doc)), now);
-        let Decision::Denied(Denial::NotGranted) = whole else { return whole };
-        let partly =
-            self.decide(self.log.rights_of(principal).filter(|right| right.reaches(action, collection, doc)), now);
-        match partly {
-            Decision::Allowed { .. } => Decision::Denied(Denial::Withheld),
-            Decision::Denied(_) => partly,
-        }
+        let reaching = || self.log.rights_of(principal).filter(|right| right.reaches(action, collection, doc));
+        self.decide_fields(reaching, |right| right.allows(action, collection, doc), now)
     }
 
     /// Returns whether a principal may do something now to a field of a document, or without one of each of the collection.
@@ -207,12 +200,22 @@ impl Authority {
         field: &FieldPath,
         now: Hlc,
     ) -> Decision {
-        let reaches = |right: &Right<'_>| right.reaches(action, collection, doc);
-        let rights = || self.log.rights_of(principal).filter(reaches);
-        let told = self.decide(rights().filter(|right| right.target.fields.include(field.steps())), now);
-        match (&told, self.decide(rights(), now)) {
-            (Decision::Denied(Denial::NotGranted), Decision::Allowed { .. }) => Decision::Denied(Denial::Withheld),
-            _ => told,
+        let reaching = || self.log.rights_of(principal).filter(|right| right.reaches(action, collection, doc));
+        self.decide_fields(reaching, |right| right.target.fields.include(field.steps()), now)
+    }
+
+    /// Decides by those of the rights that include the fields in question. Where only others would do, these fields are withheld.
+    fn decide_fields<'a, R: Iterator<Item = Right<'a>>>(
+        &self,
+        reaching: impl Fn() -> R,
+        include: impl Fn(&Right<'_>) -> bool,
+        now: Hlc,
+    ) -> Decision {
+        let told = self.decide(reaching().filter(include), now);
+        let Decision::Denied(Denial::NotGranted) = told else { return told };
+        match self.decide(reaching(), now) {
+            Decision::Allowed { .. } => Decision::Denied(Denial::Withheld),
+            denied @ Decision::Denied(_) => denied,
         }
     }
 

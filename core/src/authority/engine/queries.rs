@@ -119,6 +119,13 @@ impl Authority {
         self.log.introduction(principal).map(|(_, introduced)| introduced.name)
     }
 
+    /// Returns whether a principal was introduced with a key of its own, as nodes are. Users, programs and groups are not.
+    #[must_use]
+    pub fn is_introduced_with_key(&self, principal: PrincipalId) -> bool {
+        let introduction = self.log.introduction(principal);
+        introduction.is_some_and(|(ix, _)| matches!(self.log.act(ix).act(), Some(Act::Certify(_))))
+    }
+
     /// Returns when an act was made, as its author says; `None` if it is not here.
     #[must_use]
     pub fn time_of(&self, act: OpId) -> Option<Hlc> {

@@ -14,6 +14,7 @@ mod render;
 mod timestamp;
 mod value;
 mod walk;
+mod wanted;
 
 #[cfg(test)]
 pub(super) mod strategies;
@@ -23,10 +24,11 @@ mod tests;
 pub(super) use crate::pointer::write_step;
 pub use crate::pointer::{Pointer, PointerError};
 pub use bytes::{decode as bytes_from_text, encode as bytes_to_text};
-pub use parse::{Bounds, ParseError, ParseErrorKind, parse, parse_within};
+pub use parse::{Bounds, ParseError, ParseErrorKind, extract, parse, parse_within};
 pub use render::{render, render_at, render_value};
 pub(super) use render::{render_object, rendered};
 pub use timestamp::{parse as timestamp_from_text, render as timestamp_to_text};
 pub use value::Value;
 pub(super) use walk::{Sink, object_value, owned_scalar_value, scalar_value};
 pub use walk::{to_value, to_value_at};
+pub use wanted::Wanted;

@@ -1,9 +1,10 @@
 //! A strict parser of client JSON (RFC 8259) with bounds. It recurses as deep as [`Bounds::depth`] at most.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::Value;
+use super::{Value, Wanted};
 use crate::limits;
 use crate::pointer::write_step;
 
@@ -107,13 +108,30 @@ pub fn parse(text: &[u8]) -> Result<Value, ParseError> {
 /// # Errors
 /// See [`ParseErrorKind`].
 pub fn parse_within(text: &[u8], bounds: Bounds) -> Result<Value, ParseError> {
+    read(text, bounds, Parser::value)
+}
+
+/// Reads what is wanted of a document's text, and passes over the rest, of which nothing is checked. An array on the way to
+/// what is wanted is read whole.
+///
+/// # Errors
+/// See [`ParseErrorKind`].
+pub fn extract(text: &[u8], wanted: &Wanted) -> Result<Value, ParseError> {
+    read(text, Bounds::STORED, |parser| parser.part(wanted))
+}
+
+fn read<'a>(
+    text: &'a [u8],
+    bounds: Bounds,
+    parse: impl FnOnce(&mut Parser<'a>) -> Result<Value, Box<Fault>>,
+) -> Result<Value, ParseError> {
     let error = |kind, offset| ParseError { kind, pointer: String::new(), offset };
     if text.len() > bounds.bytes {
         return Err(error(ParseErrorKind::TooLarge { bytes_max: bounds.bytes }, bounds.bytes));
     }
     let text = std::str::from_utf8(text).map_err(|e| error(ParseErrorKind::NotUtf8, e.valid_up_to()))?;
     let mut parser = Parser { text, at: 0, values: 0, depth: 0, bounds };
-    let parsed = parser.value().and_then(|value| {
+    let parsed = parse(&mut parser).and_then(|value| {
         parser.skip_space();
         if parser.at == text.len() { Ok(value) } else { Err(parser.expected("the end of the text")) }
     });
@@ -191,6 +209,100 @@ impl Parser<'_> {
             Some(b'f') => self.word("false", Value::Bool(false)),
             Some(b'n') => self.word("null", Value::Null),
             Some(_) | None => Err(self.expected("a value")),
+        }
+    }
+
+    /// Reads what is wanted of the next value.
+    fn part(&mut self, wanted: &Wanted) -> Result<Value, Box<Fault>> {
+        self.skip_space();
+        if wanted.is_whole() || self.peek() != Some(b'{') {
+            return self.value();
+        }
+        // Wanted places are no deeper than documents.
+        self.at += 1;
+        let mut map = BTreeMap::new();
+        if self.next_is(b'}') {
+            return Ok(Value::Map(map));
+        }
+        loop {
+            self.skip_space();
+            let start = self.at;
+            self.skip_string()?;
+            // Between the quotes, which are ASCII.
+            let raw = self.text.get(start + 1..self.at - 1).unwrap_or_default();
+            let key = if raw.contains('\\') {
+                let end = std::mem::replace(&mut self.at, start);
+                let key = self.string()?;
+                self.at = end;
+                Cow::Owned(key)
+            } else {
+                Cow::Borrowed(raw)
+            };
+            if !self.next_is(b':') {
+                return Err(self.expected("':'"));
+            }
+            self.skip_space();
+            match wanted.member(&key) {
+                Some(wanted) => {
+                    let value = self.part(wanted)?;
+                    map.insert(key.into_owned(), value);
+                }
+                None => self.skip()?,
+            }
+            if self.next_is(b'}') {
+                return Ok(Value::Map(map));
+            }
+            if !self.next_is(b',') {
+                return Err(self.expected("',' or '}'"));
+            }
+        }
+    }
+
+    /// Passes over a value; the next byte is its first.
+    fn skip(&mut self) -> Result<(), Box<Fault>> {
+        let mut open = 0_usize;
+        loop {
+            match self.peek() {
+                Some(b'"') => self.skip_string()?,
+                Some(b'{' | b'[') => {
+                    open += 1;
+                    self.at += 1;
+                }
+                Some(b'}' | b']') => {
+                    open = open.saturating_sub(1);
+                    self.at += 1;
+                }
+                Some(b',' | b':' | b' ') if open > 0 => self.at += 1,
+                Some(_) => {
+                    while !matches!(self.peek(), None | Some(b',' | b':' | b'}' | b']' | b' ' | b'"' | b'{' | b'[')) {
+                        self.at += 1;
+                    }
+                }
+                None => return Err(self.expected("the rest of a value")),
+            }
+            if open == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Passes over a string; the next byte is its opening quote.
+    fn skip_string(&mut self) -> Result<(), Box<Fault>> {
+        if self.peek() != Some(b'"') {
+            return Err(self.expected("a string"));
+        }
+        self.at += 1;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                // What is escaped is one byte, or more that are no quotes.
+                Some(b'\\') => self.at += 2,
+                Some(_) => self.at += 1,
+                None => return Err(self.expected("the closing quote")),
+            }
         }
     }
 

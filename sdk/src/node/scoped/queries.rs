@@ -1,0 +1,38 @@
+//! Queries of a principal: what it may not see is not in any document that is looked at.
+
+use async_trait::async_trait;
+use folkmoot_core::authority::{Action, Readable};
+use folkmoot_core::id::CollectionName;
+use folkmoot_core::op::FieldRights;
+
+use super::super::query::{Sight, all_seen};
+use super::Scoped;
+use super::view::View;
+use crate::api::{AggregatePage, AggregateQuery, FindPage, FindQuery, Queries, Result};
+
+/// Says what the caller may see of each document of a collection, at this moment.
+fn sight(view: View, collection: &CollectionName) -> Sight {
+    // Asked of each document only where they differ.
+    if view.readable(collection) == Readable::All && view.fields(Action::Read, collection, None).are_all() {
+        return all_seen();
+    }
+    let collection = collection.clone();
+    Box::new(move |doc| -> FieldRights { view.fields(Action::Read, &collection, Some(doc)) })
+}
+
+#[async_trait]
+impl Queries for Scoped {
+    async fn find(&self, collection: &CollectionName, query: &FindQuery) -> Result<FindPage> {
+        let view = self.view()?;
+        view.demand_some(collection)?;
+        let who = Some(view.who());
+        self.node.inner.find_documents(who, sight(view, collection), collection, query).await
+    }
+
+    async fn aggregate(&self, collection: &CollectionName, query: &AggregateQuery) -> Result<AggregatePage> {
+        let view = self.view()?;
+        view.demand_some(collection)?;
+        let who = Some(view.who());
+        self.node.inner.aggregate_documents(who, sight(view, collection), collection, query).await
+    }
+}

@@ -1,0 +1,149 @@
+//! Commands that ask for documents by what is in them.
+
+use folkmoot::api::{AggregateQuery, Document, ExitCode, FindQuery, Queries as _, QueryPlan};
+use folkmoot::wire::DocumentMeta;
+use folkmoot::{Client, Error, ErrorCode};
+use serde_json::{Map, Value, json};
+
+use super::args::{Aggregate, Query, Selected};
+use super::documents::{Shown, preview, raw};
+use super::failure::Failure;
+use super::output::{Format, Output, table_of};
+
+/// Documents of one answer.
+const PAGE: usize = 1_000;
+
+/// Reads the selector of the command line.
+fn selector(given: Option<&str>) -> Result<Value, Failure> {
+    let Some(text) = given else { return Ok(Value::Null) };
+    serde_json::from_str(text).map_err(|error| {
+        Error::new(ErrorCode::InvalidQuery, format!("the selector is not valid JSON: {error}"))
+            .hint("for example '{\"age\": {\"$gte\": 18}}', in single quotes")
+            .into()
+    })
+}
+
+/// Returns a value as it stands in a table.
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(Value::String(text)) => preview(text),
+        Some(value) => preview(&value.to_string()),
+    }
+}
+
+/// Returns the value at a place that is written with dots or as a pointer.
+fn at<'a>(document: &'a Value, place: &str) -> Option<&'a Value> {
+    if place.starts_with('/') {
+        return document.pointer(place);
+    }
+    place.split('.').try_fold(document, |value, step| value.get(step))
+}
+
+fn explain(plan: &QueryPlan, output: &Output) {
+    let QueryPlan { kind, looked_at, micros } = plan;
+    output.note(&format!("looked at {looked_at} documents ({kind}) in {:.1} ms", *micros as f64 / 1_000.0));
+}
+
+fn row(document: &Document, fields: &[String]) -> Result<Vec<String>, Failure> {
+    let mut row = vec![document.id.to_string()];
+    if fields.is_empty() {
+        row.push(preview(&String::from_utf8_lossy(&document.json)));
+        return Ok(row);
+    }
+    let value: Value = serde_json::from_str(raw(&document.json)?.get())
+        .map_err(|error| Error::new(ErrorCode::InvalidAnswer, format!("the document is not valid JSON: {error}")))?;
+    row.extend(fields.iter().map(|place| cell(at(&value, place))));
+    Ok(row)
+}
+
+pub(super) async fn find(client: &Client, args: Query, output: &Output) -> Result<ExitCode, Failure> {
+    let Query { selected: Selected { collection, selector: given }, sort, fields, limit, explain: explains } = args;
+    let mut query = FindQuery::new(selector(given.as_deref())?).sort(sort);
+    if !fields.is_empty() {
+        query = query.fields(fields.clone());
+    }
+    let (mut rows, mut left, mut more) = (Vec::new(), limit, false);
+    while left > 0 {
+        query.limit = Some(left.min(PAGE));
+        let page = client.find(&collection, &query).await?;
+        for document in &page.items {
+            if output.format() == Format::Json {
+                let shown = Shown { meta: DocumentMeta::from(document), doc: raw(&document.json)? };
+                output.show(&shown, String::new)?;
+            } else {
+                rows.push(row(document, &fields)?);
+            }
+        }
+        if explains {
+            explain(&page.plan, output);
+        }
+        left = left.saturating_sub(page.items.len());
+        more = page.next.is_some();
+        if page.next.is_none() {
+            break;
+        }
+        query.after = page.next;
+    }
+    if output.format() == Format::People {
+        let shown = if fields.is_empty() { vec!["document".to_owned()] } else { fields };
+        output.line(&table_of(std::iter::once("id".to_owned()).chain(shown), rows))?;
+    }
+    if more {
+        output.note("there are more; --limit shows them");
+    }
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn count(client: &Client, args: Selected, output: &Output) -> Result<ExitCode, Failure> {
+    let query = AggregateQuery::count(selector(args.selector.as_deref())?);
+    let page = client.aggregate(&args.collection, &query).await?;
+    let count = page.groups.first().and_then(|group| group.get("count")).cloned().unwrap_or(json!(0));
+    output.show(&json!({ "count": count }), || count.to_string())?;
+    Ok(ExitCode::Done)
+}
+
+pub(super) async fn aggregate(client: &Client, args: Aggregate, output: &Output) -> Result<ExitCode, Failure> {
+    let Aggregate {
+        selected: Selected { collection, selector: given },
+        group,
+        count,
+        sum,
+        avg,
+        min,
+        max,
+        distinct,
+        limit,
+    } = args;
+    let mut values = Map::new();
+    let mut names = Vec::new();
+    let kinds = [("sum", sum), ("avg", avg), ("min", min), ("max", max), ("distinct", distinct)];
+    if count || kinds.iter().all(|(_, places)| places.is_empty()) {
+        names.push("count".to_owned());
+        values.insert("count".to_owned(), json!({ "$count": true }));
+    }
+    for (kind, place) in kinds.into_iter().flat_map(|(kind, places)| places.into_iter().map(move |place| (kind, place)))
+    {
+        let name = format!("{kind}({place})");
+        values.insert(name.clone(), json!({ format!("${kind}"): place }));
+        names.push(name);
+    }
+    let query = AggregateQuery {
+        selector: selector(given.as_deref())?,
+        group: group.clone(),
+        values: Value::Object(values),
+        limit: Some(limit.clamp(1, PAGE)),
+    };
+    let page = client.aggregate(&collection, &query).await?;
+    output.show(&page.groups, || {
+        let rows = page.groups.iter().map(|row| {
+            let by = group.iter().map(|place| cell(row.get("group").and_then(|by| by.get(place))));
+            by.chain(names.iter().map(|name| cell(row.get(name)))).collect()
+        });
+        table_of(group.iter().chain(&names).cloned(), rows)
+    })?;
+    if page.more {
+        output.note("there are more groups; --limit shows them");
+    }
+    Ok(ExitCode::Done)
+}

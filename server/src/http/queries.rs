@@ -1,0 +1,58 @@
+//! Queries.
+
+use folkmoot::Result;
+use folkmoot::api::{AggregatePage, AggregateQuery, FindQuery};
+use folkmoot::wire::{self, DocumentMeta, Items};
+use http::Method;
+use warp::reply::Response;
+
+use super::problem::method_not_allowed;
+use super::reply::{json_answer, spliced};
+use super::request::{Request, collection_name};
+
+/// A thousand conditions with long values.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Finds documents by what is in them.
+#[utoipa::path(post, path = "/v1/collections/{collection}/query", tag = "queries",
+    params(("collection" = String, Path, description = "Name of the collection")),
+    request_body = FindQuery,
+    responses(
+        (status = 200, description = "`{\"items\":[{\"id\",\"heads\",\"modified\",\"doc\"}],\"next\",\"plan\"}`; a page by id may be empty and go on", body = Items<DocumentMeta>),
+        (status = 400, description = "invalid_query with a pointer to what is wrong, invalid_cursor", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "query_too_long: to be sorted, and too many documents for the node's time", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn find(request: Request, collection: String) -> Result<Response> {
+    if request.method != Method::POST {
+        return Ok(method_not_allowed("POST"));
+    }
+    let name = collection_name(&collection)?;
+    let Request { database, query, body, .. } = request;
+    query.finish("")?;
+    let query = FindQuery::from_json(&body.whole(REQUEST_BYTES_MAX).await?)?;
+    let page = database.find(&name, &query).await?;
+    let items = page.items.iter().map(|document| spliced(&DocumentMeta::from(document), Some(&document.json)));
+    super::reply::page(items, &serde_json::json!({ "next": page.next, "plan": page.plan }))
+}
+
+/// Counts, adds up and lists values over the documents that a selector means, by groups.
+#[utoipa::path(post, path = "/v1/collections/{collection}/aggregate", tag = "queries",
+    params(("collection" = String, Path, description = "Name of the collection")),
+    request_body = AggregateQuery,
+    responses(
+        (status = 200, description = "The groups, sorted by what they are of", body = AggregatePage),
+        (status = 400, description = "invalid_query with a pointer to what is wrong", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "query_too_long: too many documents for the node's time, or too many groups", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn aggregate(request: Request, collection: String) -> Result<Response> {
+    if request.method != Method::POST {
+        return Ok(method_not_allowed("POST"));
+    }
+    let name = collection_name(&collection)?;
+    let Request { database, query, body, .. } = request;
+    query.finish("")?;
+    let query = AggregateQuery::from_json(&body.whole(REQUEST_BYTES_MAX).await?)?;
+    json_answer(&database.aggregate(&name, &query).await?)
+}
