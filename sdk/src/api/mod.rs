@@ -4,6 +4,7 @@
 //! parsed once, with bounds, where it is turned into edits. [`typed`] has the same calls over serde types.
 
 mod access;
+mod approvals;
 mod as_text;
 mod audit;
 mod audit_export;
@@ -34,6 +35,7 @@ pub use access::{
     NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName,
     Revocation, RevokeOptions, RoleInfo, SecretKind, TokenInfo,
 };
+pub use approvals::{Approval, ApprovalAct, Approved, AwaitedApproval};
 pub use audit::{
     Audit, AuditAction, AuditClass, AuditCursor, AuditDamage, AuditDecision, AuditEntry, AuditLayer, AuditMethod,
     AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, AuditWitness,

@@ -16,7 +16,7 @@ use super::convert::act_error;
 use super::core_thread::Clock;
 use super::{Inner, Node};
 use crate::api::{
-    AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result, Revocation, RevokeOptions,
+    Approval, Approved, AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result, Revocation, RevokeOptions,
     Succession, SuccessionBasis, Timestamp,
 };
 
@@ -89,16 +89,16 @@ impl Inner {
             return Err(Error::new(ErrorCode::NotAllowed, format!("{key} is an owner's key"))
                 .hint("only the recovery keys replace owners: `folkmoot key recover`"));
         }
-        let mut first = None;
-        // The certificate is older than what makes its key a member, so it goes first: then nothing is signed any more.
-        for statement in statements {
-            let done = self.take_back(asker, RevokeTarget::Statement(statement), options).await?;
-            first = first.or(Some(done));
+        if statements.is_empty() {
+            return Err(Error::new(
+                ErrorCode::StatementNotFound,
+                format!("nothing certifies the key {key}, or not any more"),
+            )
+            .hint("`folkmoot key list` shows the keys that count"));
         }
-        first.ok_or_else(|| {
-            Error::new(ErrorCode::StatementNotFound, format!("nothing certifies the key {key}, or not any more"))
-                .hint("`folkmoot key list` shows the keys that count")
-        })
+        // The certificate is older than what makes its key a member, so it goes first.
+        let targets = statements.into_iter().map(RevokeTarget::Statement).collect();
+        self.take_back(asker, targets, options).await
     }
 
     pub(super) async fn basis(&self, until: Option<Timestamp>) -> Result<SuccessionBasis> {
@@ -161,5 +161,13 @@ impl Authors for Node {
 
     async fn succeed(&self, op: Bytes) -> Result<Succession> {
         self.inner.take_succession(None, &op).await
+    }
+
+    async fn approvals(&self) -> Result<Vec<Approval>> {
+        self.inner.approvals().await
+    }
+
+    async fn approve(&self, op: &OpId) -> Result<Approved> {
+        self.inner.approve(None, *op).await
     }
 }

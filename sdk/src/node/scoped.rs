@@ -23,7 +23,7 @@ use super::convert::not_found;
 use super::oidc::Shown;
 use super::{Node, token};
 use crate::api::{
-    Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
+    Access, AccessAnswer, AccessQuestion, Approval, Approved, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
     AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo,
     CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error,
     ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage,
@@ -656,6 +656,16 @@ impl Authors for Scoped {
         self.administers()?;
         self.node.inner.take_succession(Some(self.principal), &op).await
     }
+
+    async fn approvals(&self) -> Result<Vec<Approval>> {
+        self.administers()?;
+        self.node.approvals().await
+    }
+
+    async fn approve(&self, op: &OpId) -> Result<Approved> {
+        self.administers()?;
+        self.node.inner.approve(Some(self.principal), *op).await
+    }
 }
 
 #[async_trait]
@@ -679,7 +689,7 @@ impl Access for Scoped {
     async fn remove_principal(&self, principal: &PrincipalName, options: &RevokeOptions) -> Result<Revocation> {
         self.administers()?;
         let id = self.node.inner.find_principal(principal)?;
-        self.node.inner.take_back(Some(self.principal), RevokeTarget::Principal(id), options).await
+        self.node.inner.take_back(Some(self.principal), vec![RevokeTarget::Principal(id)], options).await
     }
 
     async fn roles(&self) -> Result<Vec<RoleInfo>> {
@@ -746,7 +756,7 @@ impl Access for Scoped {
             self.administers()?;
         }
         holder?;
-        self.node.inner.take_back(Some(self.principal), RevokeTarget::Statement(*statement), options).await
+        self.node.inner.take_back(Some(self.principal), vec![RevokeTarget::Statement(*statement)], options).await
     }
 
     async fn readmit(&self, op: &OpId, transaction: u16) -> Result<Revocation> {

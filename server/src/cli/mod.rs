@@ -2,6 +2,7 @@
 
 mod access;
 mod agreement;
+mod approvals;
 mod args;
 mod audit;
 mod bench;
@@ -135,6 +136,8 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             }
             Command::Verify(_) => cluster::verify(&client, output).await,
             Command::Key { command } => key::key(&client, &find, command, output).await,
+            Command::Approvals => approvals::approvals(&client, output).await,
+            Command::Approve { op } => approvals::approve(&client, &op, output).await,
             Command::Keys { command } => keys::keys(&client, command, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,
             Command::User { command } => access::user(&client, &find, command, output).await,

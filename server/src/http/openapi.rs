@@ -54,6 +54,8 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         access::can,
         access::release,
         authors::list,
+        authors::approvals,
+        authors::approve,
         authors::rotate,
         authors::replacement,
         authors::author,

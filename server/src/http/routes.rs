@@ -275,6 +275,13 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
                     .boxed(),
             ))
             .unify()
+            .or(warp::path("approvals").and(
+                fixed!(context, "/v1/approvals", authors::approvals)
+                    .or(named!(context, none(), "/v1/approvals/{op}", authors::approve))
+                    .unify()
+                    .boxed(),
+            ))
+            .unify()
             .or(warp::path("owners").and(fixed!(context, "/v1/owners", authors::owners)))
             .unify()
             .or(warp::path("digests").and(fixed!(context, "/v1/digests", state::digests)))

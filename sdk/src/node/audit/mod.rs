@@ -34,6 +34,7 @@ use crate::api::{
 
 pub(super) use keeper::Keeper;
 pub(super) use search::act_event;
+pub(super) use why::says;
 
 /// Messages that may wait for the keeper.
 const MESSAGES_MAX: usize = 256;
@@ -224,6 +225,12 @@ impl Inner {
             (None, None) => AuditMethod::Node,
         };
         if let Err(error) = result {
+            if let Some(awaited) = error.awaited() {
+                // It was signed: whether it will count is for others to say.
+                event.statements.push(awaited.op);
+                event.reason = error.detail().to_owned();
+                return self.note(event);
+            }
             event.decision =
                 if error.code() == ErrorCode::NotAllowed { AuditDecision::Denied } else { AuditDecision::Failed };
             event.reason = error.detail().to_owned();

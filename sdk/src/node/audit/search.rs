@@ -373,6 +373,7 @@ pub(super) fn kind_of(act: &Act) -> AuditAction {
         Act::Collection(config) if config.dropped => AuditAction::DropCollection,
         Act::Collection(_) => AuditAction::Configure,
         Act::Erase(_) => AuditAction::Erase,
+        Act::Approve(_) => AuditAction::Approve,
         _ => AuditAction::Administer,
     }
 }

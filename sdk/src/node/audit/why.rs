@@ -152,7 +152,7 @@ fn time(at: Hlc) -> Timestamp {
 }
 
 /// Puts a statement into words.
-fn says(authority: &Authority, act: &Act) -> String {
+pub(in super::super) fn says(authority: &Authority, act: &Act) -> String {
     let named = |id: PrincipalId| authority.name_of(id).map_or_else(|| id.to_string(), str::to_owned);
     let on = |target: &Target| super::super::access::shown(target);
     match act {
