@@ -46,7 +46,9 @@ pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};
 pub use cursor::Cursor;
-pub use document::{Conflict, ConflictValue, Document, ListPage, ListQuery, ReadOptions, SessionToken, export};
+pub use document::{
+    Conflict, ConflictValue, Document, ListPage, ListPurpose, ListQuery, ReadOptions, SessionToken, export,
+};
 pub use erasure::{Erasure, ErasureReceipt, Erasures, ErasuresPage, ErasuresQuery, NewErasure};
 pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
 pub use heads::Heads;

@@ -477,6 +477,7 @@ impl Database for Scoped {
             view.demand_some(collection)?;
         }
         let deadline = tokio::time::Instant::now() + query.wait.min(ChangesQuery::WAIT_MAX);
+        let asked = query;
         let mut query = query.clone();
         loop {
             let mut page = self.node.changes_page(&query).await?;
@@ -491,7 +492,7 @@ impl Database for Scoped {
             self.node.inner.withhold(texts.collect()).await?;
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             if !page.items.is_empty() || (left.is_zero() && !page.more) {
-                self.node.inner.note_changes(Some(view.who()), &page);
+                self.node.inner.note_changes(Some(view.who()), asked, &page);
                 return Ok(page);
             }
             query.since = crate::api::Since::After(page.next);

@@ -87,7 +87,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
                 return Ok(code);
             }
         }
-        Command::Audit(AuditCommand::Check { file }) => return audit::check(&file, output),
+        Command::Audit(AuditCommand::Check { file, cluster }) => return audit::check(&file, cluster, output),
         Command::Audit(AuditCommand::Verify(ref unlock)) if find.url.is_none() => {
             if let Some(code) = audit::verify_directory(&find, unlock, output)? {
                 return Ok(code);

@@ -62,6 +62,7 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         authors::basis,
         authors::succeed,
         audit::entries,
+        audit::tail,
         audit::status,
         audit::verify,
         audit::proof,

@@ -205,6 +205,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
     );
     let audits = warp::path("audit").and(
         fixed!(context, "/v1/audit", audit::entries)
+            .or(warp::path("tail").and(fixed!(context, "/v1/audit/tail", audit::tail)))
+            .unify()
             .or(warp::path("status").and(fixed!(context, "/v1/audit/status", audit::status)))
             .unify()
             .or(warp::path("verify").and(fixed!(context, "/v1/audit/verify", audit::verify)))
