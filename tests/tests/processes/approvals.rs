@@ -10,7 +10,7 @@ use folkmoot::{AuthorKey, ErrorCode, OpId};
 use folkmoot_tests::processes::{Node, converged, printed, run_join, until};
 use serde_json::{Value, json};
 
-use crate::access::{refused, told, user};
+use crate::access::{refused, told, user, write};
 use crate::keys::{install, new_key, path};
 
 /// How a command ends when it has signed what waits.
@@ -190,7 +190,7 @@ async fn a_node_comes_in_when_the_owners_agree() {
     }
     let ready = d.client().status().await.unwrap().readiness;
     assert!(ready.reasons.iter().any(|reason| reason.contains("admission")), "{ready:?}");
-    d.put("notes", "early", json!({"by": "d"})).await;
+    refused(write(d.client(), "notes", "early", json!({"by": "d"})).await, ErrorCode::NotAllowed);
     let is_member = async |at: &Node, key: AuthorKey| {
         let peers = at.client().peers().await.unwrap();
         peers.iter().any(|peer| peer.node == key)
@@ -202,11 +202,15 @@ async fn a_node_comes_in_when_the_owners_agree() {
     c.start().await;
     assert!(!is_member(&c, d.key()).await);
     told(&a, &["approve", &listed.op.to_string()]).await;
+    until("the node may write", async || {
+        write(d.client(), "notes", "first", json!({"by": "d"})).await.map_err(|error| error.to_string())
+    })
+    .await;
     converged(&[&a, &b, &c, &d]).await;
     for node in [&a, &b, &c] {
         assert!(is_member(node, d.key()).await);
         waiting(node, 0).await;
-        assert_eq!(node.get("notes", "early").await.unwrap(), json!({"by": "d"}));
+        assert_eq!(node.get("notes", "first").await.unwrap(), json!({"by": "d"}));
     }
 
     // The first node is as strong as an admin can be: to take it back is for the owners, all of it or nothing.

@@ -369,7 +369,9 @@ async fn an_export_is_recorded_as_one_and_the_tail_goes_on_where_it_was() {
     lines(&a, &["grant", "ann", "reader", "--on", "secret"]).await;
     // Somebody who wants to write into the log of whoever reads this one.
     let evil = "s\r\nCEF:0|Evil|x|1|1|all is well|1|\u{2028}<13>1 - ] \"";
-    let begun = folkmoot::api::Timestamp::now();
+    // Behind all that is recorded so far.
+    let last = entries(&a, AuditQuery::default()).await.last().map_or(0, |entry| entry.time.millis());
+    let begun = folkmoot::api::Timestamp::from_millis(folkmoot::api::Timestamp::now().millis().max(last + 1));
     let since = AuditQuery { since: Some(begun), ..AuditQuery::default() };
     let all = folkmoot::api::export(Arc::new(ann.clone()), name("secret"), None);
     assert_eq!(all.collect::<Vec<_>>().await.len(), 3);
@@ -514,4 +516,84 @@ async fn a_log_that_is_cut_in_place_is_noticed_by_a_live_peer() {
     assert_eq!(entries(&a, AuditQuery { action: Some(AuditAction::LogCut), ..AuditQuery::default() }).await.len(), 1);
     let running = a.cli(&["audit", "verify"], "").await;
     assert_eq!(running.status.code(), Some(0), "{}", printed(&running));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_shows_who_knows_the_cluster_by_which_right_an_op_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = Node::found(folder.path(), "a").await;
+    let mut b = Node::join(folder.path(), "b", &a).await;
+    // Its streams begin anew, and the grants come while one is written.
+    b.kill();
+    b.start().await;
+    b.put("notes", "n0", json!({"by": "b"})).await;
+    let ann = user(&a, &b, "ann").await;
+    let grant = lines(&a, &["grant", "ann", "editor", "--on", "notes"]).await.remove(0);
+    until("the grant has come", async || {
+        let written = ann.put(&name("notes"), id("n1"), text(&json!({"by": "ann"})), &WriteOptions::default()).await;
+        written.map(|_| ()).map_err(|error| error.to_string())
+    })
+    .await;
+    b.put("notes", "n2", json!({"by": "b"})).await;
+    converged(&[&a, &b]).await;
+    let ops = lines(&a, &["audit", "query", "--principal", "ann", "--collection", "notes", "--layer", "ops"]).await;
+    let op = ops[0]["id"].as_str().unwrap().to_owned();
+    let file = folder.path().join("proof.json");
+    let path = file.display().to_string();
+    // The node that has only received it proves it.
+    let proved = a.cli(&["audit", "prove", &op, &path], "").await;
+    assert!(proved.status.success(), "{}", printed(&proved));
+    let cluster = a.client().status().await.unwrap().cluster.to_string();
+    let check = async |cluster: &str| {
+        run(["--data", "/nonexistent", "--json", "audit", "check", &path, "--cluster", cluster], "").await
+    };
+    let checked = check(&cluster).await;
+    assert_eq!(checked.status.code(), Some(0), "{}", printed(&checked));
+    let told: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(told["signed_by"], json!(b.key().to_string()));
+    let part = &told["right"]["parts"][0];
+    assert_eq!((&part["verdict"], &part["name"], &part["documents"]), (&json!("allowed"), &json!("ann"), &json!(["n1"])));
+    let grounds = part["grounds"].as_array().unwrap();
+    for kind in ["certificate", "duty", "introduction", "grant"] {
+        assert!(grounds.iter().any(|ground| ground["part"] == kind && ground["counts"] == true), "{kind}: {part}");
+    }
+    assert!(grounds.iter().any(|ground| ground["statement"] == grant["statement"]), "{part}");
+    let people = run(["audit", "check", &path], "").await;
+    assert!(printed(&people).contains("ann is editor on notes"), "{}", printed(&people));
+
+    // Of another cluster, with something left out, or with something else put there, it shows no right.
+    let other = check(&"0".repeat(64)).await;
+    assert_eq!(other.status.code(), Some(6), "{}", printed(&other));
+    let whole: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let chains = whole["op"]["rights"]["acts"].as_array().unwrap().len();
+    assert!(chains >= 2, "the genesis, and what the owner and the first node signed: {chains}");
+    for chain in 0..chains {
+        let mut less = whole.clone();
+        less["op"]["rights"]["acts"].as_array_mut().unwrap().remove(chain);
+        std::fs::write(&file, less.to_string()).unwrap();
+        let checked = check(&cluster).await;
+        assert_eq!(checked.status.code(), Some(4), "without chain {chain}: {}", printed(&checked));
+        let mut short = whole.clone();
+        let acts = short["op"]["rights"]["acts"][chain].as_array_mut().unwrap();
+        let last = acts.pop().unwrap();
+        std::fs::write(&file, short.to_string()).unwrap();
+        let code = check(&cluster).await.status.code();
+        assert!(matches!(code, Some(4 | 6)), "chain {chain} without its end: {code:?}");
+        let mut forged = last.as_str().unwrap().as_bytes().to_vec();
+        let middle = forged.len() / 2;
+        forged[middle] = if forged[middle] == b'A' { b'B' } else { b'A' };
+        let mut wrong = whole.clone();
+        let acts = wrong["op"]["rights"]["acts"][chain].as_array_mut().unwrap();
+        *acts.last_mut().unwrap() = json!(String::from_utf8(forged).unwrap());
+        std::fs::write(&file, wrong.to_string()).unwrap();
+        let checked = check(&cluster).await;
+        assert_eq!(checked.status.code(), Some(6), "chain {chain} altered: {}", printed(&checked));
+    }
+    // An act shows its right alike.
+    let granted = format!("{}:0", grant["statement"].as_str().unwrap());
+    assert!(a.cli(&["audit", "prove", &granted, &path], "").await.status.success());
+    let checked = check(&cluster).await;
+    assert_eq!(checked.status.code(), Some(0), "{}", printed(&checked));
+    let told: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(told["right"]["parts"][0]["action"], json!("grant"), "{told}");
 }
