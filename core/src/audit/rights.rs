@@ -139,13 +139,16 @@ impl Rights {
     /// [`ProofError`] if something of it does not prove itself.
     pub(super) fn check(cluster: ClusterId, op: &Op, proof: &RightsProof) -> Result<Self, ProofError> {
         let count = |chains: &[Vec<String>]| chains.iter().map(Vec::len).sum::<usize>();
-        if proof.acts.len() > AUDIT_PROOF_STREAMS_MAX || count(&proof.acts) + count(&proof.knew) > 2 * AUDIT_PROOF_ACTS_MAX {
+        if proof.acts.len() > AUDIT_PROOF_STREAMS_MAX
+            || count(&proof.acts) + count(&proof.knew) > 2 * AUDIT_PROOF_ACTS_MAX
+        {
             return Err(ProofError::TooMany);
         }
         let mut acts = Vec::new();
         for chain in &proof.acts {
             let chain = checked_chain(cluster, chain)?;
-            let begins = chain.first().is_some_and(|first| first.header().shard.is_control() && first.header().seq == 1);
+            let begins =
+                chain.first().is_some_and(|first| first.header().shard.is_control() && first.header().seq == 1);
             if !begins {
                 return Err(ProofError::Chain);
             }

@@ -65,7 +65,8 @@ impl Replica {
                 let acts: Vec<Act> = acts.collect();
                 let time = Hlc::new(now.wall_ms, 0);
                 if acts.iter().any(|act| self.is_too_weak(secret.author(), certificate, act, time)) {
-                    let why = "all that it has is as strong as this node, or stronger: ask an owner or a stronger admin";
+                    let why =
+                        "all that it has is as strong as this node, or stronger: ask an owner or a stronger admin";
                     return Err(ActError::NotAllowed(why.to_owned()));
                 }
                 let nothing = || ActError::NothingToDo("nothing is named that could be taken back".to_owned());

@@ -18,17 +18,18 @@ impl Replica {
         op: OpId,
     ) -> Result<OpId, ActError> {
         let author = secret.author();
-        let verdict =
-            self.authority.control_verdict(op).ok_or_else(|| ActError::NothingToDo(format!("there is no act {op} here")))?;
+        let verdict = self
+            .authority
+            .control_verdict(op)
+            .ok_or_else(|| ActError::NothingToDo(format!("there is no act {op} here")))?;
         let requests = self.authority.waiting_requests();
         let Some(wanted) = requests.iter().map(|request| request.until(op)).find(|wanted| !wanted.is_empty()) else {
             let state = match verdict {
                 Verdict::Allowed => "it counts",
                 Verdict::Deferred(_) => "it waits for something else, or was left open by owners who are none any more",
-                Verdict::Refused
-                | Verdict::NotAllowed
-                | Verdict::AfterRevocation { .. }
-                | Verdict::Forked { .. } => "it can never count",
+                Verdict::Refused | Verdict::NotAllowed | Verdict::AfterRevocation { .. } | Verdict::Forked { .. } => {
+                    "it can never count"
+                }
             };
             return Err(ActError::NotWaiting(format!("act {op} does not wait for approval: {state}")));
         };
@@ -64,7 +65,8 @@ impl Replica {
             return None;
         }
         let requests = self.authority.waiting_requests();
-        let mut own = requests.iter().flat_map(|request| request.acts()).filter(|waiting| waiting.header.author == author);
+        let mut own =
+            requests.iter().flat_map(|request| request.acts()).filter(|waiting| waiting.header.author == author);
         let same = |control: &Control| asks_the_same(&control.act, act);
         own.find(|waiting| waiting.header.control().is_some_and(same)).map(|waiting| waiting.act)
     }

@@ -10,8 +10,8 @@ use super::access::taking_back;
 use super::calls::Query;
 use super::transport::Call;
 use crate::api::{
-    Approval, Approved, AuthorInfo, Authors, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession, SuccessionBasis,
-    Timestamp,
+    Approval, Approved, AuthorInfo, Authors, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession,
+    SuccessionBasis, Timestamp,
 };
 use crate::wire::ReplaceAuthor;
 

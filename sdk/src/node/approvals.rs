@@ -134,7 +134,9 @@ fn quoted(text: &str) -> String {
 
 /// Puts into words what an act does, for whoever has to agree to it.
 fn in_words(authority: &Authority, act: &Act) -> String {
-    let named = |id: PrincipalId| authority.name_of(id).map_or_else(|| id.to_string(), |name| format!("{} ({id})", quoted(name)));
+    let named = |id: PrincipalId| {
+        authority.name_of(id).map_or_else(|| id.to_string(), |name| format!("{} ({id})", quoted(name)))
+    };
     let because = |why: &str| if why.is_empty() { String::new() } else { format!(", because: {}", quoted(why)) };
     match act {
         Act::Certify(certify) => match certify.principal {
@@ -144,8 +146,14 @@ fn in_words(authority: &Authority, act: &Act) -> String {
         Act::Member(member) => format!("makes the key {} a member node, of {}", member.key, named(member.principal)),
         Act::Principal(principal) => format!("introduces the {} {}", principal.kind.name(), quoted(&principal.name)),
         Act::Role(role) => {
-            let names = |actions: folkmoot_core::op::Actions| actions.iter().map(|action| action.name()).collect::<Vec<_>>().join(" ");
-            let own = if role.own_actions.iter().next().is_some() { format!(", on own documents {}", names(role.own_actions)) } else { String::new() };
+            let names = |actions: folkmoot_core::op::Actions| {
+                actions.iter().map(|action| action.name()).collect::<Vec<_>>().join(" ")
+            };
+            let own = if role.own_actions.iter().next().is_some() {
+                format!(", on own documents {}", names(role.own_actions))
+            } else {
+                String::new()
+            };
             format!("makes the role {}: {}{own}", quoted(&role.name), names(role.actions))
         }
         Act::Token(token) => {
@@ -156,13 +164,20 @@ fn in_words(authority: &Authority, act: &Act) -> String {
                 Secret::Subject => "identity",
             };
             let on = super::access::shown(&token.target);
-            format!("lets the holder of the {what} {} speak for {} on {on}", quoted(&token.name), named(token.principal))
+            format!(
+                "lets the holder of the {what} {} speak for {} on {on}",
+                quoted(&token.name),
+                named(token.principal)
+            )
         }
         Act::Revoke(revoke) => {
             let what = match revoke.target {
                 RevokeTarget::Principal(principal) => format!("takes back all that {} has", named(principal)),
                 RevokeTarget::Statement(id) => {
-                    let stated = authority.act_header(id).and_then(Header::control).map(|control| in_words(authority, &control.act));
+                    let stated = authority
+                        .act_header(id)
+                        .and_then(Header::control)
+                        .map(|control| in_words(authority, &control.act));
                     format!("takes back {id}, which {}", stated.unwrap_or_else(|| "is not here".to_owned()))
                 }
             };
@@ -175,14 +190,21 @@ fn in_words(authority: &Authority, act: &Act) -> String {
         Act::Collection(config) if config.dropped => format!("drops the collection {}", config.name),
         Act::Collection(config) => format!(
             "configures the collection {}: {} shards, {} types, audit_reads {}",
-            config.name, config.shards, config.types.len(), config.audit_reads
+            config.name,
+            config.shards,
+            config.types.len(),
+            config.audit_reads
         ),
         Act::Rules(rules) => format!("has all judge by version {} of the rules", rules.version),
         Act::Erase(erase) => {
             let ids: Vec<_> = erase.documents.iter().take(NAMED_MAX).map(ToString::to_string).collect();
             let more = if erase.documents.len() > NAMED_MAX { " …" } else { "" };
             let (number, collection) = (erase.documents.len(), &erase.collection);
-            format!("erases {number} documents of {collection} for good: {}{more}{}", ids.join(" "), because(&erase.why))
+            format!(
+                "erases {number} documents of {collection} for good: {}{more}{}",
+                ids.join(" "),
+                because(&erase.why)
+            )
         }
         Act::Approve(approve) => format!("consents to {}", approve.act),
         other => says(authority, other),

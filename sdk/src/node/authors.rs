@@ -16,8 +16,8 @@ use super::convert::act_error;
 use super::core_thread::Clock;
 use super::{Inner, Node};
 use crate::api::{
-    Approval, Approved, AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result, Revocation, RevokeOptions,
-    Succession, SuccessionBasis, Timestamp,
+    Approval, Approved, AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result,
+    Revocation, RevokeOptions, Succession, SuccessionBasis, Timestamp,
 };
 
 /// Returns the keys that count.
@@ -97,8 +97,25 @@ impl Inner {
             .hint("`folkmoot key list` shows the keys that count"));
         }
         // The certificate is older than what makes its key a member, so it goes first.
-        let targets = statements.into_iter().map(RevokeTarget::Statement).collect();
-        self.take_back(asker, targets, options).await
+        let targets: Vec<_> = statements.iter().copied().map(RevokeTarget::Statement).collect();
+        let refused = match self.take_back(asker, targets, options).await {
+            Err(error) if error.code() == ErrorCode::NotAllowed && statements.len() > 1 => error,
+            other => return other,
+        };
+        // Whoever may certify can name any key: somebody stronger must not keep a stolen one alive by that.
+        let (mut done, mut left) = (false, Vec::new());
+        for statement in statements {
+            match self.take_back(asker, vec![RevokeTarget::Statement(statement)], options).await {
+                Ok(_) => done = true,
+                Err(_) => left.push(statement.to_string()),
+            }
+        }
+        if !done {
+            return Err(refused);
+        }
+        let detail =
+            format!("{key} is taken back but for {}, which is as strong as this node, or stronger", left.join(" "));
+        Err(Error::new(ErrorCode::NotAllowed, detail).hint("ask an owner or a stronger admin for the rest"))
     }
 
     pub(super) async fn basis(&self, until: Option<Timestamp>) -> Result<SuccessionBasis> {

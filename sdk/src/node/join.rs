@@ -62,7 +62,9 @@ enum Answer {
         /// The act that other owners have to approve before this counts, and how many of them.
         awaits: Option<(OpId, u8)>,
     },
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
 }
 
 /// The names of the roles that a node can be invited with.

@@ -23,14 +23,14 @@ use super::convert::not_found;
 use super::oidc::Shown;
 use super::{Node, token};
 use crate::api::{
-    Access, AccessAnswer, AccessQuestion, Approval, Approved, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
-    AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo,
-    CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error,
-    ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage,
-    ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole,
-    NewToken, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions,
-    Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession,
-    SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+    Access, AccessAnswer, AccessQuestion, Approval, Approved, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject,
+    AuditVerifyReport, AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery,
+    CollectionInfo, CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage,
+    ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
+    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword,
+    NewPrincipal, NewRole, NewToken, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage,
+    QuarantineQuery, ReadOptions, Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest,
+    Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// What is written at once: every action of it is checked.

@@ -488,8 +488,21 @@ impl Inner {
                 })
                 .await;
             let Ok(looked) = looked else { return };
-            let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks, conducts, others, approvals) =
-                looked;
+            let (
+                counters,
+                unapplied,
+                states,
+                loaded,
+                peers,
+                engine,
+                figures,
+                kept,
+                loose,
+                bulks,
+                conducts,
+                others,
+                approvals,
+            ) = looked;
             metrics::gauge!("folkmoot_approvals_waiting").set(approvals as f64);
             let (spilled, erasures) = others;
             for (stage, documents) in [("hidden", erasures.hidden), ("swept", erasures.swept), ("gone", erasures.gone)]

@@ -115,7 +115,9 @@ async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
 async fn rotate_node(client: &Client, by: Option<Client>, output: &Output) -> Result<(), Failure> {
     let then = |error: &Error| {
         if error.awaited().is_some() {
-            output.note("when it counts, start the node again: it takes its next key up, and has the one before taken back");
+            output.note(
+                "when it counts, start the node again: it takes its next key up, and has the one before taken back",
+            );
         }
     };
     let mut rotation = client.rotate_node().await.inspect_err(then)?;

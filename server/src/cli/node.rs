@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use folkmoot::api::{ExitCode, error_chain};
 use folkmoot::node::{
-    DirectoryError, Discovery, HAS_QUIC, InitOptions, JoinOptions, Joined, Multiaddr, Node, NodeConfig, OidcIssuer, OpenError,
-    Protocol, Retention,
+    DirectoryError, Discovery, HAS_QUIC, InitOptions, JoinOptions, Joined, Multiaddr, Node, NodeConfig, OidcIssuer,
+    OpenError, Protocol, Retention,
 };
 use folkmoot::{Error, ErrorCode};
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use folkmoot::api::{
-    AuditAction, AuditClass, AuditCursor, AuditDecision, AuditEntry, AuditFormat, AuditLayer, AuditPage, AuditQuery, AuditStatus,
-    AuditSubject, AuditVerifyReport, Explanation, PrincipalName, Timestamp,
+    AuditAction, AuditClass, AuditCursor, AuditDecision, AuditEntry, AuditFormat, AuditLayer, AuditPage, AuditQuery,
+    AuditStatus, AuditSubject, AuditVerifyReport, Explanation, PrincipalName, Timestamp,
 };
 use folkmoot::wire;
 use folkmoot::{CollectionName, Error, ErrorCode, OpId, Result};

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use folkmoot::api::{
-    Cursor, Document, Edit, ListPurpose, ListQuery, Patch, PatchKind, Precondition, ReadOptions, Timestamp, WriteOutcome,
-    WriteStatus, export,
+    Cursor, Document, Edit, ListPurpose, ListQuery, Patch, PatchKind, Precondition, ReadOptions, Timestamp,
+    WriteOutcome, WriteStatus, export,
 };
 use folkmoot::wire::{self, DocumentMeta, Items, Written};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, Result};

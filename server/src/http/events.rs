@@ -132,7 +132,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_quiet_stream_shows_that_it_lives() {
         let (writer, response) = streamed();
-        let writing = tokio::spawn(async move { write(&writer, "test", futures_util::stream::pending().boxed()).await });
+        let writing =
+            tokio::spawn(async move { write(&writer, "test", futures_util::stream::pending().boxed()).await });
         let mut body = response.into_body();
         let mut told = Vec::new();
         for _ in 0..3 {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use folkmoot::api::{
-    Access as _, Approval, Audit as _, AuditAction, AuditQuery, Authors as _, Database as _, NewPrincipal, PrincipalKind,
+    Access as _, Approval, Audit as _, AuditAction, AuditQuery, Authors as _, Database as _, NewPrincipal,
+    PrincipalKind,
 };
 use folkmoot::{AuthorKey, ErrorCode, OpId};
 use folkmoot_tests::processes::{Node, converged, printed, run_join, until};
@@ -82,9 +83,12 @@ async fn has_user(node: &Node, name: &str) -> bool {
 
 async fn until_user(nodes: &[&Node], name: &str) {
     for node in nodes {
-        until("the user is known", async || {
-            if has_user(node, name).await { Ok(()) } else { Err("not yet".to_owned()) }
-        })
+        until(
+            "the user is known",
+            async || {
+                if has_user(node, name).await { Ok(()) } else { Err("not yet".to_owned()) }
+            },
+        )
         .await;
     }
 }
@@ -133,9 +137,11 @@ async fn what_one_of_three_owners_asks_for_does_nothing_until_another_approves()
     b.start().await;
     assert_eq!(b.cli(&["approve", &op], "").await.status.code(), Some(5));
     let evil = b.cli(&["user", "add", "evil", "--json"], "").await;
+    waiting(&c, 4).await;
     refused(c.client().approve(&waits(&evil).0.parse().unwrap()).await, ErrorCode::NotWaiting);
     // Nor whoever is known by a token, nor without an owner's key; and what is not there is not approved.
     let root = user(&a, &a, "root", &[&["admin"]]).await;
+    waiting(&a, 4).await;
     assert_eq!(root.approvals().await.unwrap().len(), 4);
     refused(root.approve(&ann).await, ErrorCode::NotAllowed);
     refused(a.client().approve(&OpId::new([7; 32])).await, ErrorCode::StatementNotFound);

@@ -385,8 +385,10 @@ async fn an_export_is_recorded_as_one_and_the_tail_goes_on_where_it_was() {
     ann.get(&name("secret"), &id("s0"), &ReadOptions::default()).await.unwrap();
 
     let read = entries(&a, AuditQuery { class: Some(folkmoot::api::AuditClass::Read), ..since.clone() }).await;
-    let told: Vec<_> =
-        read.iter().map(|entry| (entry.name.as_str(), entry.action, entry.target.as_str(), entry.documents.len())).collect();
+    let told: Vec<_> = read
+        .iter()
+        .map(|entry| (entry.name.as_str(), entry.action, entry.target.as_str(), entry.documents.len()))
+        .collect();
     let owner = a.client().caller().await.unwrap().name;
     let export = AuditAction::Export;
     let shape = format!("prefix {evil}");
@@ -498,9 +500,9 @@ async fn a_log_that_is_cut_in_place_is_noticed_by_a_live_peer() {
     })
     .await;
     let alarms = |metrics: &std::collections::BTreeMap<String, f64>| {
-        let of_peers = metrics.iter().filter(|(name, _)| {
-            name.starts_with("folkmoot_alarms_total") && name.contains("audit_peer_log")
-        });
+        let of_peers = metrics
+            .iter()
+            .filter(|(name, _)| name.starts_with("folkmoot_alarms_total") && name.contains("audit_peer_log"));
         of_peers.map(|(_, count)| *count).sum::<f64>()
     };
     assert_eq!(alarms(&before), 0.0);
@@ -552,7 +554,10 @@ async fn a_proof_shows_who_knows_the_cluster_by_which_right_an_op_was_made() {
     let told: Value = serde_json::from_slice(&checked.stdout).unwrap();
     assert_eq!(told["signed_by"], json!(b.key().to_string()));
     let part = &told["right"]["parts"][0];
-    assert_eq!((&part["verdict"], &part["name"], &part["documents"]), (&json!("allowed"), &json!("ann"), &json!(["n1"])));
+    assert_eq!(
+        (&part["verdict"], &part["name"], &part["documents"]),
+        (&json!("allowed"), &json!("ann"), &json!(["n1"]))
+    );
     let grounds = part["grounds"].as_array().unwrap();
     for kind in ["certificate", "duty", "introduction", "grant"] {
         assert!(grounds.iter().any(|ground| ground["part"] == kind && ground["counts"] == true), "{kind}: {part}");

@@ -89,8 +89,7 @@ impl Authority {
         };
         let made_under = self.log.act(certificate).id;
         let open = self.log.acts.iter().enumerate().filter(|(_, record)| {
-            record.header.certificate == made_under
-                && record.effect == Verdict::Deferred(Missing::Consent(record.id))
+            record.header.certificate == made_under && record.effect == Verdict::Deferred(Missing::Consent(record.id))
         });
         let told = open.map(|(at, record)| Waiting {
             act: record.id,

@@ -410,7 +410,8 @@ impl AuditChecked {
     /// Returns whether the right to all of it is shown; `None` if no rights are.
     #[must_use]
     pub fn is_allowed(&self) -> Option<bool> {
-        let allowed = |part: &crate::api::ExplainedPart| part.verdict == folkmoot_core::authority::Verdict::Allowed.kind();
+        let allowed =
+            |part: &crate::api::ExplainedPart| part.verdict == folkmoot_core::authority::Verdict::Allowed.kind();
         self.right.as_ref().map(|right| !right.parts.is_empty() && right.parts.iter().all(allowed))
     }
 }

@@ -76,7 +76,10 @@ impl Inner {
             return Err(refused(&Refusal::Nobody));
         }
         let name = self.free_name(claims.name(config), &verifier);
-        let made = self.add_principal(Asker::Itself, &NewPrincipal { name, kind: PrincipalKind::User }).await.map_err(failed)?;
+        let made = self
+            .add_principal(Asker::Itself, &NewPrincipal { name, kind: PrincipalKind::User })
+            .await
+            .map_err(failed)?;
         let secret = Secret::Subject;
         self.believe(Asker::Itself, made.id, config.issuer.clone(), verifier, secret, None).await.map_err(failed)?;
         metrics::counter!("folkmoot_oidc_introduced_total").increment(1);

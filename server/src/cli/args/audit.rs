@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use folkmoot::{ClusterId, CollectionName};
 use folkmoot::api::{AuditAction, AuditClass, AuditDecision, AuditLayer, AuditSubject};
+use folkmoot::{ClusterId, CollectionName};
 
 use crate::cli::args::Unlock;
 
