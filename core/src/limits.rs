@@ -140,4 +140,8 @@ pub const AUDIT_NOTE_BYTES_MAX: usize = 16 << 10;
 /// Countersignatures of peers on it.
 pub const AUDIT_COSIGNATURES_MAX: usize = 32;
 /// File that proves a record or an op.
-pub const AUDIT_PROOF_BYTES_MAX: usize = 1 << 20;
+pub const AUDIT_PROOF_BYTES_MAX: usize = 4 << 20;
+/// Acts in a proof of an op.
+pub const AUDIT_PROOF_ACTS_MAX: usize = 8_192;
+/// Streams of acts in a proof of an op: what a checker keeps for each act grows with them.
+pub const AUDIT_PROOF_STREAMS_MAX: usize = 1_024;

@@ -232,10 +232,10 @@ pub fn audit(bytes: &[u8]) {
                 assert_eq!(message.encode(), bytes, "a second encoding");
             }
         }
-        _ => {
-            if let Ok(Checked::Record { index, note, .. }) = check_proof(bytes) {
-                assert!(index < note.checkpoint.size);
-            }
-        }
+        _ => match check_proof(bytes) {
+            Ok(Checked::Record { index, note, .. }) => assert!(index < note.checkpoint.size),
+            Ok(Checked::Op { op, rights: Some(rights), .. }) => drop(rights.judge(&op)),
+            Ok(Checked::Op { .. }) | Err(_) => {}
+        },
     }
 }

@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         match arguments.next() {
             Some(ticket) => {
                 let options = JoinOptions { name: "app".to_owned(), ..JoinOptions::default() };
-                println!("joined cluster {}", Node::join(&data, &ticket, options).await?);
+                println!("joined cluster {}", Node::join(&data, &ticket, options).await?.cluster);
             }
             None => {
                 // The recovery key belongs to the person whose cluster this is; it is stored nowhere.

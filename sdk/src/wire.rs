@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::api::{
-    BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error, ErrorCode, Heads,
-    IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, Timestamp, WriteOutcome,
+    AwaitedApproval, BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, Timestamp, WriteOutcome,
     WriteStatus,
 };
 
@@ -62,6 +61,9 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub heads: Option<Heads>,
+    /// What was signed and waits for other owners, with `awaits_approval`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub awaits: Option<AwaitedApproval>,
 }
 
 impl From<&Error> for Problem {
@@ -77,6 +79,7 @@ impl From<&Error> for Problem {
             hint: error.advice().map(str::to_owned),
             request_id: error.request().map(str::to_owned),
             heads: error.current_heads().cloned(),
+            awaits: error.awaited(),
         }
     }
 }
@@ -94,6 +97,9 @@ impl From<Problem> for Error {
         }
         if let Some(hint) = problem.hint {
             error = error.hint(hint);
+        }
+        if let Some(awaited) = problem.awaits {
+            error = error.awaits(awaited);
         }
         match problem.request_id {
             Some(id) => error.request_id(id),

@@ -17,6 +17,7 @@ pub mod note;
 mod proof;
 mod query;
 mod record;
+mod rights;
 pub mod tree;
 pub mod witness;
 
@@ -27,6 +28,7 @@ pub use log::{
 pub use proof::{Checked, OpProof, ProofError, ProofFile, RecordProof, check_proof, prove_op, prove_record};
 pub use query::{Found, LogCursor, LogPage, LogQuery, search};
 pub use record::{AuditAction, AuditClass, AuditDecision, AuditMethod, Event, Record, RecordError};
+pub use rights::{Rights, RightsProof};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! Proofs that stand alone: a file that shows that a record is in a node's log, or that an op was signed, to whoever has nothing but
 //! the file and this program.
 //!
-//! What a proof says is: the key that it names signed this. Whether that key is a node's of the cluster is for the reader to know.
+//! What a proof of a record says is: the key that it names signed this. Whether that key is a node's of the cluster is for the reader to know.
+//! A proof of an op shows by which right its key signed it ([`Rights`]), to whoever knows the cluster's id.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::log::{LogError, RecordId, Stored, damaged, last_note, logs, stored_record};
 use super::note::{Note, NoteError};
 use super::record::{Record, RecordError};
+use super::rights::{Rights, RightsProof, checked_chain, rights_of};
 use super::tree::{Hash, PROOF_HASHES_MAX, inclusion, leaf_hash, verify_inclusion};
 use crate::id::ClusterId;
-use crate::keys::PublicKey;
-use crate::limits::AUDIT_PROOF_BYTES_MAX;
+use crate::limits::{AUDIT_PROOF_ACTS_MAX, AUDIT_PROOF_BYTES_MAX, AUDIT_PROOF_STREAMS_MAX};
 use crate::op::{Op, OpError, codec};
 use crate::store::keys::{Key as _, OpKey};
 use crate::store::{Keyspace, Read, envelope};
@@ -59,6 +60,9 @@ pub struct OpProof {
     pub cluster: ClusterId,
     /// Ops without their bodies: the one that is proved, and those behind it up to the first that is signed.
     pub ops: Vec<String>,
+    /// The acts that its author knew; none if they are too many for a proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<RightsProof>,
 }
 
 /// What a proof shows.
@@ -79,6 +83,8 @@ pub enum Checked {
         op: Box<Op>,
         /// How many ops behind it the signature is.
         signed_after: usize,
+        /// The acts that its author knew.
+        rights: Option<Rights>,
     },
 }
 
@@ -110,13 +116,16 @@ pub enum ProofError {
     /// The signature does not hold.
     #[error("the signature does not hold")]
     Signature,
+    /// More acts than a proof has.
+    #[error("a proof shows at most {AUDIT_PROOF_ACTS_MAX} acts of {AUDIT_PROOF_STREAMS_MAX} streams")]
+    TooMany,
 }
 
 fn malformed(what: impl std::fmt::Display) -> ProofError {
     ProofError::Malformed(what.to_string())
 }
 
-fn unbase64(text: &str) -> Result<Vec<u8>, ProofError> {
+pub(super) fn unbase64(text: &str) -> Result<Vec<u8>, ProofError> {
     let bytes = STANDARD.decode(text).map_err(malformed)?;
     if STANDARD.encode(&bytes) == text { Ok(bytes) } else { Err(malformed("a second form of base64")) }
 }
@@ -148,28 +157,42 @@ pub fn prove_record(read: &dyn Read, id: RecordId) -> Result<ProofFile, LogError
     Ok(ProofFile { format: FORMAT.to_owned(), record: Some(record), op: None })
 }
 
-/// Proves an op of the store.
+/// Proves an op of the store, with the rights that it was made under: see [`rights_of`] for `control` and `knew`.
 ///
 /// # Errors
 /// [`LogError`] if the store cannot be read, or the ops behind it that sign it are not there.
-pub fn prove_op(read: &dyn Read, cluster: ClusterId, mut op: Op) -> Result<ProofFile, LogError> {
+pub fn prove_op(
+    read: &dyn Read,
+    cluster: ClusterId,
+    op: Op,
+    control: &[Op],
+    knew: &[u64],
+) -> Result<ProofFile, LogError> {
+    let rights = rights_of(read, cluster, &op, control, knew)?;
+    let ops = run_to_signature(read, cluster, op)?.iter().map(|op| STANDARD.encode(bare(op))).collect();
+    Ok(ProofFile { format: FORMAT.to_owned(), record: None, op: Some(OpProof { cluster, ops, rights }) })
+}
+
+/// Returns an op and those behind it, up to the first that is signed.
+///
+/// # Errors
+/// [`LogError`] if they are not there.
+pub(super) fn run_to_signature(read: &dyn Read, cluster: ClusterId, op: Op) -> Result<Vec<Op>, LogError> {
     let wanted = op.id();
-    let missing = || LogError::OpNotFound(wanted);
-    let mut ops = vec![STANDARD.encode(bare(&op))];
-    while op.signature().is_none() {
-        let (stream, seq) = (op.stream(), op.header().seq + 1);
-        let next = read.get(Keyspace::Ops, &OpKey::new(stream, seq).encode())?.ok_or_else(missing)?;
-        op = Op::decode(&envelope::open(next).map_err(damaged)?, cluster).map_err(damaged)?;
-        ops.push(STANDARD.encode(bare(&op)));
-        if ops.len() > HEADERS_MAX {
+    let mut run = vec![op];
+    while let Some(last) = run.last().filter(|last| last.signature().is_none()) {
+        let key = OpKey::new(last.stream(), last.header().seq + 1).encode();
+        let next = read.get(Keyspace::Ops, &key)?.ok_or(LogError::OpNotFound(wanted))?;
+        if run.len() >= HEADERS_MAX {
             return Err(damaged("no op behind it is signed"));
         }
+        run.push(Op::decode(&envelope::open(next).map_err(damaged)?, cluster).map_err(damaged)?);
     }
-    Ok(ProofFile { format: FORMAT.to_owned(), record: None, op: Some(OpProof { cluster, ops }) })
+    Ok(run)
 }
 
 /// Returns the bytes of an op without its bodies: they are not what is signed, but committed to.
-fn bare(op: &Op) -> Vec<u8> {
+pub(super) fn bare(op: &Op) -> Vec<u8> {
     let signature = op.signature().map(|signature| serde_bytes::ByteBuf::from(signature.as_bytes().to_vec()));
     let bodies: Vec<Option<()>> = vec![None; op.bodies().len()];
     codec::encode(&(serde_bytes::Bytes::new(op.header_bytes()), signature, bodies))
@@ -216,25 +239,13 @@ fn check_op(proof: &OpProof) -> Result<Checked, ProofError> {
     if proof.ops.len() > HEADERS_MAX {
         return Err(ProofError::Chain);
     }
-    let mut first: Option<Op> = None;
-    let mut last: Option<Op> = None;
-    for text in &proof.ops {
-        let op = Op::decode(&unbase64(text)?, proof.cluster)?;
-        if let Some(before) = &last {
-            let (header, own) = (op.header(), before.header());
-            let follows = op.stream() == before.stream() && header.seq == own.seq + 1 && header.prev == before.id();
-            // A signed op ends the chain.
-            if !follows || before.signature().is_some() {
-                return Err(ProofError::Chain);
-            }
-        }
-        first.get_or_insert_with(|| op.clone());
-        last = Some(op);
+    let ops = checked_chain(proof.cluster, &proof.ops)?;
+    // A signed op ends the chain.
+    if ops.iter().rev().skip(1).any(|op| op.signature().is_some()) {
+        return Err(ProofError::Chain);
     }
-    let (Some(op), Some(signed)) = (first, last) else { return Err(ProofError::Chain) };
-    let key = PublicKey::new(&signed.header().author).ok_or(ProofError::Signature)?;
-    if !signed.is_signed_by(&key) {
-        return Err(ProofError::Signature);
-    }
-    Ok(Checked::Op { op: Box::new(op), signed_after: proof.ops.len() - 1 })
+    let signed_after = ops.len() - 1;
+    let op = ops.into_iter().next().ok_or(ProofError::Chain)?;
+    let rights = proof.rights.as_ref().map(|rights| Rights::check(proof.cluster, &op, rights)).transpose()?;
+    Ok(Checked::Op { op: Box::new(op), signed_after, rights })
 }

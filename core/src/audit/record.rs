@@ -238,6 +238,8 @@ coded_enum!(
         94 "damage" Damage,
         /// Something that the program lets somebody know.
         95 "alarm" Alarm,
+        /// Consenting to an act of another owner.
+        96 "approve" Approve,
     }
 );
 
@@ -250,6 +252,7 @@ impl AuditAction {
             16..32 => AuditClass::Admin,
             32..48 => AuditClass::Write,
             48..64 => AuditClass::Read,
+            96..112 => AuditClass::Admin,
             64.. => AuditClass::System,
         }
     }

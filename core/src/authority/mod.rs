@@ -33,7 +33,7 @@ pub use chain::{ChainError, check_against_previous};
 pub use engine::{
     AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, CurrentOwners, CurrentToken, Decision,
     Denial, ErasureInfo, Ground, MemberInfo, Noted, Part, Password, Policy, Reach, Readable, Rejudge, RulesState,
-    Stance, StatementInfo, TokenLimits, Why, WrittenFor,
+    Stance, StatementInfo, TokenLimits, Waiting, WaitingRequest, Why, WrittenFor,
 };
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, Site, plant};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::flush::Waiter;
 use super::records::TxRecord;
-use super::types::{ActError, ActRequest, Effect, RequestTicket, Signer};
+use super::types::{ActError, ActRequest, Admitted, Effect, RequestTicket, Signer};
 use super::{Now, Replica};
 use crate::authority::{Reach, Verdict};
 use crate::hlc::Hlc;
@@ -14,7 +14,7 @@ use crate::keys::SecretKey;
 use crate::limits;
 use crate::op::{
     Act, BuiltInRole, Certify, Control, Duty, DutyGrant, Grant, Header, Member, Op, Payload, Pin, Rank, Readmit,
-    Revoke, Role, StreamKey, Target,
+    Revoke, RevokeTarget, Role, StreamKey, Target,
 };
 use crate::store::Keyspace;
 use crate::store::keys::{Key as _, QuarantineKey};
@@ -31,9 +31,11 @@ impl Replica {
         request: ActRequest,
         effects: &mut Vec<Effect>,
     ) {
+        let approved = if let ActRequest::Approve(op) = &request { Some(*op) } else { None };
         match self.try_act(now, signer, request) {
             Ok(op) => {
-                self.staged.waiters.push(Waiter::Act(ticket, op));
+                let done = Admitted { op, waits: self.consent_lacking(signer, approved, op) };
+                self.staged.waiters.push(Waiter::Act(ticket, done));
                 self.apply_policy_changes(now, effects);
             }
             Err(error) => effects.push(Effect::ActDone { ticket, result: Err(error) }),
@@ -52,12 +54,23 @@ impl Replica {
             }
             ActRequest::One(act) => self.sign_act(now, &secret, certificate, act, None),
             ActRequest::For(principal, act) => self.sign_act(now, &secret, certificate, act, Some(principal)),
-            ActRequest::Revoke { target, reach, why, for_whom } => {
+            ActRequest::Approve(op) => self.approve(now, (&secret, certificate), op),
+            ActRequest::Revoke { targets, reach, why, for_whom } => {
                 // What waits to be signed is on the other side of the pins otherwise, though it was asked for before.
                 self.sign_open_ops();
-                let pins = self.pins_for(&target, reach);
-                let revoke = Revoke { target, pins, cascade: reach == Reach::Cascade, why };
-                self.sign_act(now, &secret, certificate, Act::Revoke(revoke), for_whom)
+                let acts = targets.into_iter().map(|target| {
+                    let pins = self.pins_for(&target, reach);
+                    Act::Revoke(Revoke { target, pins, cascade: reach == Reach::Cascade, why: why.clone() })
+                });
+                let acts: Vec<Act> = acts.collect();
+                let time = Hlc::new(now.wall_ms, 0);
+                if acts.iter().any(|act| self.is_too_weak(secret.author(), certificate, act, time)) {
+                    let why =
+                        "all that it has is as strong as this node, or stronger: ask an owner or a stronger admin";
+                    return Err(ActError::NotAllowed(why.to_owned()));
+                }
+                let nothing = || ActError::NothingToDo("nothing is named that could be taken back".to_owned());
+                self.sign_all(now, (&secret, certificate), acts, for_whom)?.ok_or_else(nothing)
             }
             ActRequest::Readmit { op, transaction, for_whom } => {
                 self.readmit(now, (&secret, certificate), (op, transaction), for_whom)
@@ -97,6 +110,16 @@ impl Replica {
         }
     }
 
+    /// Returns whether an act takes all back that a principal has, and would cut nothing of it.
+    fn is_too_weak(&self, author: AuthorKey, certificate: OpId, act: &Act, time: Hlc) -> bool {
+        let Act::Revoke(Revoke { target: RevokeTarget::Principal(principal), .. }) = act else { return false };
+        let proof = self.authority.proof_for(author, certificate, act, time).unwrap_or_default();
+        let strength = proof.iter().filter_map(|id| self.authority.statement(*id, time)).map(|under| under.rank).max();
+        let held = self.authority.statements(time).filter(|held| held.to == *principal && held.denial.is_none());
+        let ranks: Vec<Rank> = held.map(|held| held.rank).collect();
+        !ranks.is_empty() && strength.is_some_and(|strength| ranks.iter().all(|rank| *rank <= strength))
+    }
+
     /// Readmits what each revocation cuts that the transaction is hit by, one after the other.
     fn readmit(
         &mut self,
@@ -125,7 +148,11 @@ impl Replica {
             }
             let act = Act::Readmit(Readmit { revocation: by, pins: vec![pin] });
             let id = self.sign_act(now, secret, certificate, act, for_whom)?;
-            first = first.or(Some(id));
+            let first = *first.get_or_insert(id);
+            // What more there is to do shows when it counts.
+            if self.authority.control_verdict(id).is_none_or(|verdict| !verdict.is_allowed()) {
+                return Ok(first);
+            }
         }
     }
 
@@ -197,6 +224,9 @@ impl Replica {
         for_whom: Option<PrincipalId>,
     ) -> Result<OpId, ActError> {
         let author = secret.author();
+        if let Some(asked) = self.waits_already(author, certificate, &act) {
+            return Ok(asked);
+        }
         let proof = self
             .authority
             .proof_for(author, certificate, &act, Hlc::new(now.wall_ms, 0))

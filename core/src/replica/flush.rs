@@ -74,7 +74,7 @@ impl Shard {
 #[derive(Debug)]
 pub(super) enum Waiter {
     Write(RequestTicket, WriteOutcome),
-    Act(RequestTicket, OpId),
+    Act(RequestTicket, Admitted),
 }
 
 impl Waiter {
@@ -82,7 +82,7 @@ impl Waiter {
     fn answer(self) -> Effect {
         match self {
             Self::Write(ticket, outcome) => Effect::WriteDone { ticket, result: Ok(outcome) },
-            Self::Act(ticket, op) => Effect::ActDone { ticket, result: Ok(Admitted { op }) },
+            Self::Act(ticket, done) => Effect::ActDone { ticket, result: Ok(done) },
         }
     }
 }

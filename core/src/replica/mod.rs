@@ -11,6 +11,7 @@
 
 mod act;
 mod answers;
+mod approval;
 mod audit;
 mod bootstrap;
 mod branch;
@@ -76,7 +77,7 @@ pub use records::{TxRecord, TxRef, TxState};
 pub use succession::SuccessionBasis;
 pub use types::{
     ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
-    RequestTicket, Signer, WriteError, WriteItem, WriteLimits, WriteOutcome, WriteRequest,
+    RequestTicket, Signer, Waits, WriteError, WriteItem, WriteLimits, WriteOutcome, WriteRequest,
 };
 pub use verify::{Damage, VerifyReport, stored_epoch, stored_head, verify};
 pub use waits::WAITING_OF_AUTHOR_MAX;

@@ -7,6 +7,10 @@ use crate::id::{AuthorKey, OpId, PrincipalId};
 use crate::keys::SecretKey;
 use crate::op::{Act, Certify, Member, Rank};
 
+/// Why a node may not.
+const STRONGER: &str =
+    "who certifies a key in the place of another must be stronger than that: ask an owner or a stronger admin";
+
 impl Replica {
     /// Certifies a key for the principal of another one, and makes it a member if that one is. What is done already is not done
     /// again, so whoever does not know how it ended repeats it. The other key stays what it is. Returns the certificate.
@@ -41,16 +45,10 @@ impl Replica {
             let labels = member.labels.into_iter().collect();
             acts.push(Act::Member(Member { principal, key: new, rank, not_after, labels }));
         }
-        // A part alone must never be signed.
-        if acts.iter().any(|act| self.authority.proof_for(secret.author(), certificate, act, time).is_none()) {
-            let why = "who certifies a key in the place of another must be stronger than that: ask an owner or a stronger admin";
-            return Err(ActError::NotAllowed(why.to_owned()));
-        }
-        let mut made = known;
-        for act in acts {
-            let op = self.sign_act(now, secret, certificate, act, for_whom)?;
-            made = made.or(Some(op));
-        }
-        made.ok_or_else(|| ActError::NothingToDo(format!("the key {new} is certified already")))
+        let made = self.sign_all(now, (secret, certificate), acts, for_whom).map_err(|error| match error {
+            ActError::NotAllowed(_) => ActError::NotAllowed(STRONGER.to_owned()),
+            other => other,
+        })?;
+        known.or(made).ok_or_else(|| ActError::NothingToDo(format!("the key {new} is certified already")))
     }
 }

@@ -1,4 +1,5 @@
 mod answers;
+mod approval;
 mod audit;
 mod bulk;
 mod erase;

@@ -70,10 +70,11 @@ pub enum ActRequest {
     One(Act),
     /// One act, at the request of a principal: this is noted, and gives no right.
     For(PrincipalId, Act),
-    /// Take back a statement, or all that a principal has: all that was written under it and is here stands.
+    /// Take back statements, or all that principals have: all that was written under them and is here stands. All are signed
+    /// together, or none.
     Revoke {
         /// What.
-        target: RevokeTarget,
+        targets: Vec<RevokeTarget>,
         /// Whether what was given under it goes too.
         reach: Reach,
         /// Reason for people.
@@ -99,6 +100,9 @@ pub enum ActRequest {
         /// At whose request.
         for_whom: Option<PrincipalId>,
     },
+    /// Consent to an act of another owner that waits for it, and to what was asked for with it before: see
+    /// [`crate::authority::WaitingRequest`]. Signed by an owner's key.
+    Approve(OpId),
     /// A change of owners, signed by recovery keys elsewhere.
     Succeed(Arc<Op>),
     /// Take a node into the cluster: certify its key for a new principal, make it a member and give it a role.
@@ -130,6 +134,17 @@ pub enum ActRequest {
 pub struct Admitted {
     /// The op of the (first) act; for an admitted node its certificate.
     pub op: OpId,
+    /// What it does not count without; none if it counts.
+    pub waits: Option<Waits>,
+}
+
+/// That an owner's act is signed, and counts for nothing before others consent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waits {
+    /// The act by whose name all that was asked for is approved.
+    pub op: OpId,
+    /// How many further owners are needed.
+    pub missing: u8,
 }
 
 /// The writes of one request: one transaction, applied all or none.
@@ -327,6 +342,9 @@ pub enum ActError {
     /// It is about a transaction that is not there, or not in question.
     #[error("{0}")]
     NothingToDo(String),
+    /// An approval of an act that waits for none, or not for that of this owner.
+    #[error("{0}")]
+    NotWaiting(String),
     /// The act breaks a rule of the format.
     #[error("invalid act")]
     Invalid(#[source] crate::op::OpError),

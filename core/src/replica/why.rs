@@ -4,7 +4,7 @@ use super::Replica;
 use super::read::{ReadError, Reader, damaged};
 use super::records::TxRecord;
 use crate::authority::{Position, Why};
-use crate::id::{ClusterId, OpId};
+use crate::id::{ClusterId, OpId, StreamId};
 use crate::op::Op;
 use crate::store::keys::QuarantineKey;
 use crate::store::{Keyspace, Order, Span, envelope};
@@ -46,6 +46,12 @@ impl Reader {
 }
 
 impl Replica {
+    /// Returns the numbers of the ops of a data stream with which its author's knowledge of the control log grew.
+    #[must_use]
+    pub fn knowledge_of(&self, stream: &StreamId) -> Vec<u64> {
+        self.heads.get(stream).map(|head| head.policies.clone()).unwrap_or_default()
+    }
+
     /// Explains what the rule says of each transaction of a data op that is here.
     #[must_use]
     pub fn why(&self, op: &Op) -> Vec<Why> {

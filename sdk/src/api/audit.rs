@@ -231,6 +231,9 @@ pub struct AuditPage {
     pub next: AuditCursor,
     /// Whether there may be more already. A page may be empty and there be more, where little matches.
     pub more: bool,
+    /// Where to go on behind each entry. Only of a node in this process: it does not go over HTTP.
+    #[serde(skip)]
+    pub behind: Vec<AuditCursor>,
 }
 
 /// What this node has seen of the audit log of a peer.

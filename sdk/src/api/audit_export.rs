@@ -45,12 +45,20 @@ impl AuditFormat {
     #[must_use]
     pub fn line(self, entry: &AuditEntry) -> String {
         match self {
-            Self::JsonLines => serde_json::to_string(entry).unwrap_or_default(),
-            Self::Ocsf => ocsf(entry).to_string(),
+            Self::JsonLines => unbroken(serde_json::to_string(entry).unwrap_or_default()),
+            Self::Ocsf => unbroken(ocsf(entry).to_string()),
             Self::Cef => cef(entry),
             Self::Syslog => syslog(entry),
         }
     }
+}
+
+/// What some readers take for the end of a line, though it is no control character.
+const SEPARATORS: [char; 2] = ['\u{2028}', '\u{2029}'];
+
+/// Escapes what JSON leaves as it is and some readers of lines do not.
+fn unbroken(json: String) -> String {
+    if json.contains(SEPARATORS) { json.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029") } else { json }
 }
 
 /// Returns the class, category and activity of OCSF.
@@ -168,7 +176,7 @@ fn cef_member(out: &mut String, key: &str, value: &str) {
             '\\' | '=' => out.extend(['\\', char]),
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
-            char if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') => out.push(' '),
+            char if char.is_control() || SEPARATORS.contains(&char) => out.push(' '),
             char => out.push(char),
         }
     }
@@ -229,7 +237,7 @@ fn syslog_value(text: &str) -> String {
     for char in text.chars() {
         match char {
             '"' | '\\' | ']' => out.extend(['\\', char]),
-            char if char.is_control() => out.push(' '),
+            char if char.is_control() || SEPARATORS.contains(&char) => out.push(' '),
             char => out.push(char),
         }
     }
@@ -293,7 +301,8 @@ mod tests {
     fn nothing_that_somebody_sent_makes_a_line_or_a_member() {
         for format in [AuditFormat::JsonLines, AuditFormat::Ocsf, AuditFormat::Cef, AuditFormat::Syslog] {
             let line = format.line(&entry(INJECTION));
-            assert!(!line.chars().any(char::is_control), "{format:?}: {line:?}");
+            let breaks = |char: char| char.is_control() || SEPARATORS.contains(&char);
+            assert!(!line.chars().any(breaks), "{format:?}: {line:?}");
         }
         let cef = AuditFormat::Cef.line(&entry(INJECTION));
         let unescaped = |wanted: char| {

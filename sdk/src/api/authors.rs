@@ -6,7 +6,7 @@ use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::op::Pin;
 use serde::{Deserialize, Serialize};
 
-use super::{Result, Revocation, RevokeOptions, Timestamp};
+use super::{Approval, Approved, Result, Revocation, RevokeOptions, Timestamp};
 
 /// Whose key it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -144,6 +144,18 @@ pub trait Authors: Send + Sync + 'static {
 
     /// Returns what a change of owners is made of; see [`crate::recovery`]. What they signed later than `until` will not stand.
     async fn succession_basis(&self, until: Option<Timestamp>) -> Result<SuccessionBasis>;
+
+    /// Returns what owners asked for and others have to approve, the oldest first, where more than one owner is needed.
+    async fn approvals(&self) -> Result<Vec<Approval>>;
+
+    /// Consents, by the owner's key on the node that is asked, to what another owner asked for: to this act, and those that were asked
+    /// for at once with it before. It counts as soon as enough owners consent.
+    ///
+    /// # Errors
+    /// [`super::ErrorCode::NotAllowed`] if no owner's key is on the node, or its owner does not ask;
+    /// [`super::ErrorCode::StatementNotFound`] if there is no such act; [`super::ErrorCode::NotWaiting`] if it does not wait,
+    /// or this owner consents already.
+    async fn approve(&self, op: &OpId) -> Result<Approved>;
 
     /// Makes other keys the owners. `op` is signed by the recovery keys: whoever hands it over needs no right but to reach the node as who administers.
     ///

@@ -93,6 +93,30 @@ pub struct ListQuery {
     pub limit: Option<usize>,
     /// Answer from a state at least as new as this.
     pub session: Option<SessionToken>,
+    /// What the audit calls it.
+    pub purpose: ListPurpose,
+}
+
+/// What a list is for, which the audit tells apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ListPurpose {
+    /// To look at some documents: recorded where reads are.
+    #[default]
+    Look,
+    /// To take all there are elsewhere: always recorded, without the documents' ids.
+    Export,
+}
+
+impl std::str::FromStr for ListPurpose {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "look" => Ok(Self::Look),
+            "export" => Ok(Self::Export),
+            _ => Err(()),
+        }
+    }
 }
 
 impl ListQuery {
@@ -146,13 +170,14 @@ pub struct ConflictValue {
     pub author: Option<AuthorKey>,
 }
 
-/// Returns all documents of a collection by id, page after page; it ends after an error.
+/// Returns all documents of a collection by id, page after page; it ends after an error. The audit calls it an export.
 pub fn export(
     database: Arc<dyn Database>,
     collection: CollectionName,
     prefix: Option<String>,
 ) -> BoxStream<'static, Result<Document>> {
-    let first = ListQuery { prefix, limit: Some(ListQuery::LIMIT_MAX), ..ListQuery::default() };
+    let limit = Some(ListQuery::LIMIT_MAX);
+    let first = ListQuery { prefix, limit, purpose: ListPurpose::Export, ..ListQuery::default() };
     futures_util::stream::try_unfold(Some(first), move |query| {
         let (database, collection) = (database.clone(), collection.clone());
         async move {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::approvals::AwaitedApproval;
 use super::heads::Heads;
 
 /// What calls of the API return.
@@ -34,6 +35,8 @@ pub enum ExitCode {
     Diverged,
     /// The data directory is sealed and was not unlocked.
     Locked,
+    /// Signed, and does not count before other owners approve it.
+    Waits,
 }
 
 impl ExitCode {
@@ -50,6 +53,7 @@ impl ExitCode {
             Self::Damaged => 6,
             Self::Diverged => 7,
             Self::Locked => 8,
+            Self::Waits => 9,
         }
     }
 }
@@ -143,6 +147,7 @@ error_codes! {
     // Who sent it.
     Unauthenticated = "unauthenticated", 401, Denied, "A valid token is needed";
     NotAllowed = "not_allowed", 403, Denied, "This is not allowed";
+    AwaitsApproval = "awaits_approval", 202, Waits, "It is signed and waits for other owners";
     // What it is about.
     RouteNotFound = "route_not_found", 404, Failed, "There is nothing at this path";
     MethodNotAllowed = "method_not_allowed", 405, Failed, "The method is not allowed here";
@@ -158,6 +163,7 @@ error_codes! {
     AlreadyExists = "already_exists", 409, Conflict, "The document exists already";
     Erased = "erased", 410, Failed, "The document was erased";
     CollectionDropped = "collection_dropped", 410, Failed, "The collection was dropped";
+    NotWaiting = "not_waiting", 409, Conflict, "The act does not wait for this approval";
     PreconditionFailed = "precondition_failed", 412, Conflict, "The document has another version";
     QueryTooLong = "query_too_long", 422, Failed, "The query takes more than the node gives it";
     // The state of the node.
@@ -218,6 +224,7 @@ struct Inner {
     pointer: Option<String>,
     hint: Option<Cow<'static, str>>,
     heads: Option<Heads>,
+    awaits: Option<AwaitedApproval>,
     retry_after: Option<Duration>,
     request_id: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -233,6 +240,7 @@ impl Error {
             pointer: None,
             hint: None,
             heads: None,
+            awaits: None,
             retry_after: None,
             request_id: None,
             source: None,
@@ -257,6 +265,13 @@ impl Error {
     #[must_use]
     pub fn heads(mut self, heads: Option<Heads>) -> Self {
         self.0.heads = heads;
+        self
+    }
+
+    /// Adds what the act waits for.
+    #[must_use]
+    pub fn awaits(mut self, awaited: AwaitedApproval) -> Self {
+        self.0.awaits = Some(awaited);
         self
     }
 
@@ -309,6 +324,12 @@ impl Error {
     #[must_use]
     pub fn current_heads(&self) -> Option<&Heads> {
         self.0.heads.as_ref()
+    }
+
+    /// Returns what was signed and waits for other owners, with [`ErrorCode::AwaitsApproval`].
+    #[must_use]
+    pub fn awaited(&self) -> Option<AwaitedApproval> {
+        self.0.awaits
     }
 
     /// Returns how long to wait before trying again.
@@ -390,7 +411,8 @@ mod tests {
             let text = code.as_str();
             assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{text}");
             assert_eq!(ErrorCode::from_code(text), Some(*code));
-            assert!((400..600).contains(&code.http_status()), "{text}");
+            let is_error = (400..600).contains(&code.http_status());
+            assert!(is_error || *code == ErrorCode::AwaitsApproval, "{text}");
             assert_ne!(code.exit_code(), ExitCode::Done);
         }
         assert_eq!(ErrorCode::from_code("nonsense"), None);

@@ -4,6 +4,7 @@
 //! parsed once, with bounds, where it is turned into edits. [`typed`] has the same calls over serde types.
 
 mod access;
+mod approvals;
 mod as_text;
 mod audit;
 mod audit_export;
@@ -36,6 +37,7 @@ pub use access::{
     NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName,
     Revocation, RevokeOptions, RoleInfo, SecretKind, TokenInfo,
 };
+pub use approvals::{Approval, ApprovalAct, Approved, AwaitedApproval};
 pub use audit::{
     Audit, AuditAction, AuditClass, AuditCursor, AuditDamage, AuditDecision, AuditEntry, AuditLayer, AuditMethod,
     AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, AuditWitness,
@@ -46,7 +48,9 @@ pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};
 pub use cursor::Cursor;
-pub use document::{Conflict, ConflictValue, Document, ListPage, ListQuery, ReadOptions, SessionToken, export};
+pub use document::{
+    Conflict, ConflictValue, Document, ListPage, ListPurpose, ListQuery, ReadOptions, SessionToken, export,
+};
 pub use erasure::{Erasure, ErasureReceipt, Erasures, ErasuresPage, ErasuresQuery, NewErasure};
 pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
 pub use heads::Heads;

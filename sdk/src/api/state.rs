@@ -78,6 +78,14 @@ pub struct Status {
     /// Whether the recovery key lies in the data directory still: it is to be put away, see `folkmoot key confirm-recovery`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recovery_unconfirmed: bool,
+    /// Requests of owners that others have to approve: see `folkmoot approvals`.
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub approvals_waiting: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_none_of_them(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Whether a node can serve.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use folkmoot_core::id::AuthorKey;
+use folkmoot_core::id::{AuthorKey, OpId};
 use http::Method;
 
 use super::Client;
@@ -10,8 +10,8 @@ use super::access::taking_back;
 use super::calls::Query;
 use super::transport::Call;
 use crate::api::{
-    AuthorInfo, Authors, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession, SuccessionBasis,
-    Timestamp,
+    Approval, Approved, AuthorInfo, Authors, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession,
+    SuccessionBasis, Timestamp,
 };
 use crate::wire::ReplaceAuthor;
 
@@ -42,5 +42,13 @@ impl Authors for Client {
             Call::new(Method::POST, "/v1/owners".to_owned()).header("content-type", "application/octet-stream")?;
         call.body = op;
         self.transport.send(&call).await?.json()
+    }
+
+    async fn approvals(&self) -> Result<Vec<Approval>> {
+        self.items("/v1/approvals".to_owned()).await
+    }
+
+    async fn approve(&self, op: &OpId) -> Result<Approved> {
+        self.transport.send(&Call::new(Method::POST, format!("/v1/approvals/{op}"))).await?.json()
     }
 }

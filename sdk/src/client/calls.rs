@@ -14,7 +14,7 @@ use super::{Client, events};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangeContent, ChangesPage, ChangesQuery, CollectionInfo,
     CollectionSettings, Conflict, Database, Document, Durability, Edit, Error, ErrorCode, Heads, IdempotencyKey,
-    Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, PeerInfo, Precondition,
+    Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo, Precondition,
     QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, SessionToken, ShardDigest, Since, Status,
     VerifyReport, WriteOptions, WriteOutcome,
 };
@@ -303,6 +303,7 @@ impl Database for Client {
             .add("prefix", query.prefix.as_deref())
             .add("after", query.after.as_ref())
             .add("limit", query.limit)
+            .add("purpose", (query.purpose == ListPurpose::Export).then_some("export"))
             .0;
         let call = with_common(Call::new(Method::GET, path), query.session.as_ref(), Durability::Local, None)?;
         let listed: wire::Listed = self.transport.send(&call).await?.json()?;

@@ -193,7 +193,9 @@ impl Transport {
                     .with_source(error);
             Failure { error, sent }
         })?;
-        if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
+        if (response.status().is_success() && !is_problem(response.headers()))
+            || response.status() == StatusCode::NOT_MODIFIED
+        {
             return Ok(response);
         }
         Err(Failure { error: problem(response).await, sent: true })
@@ -251,6 +253,11 @@ fn node_name(node: &Uri) -> String {
     format!("{}{port}", node.host().unwrap_or_default())
 }
 
+/// Whether an answer tells of an error, or of what is not so yet.
+fn is_problem(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.starts_with(wire::PROBLEM_JSON))
+}
+
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -263,8 +270,7 @@ async fn problem(response: Response<Incoming>) -> Error {
     let (head, body) = response.into_parts();
     let retry_after =
         head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-    let is_problem =
-        head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.starts_with(wire::PROBLEM_JSON));
+    let is_problem = is_problem(&head.headers);
     let parsed = match Limited::new(body, PROBLEM_BYTES_MAX).collect().await {
         Ok(body) if is_problem => serde_json::from_slice::<wire::Problem>(&body.to_bytes()).ok(),
         Ok(_) | Err(_) => None,

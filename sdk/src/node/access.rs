@@ -11,9 +11,9 @@ use folkmoot_core::op::{
     Act, BuiltInRole, Documents, FieldPath, FieldPaths, Fields, Grant, Join, Principal, PrincipalKind as CoreKind,
     Rank, RevokeTarget, Rights, Role, RoleRevision, Secret, Target, Token,
 };
-use folkmoot_core::replica::{ActRequest, Signer};
+use folkmoot_core::replica::ActRequest;
 
-use super::convert::act_error;
+use super::approvals::Asker;
 use super::core_thread::wall_ms;
 use super::{Inner, Node, random, token};
 use crate::api::{
@@ -289,26 +289,40 @@ impl Inner {
     }
 
     /// Signs an act, at the request of somebody if it is not the node's own.
-    pub(super) async fn state(&self, asker: Option<PrincipalId>, act: Act) -> Result<OpId> {
+    ///
+    /// # Errors
+    /// [`ErrorCode::AwaitsApproval`] if it is signed and other owners have to consent.
+    pub(super) async fn state(&self, asker: impl Into<Asker>, act: Act) -> Result<OpId> {
+        let asker = asker.into();
         let mut event = super::audit::act_event(&act);
-        let request = match asker {
+        // A token is shown once, with its statement, and a password ends the one before: neither can wait for others.
+        let signer = match &act {
+            Act::Token(_) if self.owners_must_agree().await? => Asker::Itself,
+            _ => asker,
+        };
+        let request = match asker.principal() {
             Some(asker) => ActRequest::For(asker, act),
             None => ActRequest::One(act),
         };
         metrics::counter!("folkmoot_access_acts_total").increment(1);
-        let done = self.act(Signer::Node, request).await.map_err(act_error).map(|done| done.op);
+        let done = self.sign(signer, request).await;
         if let Ok(op) = &done {
             event.statements.push(*op);
         }
-        self.note_done(asker, event, &done);
+        self.note_done(asker.principal(), event, &done);
         done
+    }
+
+    /// Returns whether one owner alone can do nothing.
+    async fn owners_must_agree(&self) -> Result<bool> {
+        self.authority(|authority| authority.owners().is_some_and(|owners| owners.threshold > 1)).await
     }
 
     pub(super) async fn principals_of(&self, only: Option<PrincipalId>) -> Result<Vec<PrincipalInfo>> {
         self.authority(move |authority| list(authority, |id| only.is_none_or(|only| only == id))).await
     }
 
-    pub(super) async fn add_principal(&self, asker: Option<PrincipalId>, new: &NewPrincipal) -> Result<PrincipalInfo> {
+    pub(super) async fn add_principal(&self, asker: impl Into<Asker>, new: &NewPrincipal) -> Result<PrincipalInfo> {
         check_name(&new.name)?;
         let (name, kind) = (new.name.clone(), core_kind(new.kind));
         if let Ok((id, _)) = self.find(&PrincipalName::Name(name.clone())) {
@@ -356,7 +370,7 @@ impl Inner {
 
     pub(super) async fn give(
         &self,
-        asker: Option<PrincipalId>,
+        asker: impl Into<Asker>,
         principal: &PrincipalName,
         new: &NewGrant,
     ) -> Result<GrantInfo> {
@@ -434,10 +448,11 @@ impl Inner {
         Ok(IssuedToken { token: token::write(&secret), info: token_info(statement, &made) })
     }
 
+    /// Takes back one thing or several that belong together; tells of the first.
     pub(super) async fn take_back(
         &self,
         asker: Option<PrincipalId>,
-        target: RevokeTarget,
+        targets: Vec<RevokeTarget>,
         options: &RevokeOptions,
     ) -> Result<Revocation> {
         let reach = if options.cascade { Reach::Cascade } else { Reach::Target };
@@ -446,26 +461,31 @@ impl Inner {
             return Err(Error::new(ErrorCode::InvalidRequest, "the reason is too long").pointer("/why"));
         }
         metrics::counter!("folkmoot_access_acts_total").increment(1);
-        let (action, what) = match &target {
-            RevokeTarget::Principal(id) => (AuditAction::RemovePrincipal, id.to_string()),
-            RevokeTarget::Statement(id) => (AuditAction::Revoke, id.to_string()),
+        let action = match targets.first() {
+            Some(RevokeTarget::Principal(_)) => AuditAction::RemovePrincipal,
+            Some(RevokeTarget::Statement(_)) | None => AuditAction::Revoke,
         };
+        let named = targets.iter().map(|target| match target {
+            RevokeTarget::Principal(id) => id.to_string(),
+            RevokeTarget::Statement(id) => id.to_string(),
+        });
+        let what = named.collect::<Vec<_>>().join(" ");
         let event = Event::new(action, AuditDecision::Allowed).about(what).because(why.clone());
-        let request = ActRequest::Revoke { target, reach, why, for_whom: asker };
-        let done = self.act(Signer::Node, request).await.map_err(act_error);
-        self.note_done(asker, event, &done);
-        let act = done?.op;
-        let pins = self.authority(move |authority| authority.pins_set_by(act)).await?;
-        Ok(Revocation { act, pins })
+        let request = ActRequest::Revoke { targets, reach, why, for_whom: asker };
+        self.taken_back(asker, event, request).await
     }
 
     pub(super) async fn release(&self, asker: Option<PrincipalId>, op: OpId, transaction: u16) -> Result<Revocation> {
         metrics::counter!("folkmoot_access_acts_total").increment(1);
         let request = ActRequest::Readmit { op, transaction, for_whom: asker };
-        let done = self.act(Signer::Node, request).await.map_err(act_error);
         let event = Event::new(AuditAction::Release, AuditDecision::Allowed).about(format!("{op}:{transaction}"));
+        self.taken_back(asker, event, request).await
+    }
+
+    async fn taken_back(&self, asker: Option<PrincipalId>, event: Event, request: ActRequest) -> Result<Revocation> {
+        let done = self.sign(asker.into(), request).await;
         self.note_done(asker, event, &done);
-        let act = done?.op;
+        let act = done?;
         let pins = self.authority(move |authority| authority.pins_set_by(act)).await?;
         Ok(Revocation { act, pins })
     }
@@ -525,7 +545,7 @@ impl Access for Node {
 
     async fn remove_principal(&self, principal: &PrincipalName, options: &RevokeOptions) -> Result<Revocation> {
         let id = self.inner.find_principal(principal)?;
-        self.inner.take_back(None, RevokeTarget::Principal(id), options).await
+        self.inner.take_back(None, vec![RevokeTarget::Principal(id)], options).await
     }
 
     async fn roles(&self) -> Result<Vec<RoleInfo>> {
@@ -567,7 +587,7 @@ impl Access for Node {
 
     async fn revoke(&self, statement: &OpId, options: &RevokeOptions) -> Result<Revocation> {
         self.inner.holder(statement).await?;
-        self.inner.take_back(None, RevokeTarget::Statement(*statement), options).await
+        self.inner.take_back(None, vec![RevokeTarget::Statement(*statement)], options).await
     }
 
     async fn readmit(&self, op: &OpId, transaction: u16) -> Result<Revocation> {

@@ -16,8 +16,8 @@ use super::convert::act_error;
 use super::core_thread::Clock;
 use super::{Inner, Node};
 use crate::api::{
-    AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result, Revocation, RevokeOptions,
-    Succession, SuccessionBasis, Timestamp,
+    Approval, Approved, AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result,
+    Revocation, RevokeOptions, Succession, SuccessionBasis, Timestamp,
 };
 
 /// Returns the keys that count.
@@ -91,16 +91,33 @@ impl Inner {
             return Err(Error::new(ErrorCode::NotAllowed, format!("{key} is an owner's key"))
                 .hint("only the recovery keys replace owners: `folkmoot key recover`"));
         }
-        let mut first = None;
-        // The certificate is older than what makes its key a member, so it goes first: then nothing is signed any more.
-        for statement in statements {
-            let done = self.take_back(asker, RevokeTarget::Statement(statement), options).await?;
-            first = first.or(Some(done));
+        if statements.is_empty() {
+            return Err(Error::new(
+                ErrorCode::StatementNotFound,
+                format!("nothing certifies the key {key}, or not any more"),
+            )
+            .hint("`folkmoot key list` shows the keys that count"));
         }
-        first.ok_or_else(|| {
-            Error::new(ErrorCode::StatementNotFound, format!("nothing certifies the key {key}, or not any more"))
-                .hint("`folkmoot key list` shows the keys that count")
-        })
+        // The certificate is older than what makes its key a member, so it goes first.
+        let targets: Vec<_> = statements.iter().copied().map(RevokeTarget::Statement).collect();
+        let refused = match self.take_back(asker, targets, options).await {
+            Err(error) if error.code() == ErrorCode::NotAllowed && statements.len() > 1 => error,
+            other => return other,
+        };
+        // Whoever may certify can name any key: somebody stronger must not keep a stolen one alive by that.
+        let (mut done, mut left) = (false, Vec::new());
+        for statement in statements {
+            match self.take_back(asker, vec![RevokeTarget::Statement(statement)], options).await {
+                Ok(_) => done = true,
+                Err(_) => left.push(statement.to_string()),
+            }
+        }
+        if !done {
+            return Err(refused);
+        }
+        let detail =
+            format!("{key} is taken back but for {}, which is as strong as this node, or stronger", left.join(" "));
+        Err(Error::new(ErrorCode::NotAllowed, detail).hint("ask an owner or a stronger admin for the rest"))
     }
 
     pub(super) async fn basis(&self, until: Option<Timestamp>) -> Result<SuccessionBasis> {
@@ -163,5 +180,13 @@ impl Authors for Node {
 
     async fn succeed(&self, op: Bytes) -> Result<Succession> {
         self.inner.take_succession(None, &op).await
+    }
+
+    async fn approvals(&self) -> Result<Vec<Approval>> {
+        self.inner.approvals().await
+    }
+
+    async fn approve(&self, op: &OpId) -> Result<Approved> {
+        self.inner.approve(None, *op).await
     }
 }

@@ -170,6 +170,8 @@ pub(super) fn act_error(error: ActError) -> Error {
             "the node signs such an act with its own rights: ask one that is an admin of everything, as the first is",
         ),
         ActError::NothingToDo(what) => Error::new(ErrorCode::StatementNotFound, what),
+        ActError::NotWaiting(what) => Error::new(ErrorCode::NotWaiting, what)
+            .hint("`folkmoot approvals` lists what waits, and who consents already"),
         ActError::NoOwnerKey => Error::new(ErrorCode::NotAllowed, "the owner key is not on this node"),
         ActError::Invalid(source) => Error::new(ErrorCode::InvalidSettings, format!("the act breaks a rule: {source}")),
         ActError::NotReady(_) => Error::new(ErrorCode::NotReady, "this node takes no writes"),

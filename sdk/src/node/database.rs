@@ -20,9 +20,9 @@ use super::{Inner, Node, random};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
     Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, Invite,
-    InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, PeerInfo, QuarantinePage, QuarantineQuery,
-    ReadOptions, Readiness, Result, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions, WriteOutcome,
-    poll_changes,
+    InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo, QuarantinePage,
+    QuarantineQuery, ReadOptions, Readiness, Result, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions,
+    WriteOutcome, poll_changes,
 };
 
 /// How long a write waits for its durability when the client does not say.
@@ -213,7 +213,7 @@ impl Database for Node {
 
     async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {
         let page = self.changes_page(query).await?;
-        self.inner.note_changes(None, &page);
+        self.inner.note_changes(None, query, &page);
         Ok(page)
     }
 
@@ -291,6 +291,10 @@ impl Node {
         Inner::check_session(query.session.as_ref())?;
         let page = self.inner.list(collection, query).await?;
         let shape = || query.prefix.as_ref().map(|prefix| format!("prefix {prefix}")).unwrap_or_default();
+        if query.purpose == ListPurpose::Export {
+            self.inner.note_export(who, Some(collection), shape());
+            return Ok(page);
+        }
         self.inner.note_read(who, AuditAction::List, collection, page.items.iter().map(|item| &item.id), shape);
         Ok(page)
     }

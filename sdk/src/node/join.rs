@@ -10,7 +10,9 @@ use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::op::{BuiltInRole, Op, codec};
-use folkmoot_core::replica::{ActError, ActRequest, Effect, Identity, Input, Reader, Replica, ReplicaConfig, Signer};
+use folkmoot_core::replica::{
+    ActError, ActRequest, Admitted, Effect, Identity, Input, Reader, Replica, ReplicaConfig, Signer, Waits,
+};
 use folkmoot_core::store::{Durability, FjallOptions, Keyspace, Order, Span, envelope};
 use folkmoot_net::{JoinError, JoinRequest, Ticket};
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,7 @@ use super::config::{JoinOptions, OpenError, random};
 use super::core_thread::{Clock, Command, wall_ms};
 use super::directory::{ClusterRecord, Directory, KnownPeer};
 use super::invites::{Claim, Ended};
+use crate::api::AwaitedApproval;
 
 /// How long an inviter has to answer.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(30);
@@ -29,6 +32,15 @@ const ANSWER_BYTES_MAX: usize = folkmoot_net::limits::JOIN_RESPONSE_BYTES_MAX;
 const ANSWER_PEERS_MAX: usize = 64;
 /// Longest name of a node.
 const NAME_BYTES_MAX: usize = folkmoot_core::limits::ACT_TEXT_BYTES_MAX;
+
+/// A cluster that was joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// What other owners have to approve before its members let the node in; none if they do at once.
+    pub awaits: Option<AwaitedApproval>,
+}
 
 /// What a newcomer sends.
 #[derive(Serialize, Deserialize)]
@@ -42,8 +54,17 @@ struct Request {
 /// What it gets.
 #[derive(Serialize, Deserialize)]
 enum Answer {
-    Welcome { name: String, certificate: OpId, control: Vec<serde_bytes::ByteBuf>, peers: Vec<(AuthorKey, String)> },
-    Refused { reason: String },
+    Welcome {
+        name: String,
+        certificate: OpId,
+        control: Vec<serde_bytes::ByteBuf>,
+        peers: Vec<(AuthorKey, String)>,
+        /// The act that other owners have to approve before this counts, and how many of them.
+        awaits: Option<(OpId, u8)>,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 /// The names of the roles that a node can be invited with.
@@ -57,7 +78,7 @@ pub(super) fn role_of(name: &str) -> Option<BuiltInRole> {
 }
 
 /// Joins a cluster: makes a data directory with which a node can then be opened.
-pub(super) async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) -> Result<ClusterId, OpenError> {
+pub(super) async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) -> Result<Joined, OpenError> {
     let ticket: Ticket = ticket.parse()?;
     if ticket.is_expired(wall_ms()) {
         return Err(OpenError::TicketExpired);
@@ -81,7 +102,8 @@ pub(super) async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) ->
             key
         }
     };
-    let Welcome { cluster_name, certificate, principal, control, peers } = ask(&key, &ticket, &name, labels).await?;
+    let Welcome { cluster_name, certificate, principal, control, peers, awaits } =
+        ask(&key, &ticket, &name, labels).await?;
     let identity = Identity { node: key, owner: None, cluster: ticket.cluster, certificate, principal };
     begin_store(&directory, identity, control)?;
     directory.write_token(&random()?)?;
@@ -95,7 +117,7 @@ pub(super) async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) ->
         earlier_keys: Vec::new(),
         peers,
     })?;
-    Ok(ticket.cluster)
+    Ok(Joined { cluster: ticket.cluster, awaits })
 }
 
 /// What a node is told that is let in.
@@ -107,6 +129,8 @@ pub(super) struct Welcome {
     /// The control log, checked.
     pub(super) control: Vec<Op>,
     pub(super) peers: Vec<KnownPeer>,
+    /// What other owners have to approve before.
+    pub(super) awaits: Option<AwaitedApproval>,
 }
 
 /// All the reasons that there are for being refused before anything is said.
@@ -130,8 +154,8 @@ pub(super) async fn ask(
     })?;
     let bad = |what: String| OpenError::JoinAnswer(what);
     let answer: Answer = codec::decode(&answer, ANSWER_BYTES_MAX).map_err(|error| bad(error.to_string()))?;
-    let (cluster_name, certificate, control, peers) = match answer {
-        Answer::Welcome { name, certificate, control, peers } => (name, certificate, control, peers),
+    let (cluster_name, certificate, control, peers, awaits) = match answer {
+        Answer::Welcome { name, certificate, control, peers, awaits } => (name, certificate, control, peers, awaits),
         Answer::Refused { reason } => return Err(OpenError::JoinRefused(printable(&reason))),
     };
     let mut ops = Vec::with_capacity(control.len());
@@ -142,7 +166,8 @@ pub(super) async fn ask(
     let mut known: Vec<KnownPeer> = peers.into_iter().map(|(key, address)| KnownPeer { key, address }).collect();
     known
         .extend(ticket.addresses.iter().map(|address| KnownPeer { key: ticket.inviter, address: address.to_string() }));
-    Ok(Welcome { cluster_name, certificate, principal, control: ops, peers: known })
+    let awaits = awaits.map(|(op, missing)| AwaitedApproval { op, missing });
+    Ok(Welcome { cluster_name, certificate, principal, control: ops, peers: known, awaits })
 }
 
 /// Text of a stranger, fit for a terminal.
@@ -249,7 +274,7 @@ impl Inner {
             return Err("the name is too long, or there are too many labels".to_owned());
         }
         let claim = super::lock(&self.invites).claim(&self.directory, &secret, request.from, wall_ms());
-        let certificate = match claim.map_err(|error| error.to_string())? {
+        let (certificate, waits) = match claim.map_err(|error| error.to_string())? {
             Claim::Admit { role, device_of } => {
                 // A cluster whose control log does not fit into an answer takes nobody in this way.
                 let admitted = match self.control_log_for_answer().await {
@@ -267,7 +292,9 @@ impl Inner {
                     // It stays noted as being admitted, which the next start settles.
                     tracing::error!(%error, "cannot write down how an admission ended");
                 }
-                admitted.map_err(|error| format!("this node cannot admit others: {error}"))?
+                let Admitted { op, waits } =
+                    admitted.map_err(|error| format!("this node cannot admit others: {error}"))?;
+                (op, waits)
             }
             Claim::Again => self.certificate_of(request.from).await?,
         };
@@ -283,7 +310,8 @@ impl Inner {
                     .collect()
             })
             .unwrap_or_default();
-        Ok(Answer::Welcome { name: self.record.name.clone(), certificate, control, peers })
+        let awaits = waits.map(|waits| (waits.op, waits.missing));
+        Ok(Answer::Welcome { name: self.record.name.clone(), certificate, control, peers, awaits })
     }
 
     async fn sign_admission(
@@ -292,7 +320,7 @@ impl Inner {
         (role, device_of): (&str, Option<PrincipalId>),
         name: String,
         labels: Vec<(String, String)>,
-    ) -> Result<OpId, ActError> {
+    ) -> Result<Admitted, ActError> {
         let request = match device_of {
             Some(principal) => ActRequest::AdmitDevice { key, principal, name, labels },
             None => {
@@ -302,21 +330,24 @@ impl Inner {
             }
         };
         let act = |signer| self.act(signer, request.clone());
-        let admitted = match act(Signer::Node).await {
+        match act(Signer::Node).await {
             Err(ActError::NotAllowed(_)) => act(Signer::Owner).await,
             other => other,
-        };
-        admitted.map(|admitted| admitted.op)
+        }
     }
 
-    /// Returns the certificate of a node that came in before.
-    async fn certificate_of(&self, key: AuthorKey) -> Result<OpId, String> {
+    /// Returns the certificate of a node that came in before, and what it waits for.
+    async fn certificate_of(&self, key: AuthorKey) -> Result<(OpId, Option<Waits>), String> {
         let found = self
             .core
             .look(move |replica, _| {
                 let now = Hlc::new(wall_ms(), 0);
+                if let Some((certificate, waits)) = replica.admission_that_waits(key) {
+                    return Some((certificate, Some(waits)));
+                }
                 let principal = replica.authority().member(key, now)?.principal;
-                replica.authority().certificate_for(key, principal, now).map(|certificate| certificate.id)
+                let certificate = replica.authority().certificate_for(key, principal, now)?;
+                Some((certificate.id, None))
             })
             .await;
         let found = found.map_err(|_| "the inviting node is shutting down".to_owned())?;
@@ -342,11 +373,7 @@ impl Inner {
     }
 
     /// Signs a control act.
-    pub(super) async fn act(
-        &self,
-        signer: Signer,
-        request: ActRequest,
-    ) -> Result<folkmoot_core::replica::Admitted, ActError> {
+    pub(super) async fn act(&self, signer: Signer, request: ActRequest) -> Result<Admitted, ActError> {
         let ended = || ActError::NotReady("the node is shutting down".to_owned());
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.core.send(Command::Act(signer, request, reply)).await.map_err(|_| ended())?;

@@ -1,6 +1,7 @@
 //! The embedded node: a replica, its store and its network in this process.
 
 mod access;
+mod approvals;
 mod asked;
 mod audit;
 mod authors;
@@ -40,7 +41,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
-use folkmoot_core::id::{AuthorKey, ClusterId};
+use folkmoot_core::id::AuthorKey;
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::replica::{Founding, Identity, Reader, Replica, ReplicaConfig, found_cluster};
 use folkmoot_core::store::sealed::SealedStore;
@@ -65,6 +66,7 @@ pub use config::{
 use core_thread::{Clock, Command, CoreHandle};
 use directory::{ClusterRecord, Directory, OpenStore};
 use invites::Invites;
+pub use join::Joined;
 pub use key_file::{KeyFile, KeyFileError};
 pub use oidc::is_web_token;
 use outbox::Outbox;
@@ -186,11 +188,12 @@ impl Node {
         Ok(recovery)
     }
 
-    /// Joins a cluster with a ticket from `folkmoot invite`: makes a data directory with which a node can be opened.
+    /// Joins a cluster with a ticket from `folkmoot invite`: makes a data directory with which a node can be opened. Where several
+    /// owners have to agree on it, the others let the node in when they have ([`Joined::awaits`]); it may run before.
     ///
     /// # Errors
     /// [`OpenError`], among others if the inviter cannot be reached or refuses.
-    pub async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) -> Result<ClusterId, OpenError> {
+    pub async fn join(data_dir: &Path, ticket: &str, options: JoinOptions) -> Result<Joined, OpenError> {
         join::join(data_dir, ticket, options).await
     }
 
@@ -280,7 +283,7 @@ impl Node {
         }
         let invites = Invites::open(&directory, |key| {
             let now = folkmoot_core::hlc::Hlc::new(core_thread::wall_ms(), 0);
-            replica.authority().is_member(key, now)
+            replica.authority().is_member(key, now) || replica.admission_that_waits(key).is_some()
         })?;
         let (watermark, loss) = open_watermark(&directory, &replica)?;
         let reader = Reader::of(&replica);

@@ -19,6 +19,7 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::access::{count_login, end, now, token_info};
+use super::approvals::Asker;
 use super::config::OpenError;
 use super::{Inner, lock, random};
 use crate::api::{
@@ -317,7 +318,7 @@ impl Inner {
         let info = self.believe(asker, principal, PASSWORD_NAME.to_owned(), verifier, secret, new.until).await?;
         let options = RevokeOptions { why: "another password was set".to_owned(), cascade: false };
         for statement in before {
-            self.take_back(asker, RevokeTarget::Statement(statement), &options).await?;
+            self.take_back(asker, vec![RevokeTarget::Statement(statement)], &options).await?;
         }
         Ok(info)
     }
@@ -345,7 +346,7 @@ impl Inner {
     /// States what somebody may show besides tokens.
     pub(super) async fn believe(
         &self,
-        asker: Option<PrincipalId>,
+        asker: impl Into<Asker>,
         principal: PrincipalId,
         name: String,
         verifier: TokenVerifier,

@@ -15,6 +15,7 @@ use folkmoot_core::op::RevokeTarget;
 use folkmoot_core::replica::{ActError, ActRequest, Signer};
 
 use super::access::now;
+use super::approvals::{awaits, counted};
 use super::authors::statements_about;
 use super::config::OpenError;
 use super::convert::act_error;
@@ -25,6 +26,8 @@ use crate::api::{Error, ErrorCode, NodeRotation, Replacement, Result, error_chai
 
 /// How often it is tried to take the key before back.
 const RETIRE_INTERVAL: Duration = Duration::from_secs(2);
+/// And after many tries.
+const RETIRE_INTERVAL_LONG: Duration = Duration::from_secs(30);
 /// Tries after which somebody is told that it does not go.
 const RETIRE_TRIES: u32 = 15;
 /// Keys before that are remembered: their audit logs are told from forged ones by that.
@@ -70,10 +73,12 @@ impl Inner {
         let next = next.map_err(|error| Error::new(ErrorCode::Internal, error_chain(&error)))?;
         let (old, new) = (self.node_key.author(), next.author());
         let mut rotation = NodeRotation { old, new, certified: false };
+        let mut waits = None;
         for signer in [Signer::Owner, Signer::Node] {
             match self.act(signer, ActRequest::Replace { old, new, for_whom: asker }).await {
-                Ok(_) => {
-                    rotation.certified = true;
+                Ok(done) => {
+                    rotation.certified = done.waits.is_none();
+                    waits = done.waits;
                     break;
                 }
                 Err(ActError::NotAllowed(_) | ActError::NoOwnerKey) => {}
@@ -81,7 +86,9 @@ impl Inner {
             }
         }
         let event = Event::new(AuditAction::RotateKey, AuditDecision::Allowed).about(format!("node {old} to {new}"));
-        self.note_done(asker, event, &Ok(()));
+        let done = waits.map_or(Ok(()), |waits| Err(awaits(waits)));
+        self.note_done(asker, event, &done);
+        done?;
         metrics::counter!("folkmoot_key_rotations_total").increment(1);
         Ok(rotation)
     }
@@ -102,10 +109,10 @@ impl Inner {
             },
             other => other,
         };
-        let done = done.map_err(act_error);
+        let done = done.map_err(act_error).and_then(counted);
         let event = Event::new(AuditAction::RotateKey, AuditDecision::Allowed).about(format!("{old} to {new}"));
         self.note_done(asker, event, &done);
-        Ok(Replacement { certificate: done?.op })
+        Ok(Replacement { certificate: done? })
     }
 
     /// Takes the keys before back; run it as a task.
@@ -126,13 +133,14 @@ impl Inner {
                 alarm(
                     "old_node_key",
                     &format!(
-                        "this node may not take back the key that it had before: run `folkmoot key revoke {}` on a node of a stronger admin, \
-                     once that has all that this one wrote",
+                        "the key that this node had before still counts: approve that it is taken back, if `folkmoot approvals` lists it, or \
+                     run `folkmoot key revoke {}` on a node of a stronger admin, once that has all that this one wrote",
                         keys.last().map_or("KEY", String::as_str)
                     ),
                 );
             }
-            tokio::time::sleep(RETIRE_INTERVAL).await;
+            // What others have to agree to may take days.
+            tokio::time::sleep(if tries < RETIRE_TRIES { RETIRE_INTERVAL } else { RETIRE_INTERVAL_LONG }).await;
         }
     }
 
@@ -154,18 +162,20 @@ impl Inner {
             })
             .await;
         let (about, settled) = looked.map_err(|_| ())?;
-        let mut left = about.len();
+        let left = about.len();
         if !whole || !settled {
             return Ok(left);
         }
-        for statement in about {
-            for signer in [Signer::Owner, Signer::Node] {
-                let target = RevokeTarget::Statement(statement);
-                let request = ActRequest::Revoke { target, reach: Reach::Target, why: WHY.to_owned(), for_whom: None };
-                if self.act(signer, request).await.is_ok() {
-                    left -= 1;
-                    break;
-                }
+        let targets: Vec<_> = about.into_iter().map(RevokeTarget::Statement).collect();
+        if targets.is_empty() {
+            return Ok(0);
+        }
+        let why = WHY.to_owned();
+        let request = ActRequest::Revoke { targets, reach: Reach::Target, why, for_whom: None };
+        for signer in [Signer::Owner, Signer::Node] {
+            // What waits for other owners is in force until then; it is not signed again.
+            if let Ok(done) = self.act(signer, request.clone()).await {
+                return Ok(if done.waits.is_none() { 0 } else { left });
             }
         }
         Ok(left)

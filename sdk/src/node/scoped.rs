@@ -23,14 +23,14 @@ use super::access::{count_login, now};
 use super::oidc::Shown;
 use super::{Node, token};
 use crate::api::{
-    Access, AccessAnswer, AccessQuestion, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport,
-    AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery, CollectionInfo,
-    CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error,
-    ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage,
-    ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole,
-    NewToken, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions,
-    Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession,
-    SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+    Access, AccessAnswer, AccessQuestion, Approval, Approved, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject,
+    AuditVerifyReport, AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery,
+    CollectionInfo, CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage,
+    ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
+    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword,
+    NewPrincipal, NewRole, NewToken, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage,
+    QuarantineQuery, ReadOptions, Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest,
+    Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// The node, for one principal and perhaps one of its tokens. Clones are handles to the same.
@@ -310,6 +310,7 @@ impl Database for Scoped {
             view.demand_some(collection)?;
         }
         let deadline = tokio::time::Instant::now() + query.wait.min(ChangesQuery::WAIT_MAX);
+        let asked = query;
         let mut query = query.clone();
         loop {
             let mut page = self.node.changes_page(&query).await?;
@@ -324,7 +325,7 @@ impl Database for Scoped {
             self.node.inner.withhold(texts.collect()).await?;
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             if !page.items.is_empty() || (left.is_zero() && !page.more) {
-                self.node.inner.note_changes(Some(view.who()), &page);
+                self.node.inner.note_changes(Some(view.who()), asked, &page);
                 return Ok(page);
             }
             query.since = crate::api::Since::After(page.next);
@@ -489,6 +490,16 @@ impl Authors for Scoped {
         self.administers()?;
         self.node.inner.take_succession(Some(self.principal), &op).await
     }
+
+    async fn approvals(&self) -> Result<Vec<Approval>> {
+        self.administers()?;
+        self.node.approvals().await
+    }
+
+    async fn approve(&self, op: &OpId) -> Result<Approved> {
+        self.administers()?;
+        self.node.inner.approve(Some(self.principal), *op).await
+    }
 }
 
 #[async_trait]
@@ -512,7 +523,7 @@ impl Access for Scoped {
     async fn remove_principal(&self, principal: &PrincipalName, options: &RevokeOptions) -> Result<Revocation> {
         self.administers()?;
         let id = self.node.inner.find_principal(principal)?;
-        self.node.inner.take_back(Some(self.principal), RevokeTarget::Principal(id), options).await
+        self.node.inner.take_back(Some(self.principal), vec![RevokeTarget::Principal(id)], options).await
     }
 
     async fn roles(&self) -> Result<Vec<RoleInfo>> {
@@ -579,7 +590,7 @@ impl Access for Scoped {
             self.administers()?;
         }
         holder?;
-        self.node.inner.take_back(Some(self.principal), RevokeTarget::Statement(*statement), options).await
+        self.node.inner.take_back(Some(self.principal), vec![RevokeTarget::Statement(*statement)], options).await
     }
 
     async fn readmit(&self, op: &OpId, transaction: u16) -> Result<Revocation> {

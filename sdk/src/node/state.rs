@@ -12,6 +12,7 @@ use folkmoot_core::replica::{ShardInfo, TxState};
 use folkmoot_core::replication::{BulkProgress, BulkStage, BulkStatus, ConductStatus, Input as NetInput};
 use folkmoot_core::store::CommitterFigures;
 
+use super::approvals::awaited;
 use super::bootstraps::{bootstrap, last_bootstrap, tell_bootstraps};
 use super::convert::{collection_act, read_error, settings};
 use super::core_thread::{Command, wall_ms};
@@ -128,12 +129,14 @@ impl Inner {
             .core
             .look(|replica, committer| {
                 let can_judge = replica.authority().rules().can_judge();
-                (replica.unapplied(), can_judge, replica.engine().bulks(), committer.figures())
+                let admission = replica.admission_that_waits(replica.identity().node.author());
+                (replica.unapplied(), can_judge, replica.engine().bulks(), committer.figures(), admission)
             })
             .await;
         match look {
             Err(_) => reasons.push("the node is shutting down".to_owned()),
-            Ok((unapplied, can_judge, bulks, figures)) => {
+            Ok((unapplied, can_judge, bulks, figures, admission)) => {
+                reasons.extend(admission.map(|(_, waits)| format!("this node's admission is {}", awaited(waits))));
                 reasons.extend(self.stalled(&figures));
                 let comes = bulks.into_iter().filter(|bulk| bulk.progress.stage == BulkStage::Documents);
                 reasons.extend(comes.map(|BulkStatus { shard, progress, .. }| {
@@ -169,11 +172,12 @@ impl Inner {
                 let bulks: Vec<_> = bulks.map(|bulk| (replica.bulk_began_ms(&bulk.shard), bulk)).collect();
                 let banned = replica.conduct().iter().filter(|conduct| conduct.banned_for.is_some()).count();
                 let states = replica.tx_states().clone();
-                (members, replica.unapplied(), states, bulks, replica.last_bulk().cloned(), banned)
+                let approvals = replica.authority().waiting_requests().len();
+                (members, replica.unapplied(), states, bulks, replica.last_bulk().cloned(), (banned, approvals))
             })
             .await
             .map_err(|_| gone())?;
-        let (members, ops_unapplied, states, bulks, last_bulk, banned) = looked;
+        let (members, ops_unapplied, states, bulks, last_bulk, (banned, approvals)) = looked;
         let count = |wanted: &[TxState]| wanted.iter().filter_map(|state| states.get(state)).sum();
         let usage = self.store.usage().map(|usage| usage.disk_bytes).unwrap_or_default();
         let net = self.net.get();
@@ -210,6 +214,7 @@ impl Inner {
             bootstraps: bulks.into_iter().map(|(began_ms, bulk)| bootstrap(began_ms, bulk)).collect(),
             last_bootstrap: last_bulk.map(last_bootstrap),
             recovery_unconfirmed: self.holds_recovery_key().await,
+            approvals_waiting: u32::try_from(approvals).unwrap_or(u32::MAX),
         })
     }
 
@@ -499,12 +504,27 @@ impl Inner {
                         (replica.engine().bulks(), replica.last_bulk().map(|last| last.ended_ms)),
                         replica.conduct(),
                         (replica.transactions_spilled(), replica.erasure_figures()),
+                        replica.authority().waiting_requests().len(),
                     )
                 })
                 .await;
             let Ok(looked) = looked else { return };
-            let (counters, unapplied, states, loaded, peers, engine, figures, kept, loose, bulks, conducts, others) =
-                looked;
+            let (
+                counters,
+                unapplied,
+                states,
+                loaded,
+                peers,
+                engine,
+                figures,
+                kept,
+                loose,
+                bulks,
+                conducts,
+                others,
+                approvals,
+            ) = looked;
+            metrics::gauge!("folkmoot_approvals_waiting").set(approvals as f64);
             let (spilled, erasures) = others;
             for (stage, documents) in [("hidden", erasures.hidden), ("swept", erasures.swept), ("gone", erasures.gone)]
             {

@@ -41,8 +41,8 @@ impl Inner {
                 refused.clear();
             }
             for statement in ended.into_iter().filter(|id| !refused.contains(id)).take(CLOSED_MAX).collect::<Vec<_>>() {
-                let (target, why) = (RevokeTarget::Statement(statement), WHY.to_owned());
-                let request = ActRequest::Revoke { target, reach: Reach::Target, why, for_whom: None };
+                let (targets, why) = (vec![RevokeTarget::Statement(statement)], WHY.to_owned());
+                let request = ActRequest::Revoke { targets, reach: Reach::Target, why, for_whom: None };
                 match self.act(Signer::Node, request).await {
                     Ok(_) => {
                         metrics::counter!("folkmoot_access_ended_closed_total").increment(1);

@@ -197,6 +197,14 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: Option<DeviceCommand>,
     },
+    /// List what owners asked for and others have to approve, where more than one must agree
+    Approvals,
+    /// Consent to what another owner asked for, by the owner's key of the node
+    Approve {
+        /// The act, as `folkmoot approvals` names it
+        #[arg(value_parser = crate::cli::audit::op_id)]
+        op: OpId,
+    },
     /// Tell how a node's data is sealed, or change its keys
     Keys {
         #[command(subcommand)]

@@ -4,9 +4,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use folkmoot::api::{AuditEntry, AuditFormat, AuditQuery, AuditVerifyReport, ExitCode, PrincipalName, Timestamp};
+use folkmoot::api::{
+    AuditEntry, AuditFormat, AuditQuery, AuditVerifyReport, ExitCode, Explanation, PrincipalName, Timestamp,
+};
 use folkmoot::node::{AuditChecked, DirectoryError, Node, OpenError};
-use folkmoot::{Audit as _, Client, Error, ErrorCode, OpId};
+use folkmoot::{Audit as _, Client, ClusterId, Error, ErrorCode, OpId};
 
 use super::args::{AuditCommand, AuditExport, AuditFilter, Find, Unlock};
 use super::failure::Failure;
@@ -17,7 +19,7 @@ use super::settings;
 /// How long the node is asked to wait for something new.
 const WAIT: Duration = Duration::from_secs(25);
 /// The largest file that is read as a proof.
-const PROOF_BYTES_MAX: u64 = 2 << 20;
+const PROOF_BYTES_MAX: u64 = folkmoot_core::limits::AUDIT_PROOF_BYTES_MAX as u64;
 
 /// Returns the time so long ago, or the one that is named.
 fn time(text: &str) -> Result<Timestamp, Failure> {
@@ -90,38 +92,40 @@ pub(super) fn op_id(text: &str) -> Result<OpId, String> {
 
 pub(super) async fn why(client: &Client, op: &OpId, output: &Output) -> Result<ExitCode, Failure> {
     let explained = client.why(op).await?;
-    output.show(&explained, || {
-        let signer = Some(explained.signer_name.as_str()).filter(|name| !name.is_empty()).unwrap_or("somebody unknown");
-        let mut text =
-            format!("op {op}, number {} of its stream, signed by {signer} at {}", explained.seq, explained.made);
-        for part in &explained.parts {
-            let place = part.collection.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
-            let documents: Vec<&str> = part.documents.iter().map(folkmoot::DocId::as_str).collect();
-            let about = [documents.join(" "), part.about.clone()].join(" ");
-            let who = if part.name.is_empty() { "-" } else { &part.name };
-            text.push_str(&format!(
-                "\n\n{}: {} by {who}{place}: {}\n{}",
-                part.transaction,
-                part.action.name(),
-                about.trim(),
-                part.verdict
-            ));
-            if !part.reason.is_empty() {
-                text.push_str(&format!(" ({})", part.reason));
-            }
-            let rows = part.grounds.iter().map(|ground| {
-                let stance = match &ground.by {
-                    Some(by) => format!("{} by {by}", ground.stance),
-                    None => ground.stance.clone(),
-                };
-                [ground.part.clone(), ground.statement.to_string(), ground.says.clone(), stance]
-            });
-            text.push('\n');
-            text.push_str(&table(["part", "statement", "says", "worth"], rows));
-        }
-        text
-    })?;
+    output.show(&explained, || in_words(&explained))?;
     Ok(ExitCode::Done)
+}
+
+fn in_words(explained: &Explanation) -> String {
+    let signer = Some(explained.signer_name.as_str()).filter(|name| !name.is_empty()).unwrap_or("somebody unknown");
+    let Explanation { op, seq, made, .. } = explained;
+    let mut text = format!("op {op}, number {seq} of its stream, signed by {signer} at {made}");
+    for part in &explained.parts {
+        let place = part.collection.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
+        let documents: Vec<&str> = part.documents.iter().map(folkmoot::DocId::as_str).collect();
+        let about = [documents.join(" "), part.about.clone()].join(" ");
+        let who = if part.name.is_empty() { "-" } else { &part.name };
+        text.push_str(&format!(
+            "\n\n{}: {} by {who}{place}: {}\n{}",
+            part.transaction,
+            part.action.name(),
+            about.trim(),
+            part.verdict
+        ));
+        if !part.reason.is_empty() {
+            text.push_str(&format!(" ({})", part.reason));
+        }
+        let rows = part.grounds.iter().map(|ground| {
+            let stance = match &ground.by {
+                Some(by) => format!("{} by {by}", ground.stance),
+                None => ground.stance.clone(),
+            };
+            [ground.part.clone(), ground.statement.to_string(), ground.says.clone(), stance]
+        });
+        text.push('\n');
+        text.push_str(&table(["part", "statement", "says", "worth"], rows));
+    }
+    text
 }
 
 fn report(report: &AuditVerifyReport, output: &Output) -> Result<ExitCode, Failure> {
@@ -241,14 +245,23 @@ async fn status(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
 }
 
 /// Checks a proof without any node.
-pub(super) fn check(file: &Path, output: &Output) -> Result<ExitCode, Failure> {
+/// Exits with 6 if the file proves nothing, or is of another cluster than it should be; with 4 if it shows that there was no right.
+pub(super) fn check(file: &Path, wanted: Option<ClusterId>, output: &Output) -> Result<ExitCode, Failure> {
     let read =
         |source| Failure::from(Error::new(ErrorCode::Internal, format!("read {}", file.display())).with_source(source));
     if std::fs::metadata(file).map_err(read)?.len() > PROOF_BYTES_MAX {
         return Err(Failure::usage(format!("{} is too large to be a proof", file.display())));
     }
     let bytes = std::fs::read(file).map_err(read)?;
+    let of_another = |checked: &AuditChecked| wanted.filter(|wanted| *wanted != checked.cluster);
     let checked = match Node::audit_check(&bytes) {
+        Ok(checked) => match of_another(&checked) {
+            None => Ok(checked),
+            Some(_) => Err(format!("it is of the cluster {}", checked.cluster)),
+        },
+        Err(why) => Err(why),
+    };
+    let checked = match checked {
         Ok(checked) => checked,
         Err(why) => {
             let what = serde_json::json!({ "holds": false, "why": why });
@@ -256,10 +269,10 @@ pub(super) fn check(file: &Path, output: &Output) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::Damaged);
         }
     };
-    let AuditChecked { what, signed_by, cluster, log, size, cosigned, entry } = &checked;
+    let AuditChecked { what, signed_by, cluster, log, size, cosigned, entry, right, acts } = &checked;
     output.show(&checked, || {
         let cosigned: Vec<String> = cosigned.iter().map(ToString::to_string).collect();
-        facts(&[
+        let mut text = facts(&[
             ("it holds", what.clone()),
             ("signed by", signed_by.to_string()),
             ("cluster", cluster.to_string()),
@@ -267,10 +280,16 @@ pub(super) fn check(file: &Path, output: &Output) -> Result<ExitCode, Failure> {
             ("of records", size.map_or_else(|| "-".to_owned(), |size| size.to_string())),
             ("countersigned by", cosigned.join(", ")),
             ("says", entry.to_string()),
-        ])
+        ]);
+        if let (Some(right), Some(acts)) = (right, acts) {
+            text.push_str(&format!("\n\nby the {acts} acts that its author knew:\n{}", in_words(right)));
+        }
+        text
     })?;
-    output.note(
-        "that the key is a node's of the cluster is for you to know: `folkmoot peers` and `folkmoot status` show keys",
-    );
-    Ok(ExitCode::Done)
+    output.note(match (right, wanted) {
+        (Some(_), Some(_)) => "a revocation that its author had not heard of is not in the proof: `folkmoot why` asks a node",
+        (Some(_), None) => "that this is the cluster is for you to know: name it with --cluster. A revocation that its author had not heard of is not in the proof",
+        (None, _) => "that the key is a node's of the cluster is for you to know: `folkmoot peers` and `folkmoot status` show keys",
+    });
+    Ok(if checked.is_allowed() == Some(false) { ExitCode::Denied } else { ExitCode::Done })
 }

@@ -169,6 +169,10 @@ pub(super) async fn status(client: &Client, output: &Output) -> Result<ExitCode,
             let nag = "lies in the data directory: put it away, then run `folkmoot key confirm-recovery`";
             rows.push(("recovery key", nag.to_owned()));
         }
+        if status.approvals_waiting > 0 {
+            let text = format!("{} wait for further owners: `folkmoot approvals` lists them", status.approvals_waiting);
+            rows.push(("approvals", text));
+        }
         rows.extend(status.p2p.iter().map(|address| ("p2p", address.clone())));
         rows.extend(status.bootstraps.iter().map(|bootstrap| ("bootstrap", bootstrap_text(bootstrap))));
         rows.extend(status.last_bootstrap.iter().map(|last| ("last bootstrap", last_bootstrap_text(last))));

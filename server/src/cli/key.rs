@@ -113,11 +113,18 @@ async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
 
 /// Makes the next key of a node, and has it certified.
 async fn rotate_node(client: &Client, by: Option<Client>, output: &Output) -> Result<(), Failure> {
-    let mut rotation = client.rotate_node().await?;
+    let then = |error: &Error| {
+        if error.awaited().is_some() {
+            output.note(
+                "when it counts, start the node again: it takes its next key up, and has the one before taken back",
+            );
+        }
+    };
+    let mut rotation = client.rotate_node().await.inspect_err(then)?;
     if !rotation.certified
         && let Some(by) = by
     {
-        by.replace_author(&rotation.old, &rotation.new).await?;
+        by.replace_author(&rotation.old, &rotation.new).await.inspect_err(then)?;
         rotation.certified = true;
     }
     output.show(&rotation, || format!("The next key of the node is {}.", rotation.new))?;
@@ -137,7 +144,11 @@ async fn rotate_author(
     reason: Reason,
     output: &Output,
 ) -> Result<(), Failure> {
-    let made = client.replace_author(&old, &new).await?;
+    let made = client.replace_author(&old, &new).await.inspect_err(|error| {
+        if error.awaited().is_some() {
+            output.note(&format!("when it counts, take the other one back: folkmoot key revoke {old}"));
+        }
+    })?;
     let options = RevokeOptions { why: reason.why.unwrap_or_default(), cascade: reason.cascade };
     let revoked = client.revoke_author(&old, &options).await?;
     let certificate = made.certificate;

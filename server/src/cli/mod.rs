@@ -2,6 +2,7 @@
 
 mod access;
 mod agreement;
+mod approvals;
 mod args;
 mod audit;
 mod bench;
@@ -89,7 +90,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
                 return Ok(code);
             }
         }
-        Command::Audit(AuditCommand::Check { file }) => return audit::check(&file, output),
+        Command::Audit(AuditCommand::Check { file, cluster }) => return audit::check(&file, cluster, output),
         Command::Audit(AuditCommand::Verify(ref unlock)) if find.url.is_none() => {
             if let Some(code) = audit::verify_directory(&find, unlock, output)? {
                 return Ok(code);
@@ -145,6 +146,8 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Verify(_) => cluster::verify(&client, output).await,
             Command::Key { command } => key::key(&client, &find, command, output).await,
             Command::Device { command } => device::device(&client, &find, command, output).await,
+            Command::Approvals => approvals::approvals(&client, output).await,
+            Command::Approve { op } => approvals::approve(&client, &op, output).await,
             Command::Keys { command } => keys::keys(&client, command, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,
             Command::User { command } => access::user(&client, &find, command, output).await,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use folkmoot::api::{ExitCode, error_chain};
 use folkmoot::node::{
-    DirectoryError, Discovery, HAS_QUIC, InitOptions, JoinOptions, Multiaddr, Node, NodeConfig, OidcIssuer, OpenError,
-    Protocol, Retention,
+    DirectoryError, Discovery, HAS_QUIC, InitOptions, JoinOptions, Joined, Multiaddr, Node, NodeConfig, OidcIssuer,
+    OpenError, Protocol, Retention,
 };
 use folkmoot::{Error, ErrorCode};
 
@@ -48,12 +48,14 @@ pub(super) async fn join(find: &Find, args: &Join, output: &Output) -> Result<Ex
     let data = find.data_directory();
     let options =
         JoinOptions { name: args.name.clone(), labels: Vec::new(), keys: settings::keys(find, &args.unlock)? };
-    let cluster = Node::join(&data, &args.ticket, options).await.map_err(|error| open_failure(&error))?;
-    output.show(&serde_json::json!({ "data": data, "cluster": cluster.to_string() }), || {
-        format!("Joined cluster {cluster}; the data directory is {}.", data.display())
-    })?;
+    let Joined { cluster, awaits } =
+        Node::join(&data, &args.ticket, options).await.map_err(|error| open_failure(&error))?;
+    let shown = serde_json::json!({ "data": data, "cluster": cluster.to_string(), "awaits": awaits });
+    output.show(&shown, || format!("Joined cluster {cluster}; the data directory is {}.", data.display()))?;
     output.note(&format!("start the node with: folkmoot serve --data {}", data.display()));
-    Ok(ExitCode::Done)
+    let Some(awaited) = awaits else { return Ok(ExitCode::Done) };
+    output.note(&format!("The others let it in when more of the owners agree: it is {awaited}"));
+    Ok(ExitCode::Waits)
 }
 
 /// Runs a node until it is told to stop. In a new data directory it founds a cluster first.

@@ -79,7 +79,9 @@ impl Output {
                 }
             }
             Format::People => {
-                eprintln!("error: {error}");
+                // What was signed and waits is no error.
+                let kind = if error.awaited().is_some() { "" } else { "error: " };
+                eprintln!("{kind}{error}");
                 if let Some(hint) = error.advice() {
                     eprintln!("  hint: {hint}");
                 }

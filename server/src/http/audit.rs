@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use folkmoot::api::{
-    AuditAction, AuditClass, AuditCursor, AuditDecision, AuditFormat, AuditLayer, AuditPage, AuditQuery, AuditStatus,
-    AuditSubject, AuditVerifyReport, Explanation, PrincipalName, Timestamp,
+    AuditAction, AuditClass, AuditCursor, AuditDecision, AuditEntry, AuditFormat, AuditLayer, AuditPage, AuditQuery,
+    AuditStatus, AuditSubject, AuditVerifyReport, Explanation, PrincipalName, Timestamp,
 };
 use folkmoot::wire;
 use folkmoot::{CollectionName, Error, ErrorCode, OpId, Result};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 use warp::reply::Response;
 
+use super::events::{self, Event};
 use super::problem::method_not_allowed;
 use super::reply::{json_answer, json_text};
 use super::request::{Query, Request};
@@ -20,6 +22,9 @@ use super::request::{Query, Request};
 /// What the query string of a list of entries may have.
 const PARAMETERS: &str =
     "principal, collection, action, class, decision, since, until, layer, limit, after, wait, format";
+
+/// And that of its tail.
+const TAIL_PARAMETERS: &str = "principal, collection, action, class, decision, since, until, layer, after";
 
 /// Takes a parameter that is one of a few names.
 fn one_of<T>(query: &mut Query, name: &'static str, named: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
@@ -101,6 +106,63 @@ pub(super) async fn entries(mut request: Request) -> Result<Response> {
         response.headers_mut().insert(wire::NEXT, next);
     }
     Ok(response)
+}
+
+/// Tells what is recorded from now on, or behind an event that was seen, as it happens. Of the node's log, if no layer is given.
+#[utoipa::path(get, path = "/v1/audit/tail", tag = "audit",
+    params(
+        ("principal" = Option<String>, Query, description = "By whom: id or name"),
+        ("collection" = Option<String>, Query, description = "In which collection"),
+        ("action" = Option<String>, Query, description = "What, as in grant or read"),
+        ("class" = Option<String>, Query, description = "auth, admin, write, read or system"),
+        ("decision" = Option<String>, Query, description = "allowed, denied or failed"),
+        ("since" = Option<String>, Query, description = "At or after this time; now if not given"),
+        ("layer" = Option<String>, Query, description = "log or ops"),
+        ("after" = Option<String>, Query, description = "The id of an event, or the `next` of a page"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the event that was seen last"),
+    ),
+    responses(
+        (status = 200, description = "Events `entry`, whose id says where to go on", body = AuditEntry, content_type = "text/event-stream"),
+        (status = 400, description = "invalid_cursor, invalid_parameter", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 403, description = "not_allowed", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn tail(mut request: Request) -> Result<Response> {
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
+    }
+    let mut query = parsed(&mut request.query)?;
+    // Who connects again repeats the address and adds what it saw last.
+    if let Some(last) = request.header("last-event-id")?.filter(|last| !last.is_empty()) {
+        query.after = Some(AuditCursor::new(last)?);
+    }
+    if query.after.is_none() && query.since.is_none() {
+        query.since = Some(Timestamp::now());
+    }
+    query.layer = query.layer.or(Some(AuditLayer::Log));
+    let Request { context, database, principal, query: rest, .. } = request;
+    rest.finish(TAIL_PARAMETERS)?;
+    let stream = context.rates.stream(principal)?;
+    // What is wrong is answered with its status.
+    let probe = AuditQuery { limit: Some(1), wait: Duration::ZERO, ..query.clone() };
+    database.audit(&probe).await?;
+    query.wait = AuditQuery::WAIT_MAX;
+    let pages = futures_util::stream::try_unfold(query, move |query| {
+        let database = database.clone();
+        async move {
+            let page = database.audit(&query).await?;
+            let next = AuditQuery { after: Some(page.next.clone()), ..query };
+            Ok::<_, Error>(Some((page, next)))
+        }
+    });
+    let events = pages.map_ok(|page| {
+        let entries = page.items.into_iter().zip(page.behind).map(|(entry, behind)| {
+            let data = serde_json::to_vec(&entry)
+                .map_err(|error| Error::new(ErrorCode::Internal, "write an entry").with_source(error))?;
+            Ok(Event { name: "entry", id: behind.as_str().to_owned(), data })
+        });
+        futures_util::stream::iter(entries.collect::<Vec<_>>())
+    });
+    Ok(events::answer(&context, "folkmoot audit", events.try_flatten().boxed(), stream))
 }
 
 /// Tells how the node's audit log stands, and what it has seen of those of others.

@@ -1,8 +1,10 @@
 //! Keys that sign, and changes of owners.
 
-use folkmoot::api::{AuthorInfo, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp};
+use folkmoot::api::{
+    Approval, Approved, AuthorInfo, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp,
+};
 use folkmoot::wire::{self, Items, ReplaceAuthor};
-use folkmoot::{AuthorKey, Error, ErrorCode, Result};
+use folkmoot::{AuthorKey, Error, ErrorCode, OpId, Result};
 use http::Method;
 use warp::reply::Response;
 
@@ -118,4 +120,34 @@ pub(super) async fn succeed(request: Request) -> Result<Response> {
     query.finish("")?;
     let op = body.whole(SUCCESSION_BYTES_MAX).await?;
     created(&database.succeed(op).await?)
+}
+
+/// Lists what owners asked for and others have to approve, the oldest first.
+#[utoipa::path(get, path = "/v1/approvals", tag = "access",
+    responses((status = 200, description = "What waits", body = Items<Approval>)))]
+pub(super) async fn approvals(request: Request) -> Result<Response> {
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
+    }
+    request.query.finish("")?;
+    let items = request.database.approvals().await?;
+    json_answer(&Items { items })
+}
+
+/// Consents to what another owner asked for, by the owner's key of this node. Takes the token of the node's owner.
+#[utoipa::path(post, path = "/v1/approvals/{op}", tag = "access",
+    params(("op" = String, Path, description = "The act, as the list names it")),
+    responses(
+        (status = 201, description = "The consent, and how many are missing still", body = Approved),
+        (status = 403, description = "not_allowed: no owner's key is here, or its owner does not ask", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "statement_not_found: there is no such act", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "not_waiting: it does not wait, or this owner consents already", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn approve(request: Request, op: String) -> Result<Response> {
+    if request.method != Method::POST {
+        return Ok(method_not_allowed("POST"));
+    }
+    let op: OpId = op.parse()?;
+    request.query.finish("")?;
+    created(&request.database.approve(&op).await?)
 }

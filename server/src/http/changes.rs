@@ -4,21 +4,16 @@ use std::time::Duration;
 
 use folkmoot::api::{Change, ChangeContent, ChangeToken, ChangesPage, ChangesQuery, Since};
 use folkmoot::wire::{self, ChangeMeta, Items};
-use folkmoot::{CollectionName, Database, PrincipalId, Result};
+use folkmoot::{CollectionName, Result};
 use futures_util::StreamExt as _;
-use http::HeaderValue;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use warp::reply::Response;
 
-use super::body::streamed;
-use super::rates::InUse;
+use super::events::{self, Event};
 use super::reply::spliced;
 use super::request::{Request, collection_name};
 
 /// How long a long poll waits when the caller does not say: below the usual 30 s of proxies.
 const WAIT_DEFAULT: Duration = Duration::from_secs(25);
-/// Between two signs of life on a quiet stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 enum Feed {
     Normal,
@@ -133,7 +128,11 @@ async fn feed(mut request: Request, collection: Option<CollectionName>) -> Resul
                 Since::Now => Since::After(begin.next),
                 since @ (Since::Beginning | Since::After(_)) => since,
             };
-            Ok(events(&context, &*database, ChangesQuery { since, ..query }, stream))
+            let changes = database.subscribe(ChangesQuery { since, ..query }).map(|change| {
+                let change = change?;
+                Ok(Event { name: "change", id: change.token.as_str().to_owned(), data: line(&change)? })
+            });
+            Ok(events::answer(&context, "folkmoot change feed", changes.boxed(), stream))
         }
     }
 }
@@ -144,67 +143,4 @@ fn page(found: &ChangesPage) -> Result<Response> {
 
 fn line(change: &Change) -> Result<Vec<u8>> {
     spliced(&ChangeMeta::from(change), change.json.as_ref())
-}
-
-/// A slow reader holds up its own stream only: the feed is pulled, never buffered beyond a few chunks.
-fn events(
-    context: &std::sync::Arc<super::Context>,
-    database: &dyn Database,
-    query: ChangesQuery,
-    stream: Option<InUse<PrincipalId>>,
-) -> Response {
-    let (writer, mut response) = streamed();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    let context = context.clone();
-    let mut changes = database.subscribe(query);
-    tokio::spawn(async move {
-        let _stream = stream;
-        // Tells the client and every proxy between that the stream has begun.
-        if writer.send(": folkmoot change feed\n\n").await.is_err() {
-            return;
-        }
-        loop {
-            let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
-            let item = loop {
-                tokio::select! {
-                    item = changes.next() => break item,
-                    () = context.shut_down() => return,
-                    _ = alive.tick() => {
-                        if writer.send(": alive\n\n").await.is_err() {
-                            return;
-                        }
-                    }
-                }
-            };
-            let Some(item) = item else { return };
-            let (event, last) = match item.and_then(|change| Ok((line(&change)?, change.token))) {
-                Ok((line, token)) => (event("change", Some(token.as_str()), &line), false),
-                Err(error) => {
-                    let problem = serde_json::to_vec(&wire::Problem::from(&error)).unwrap_or_default();
-                    (event("problem", None, &problem), true)
-                }
-            };
-            if writer.send(event).await.is_err() || last {
-                return;
-            }
-        }
-    });
-    response
-}
-
-fn event(name: &str, id: Option<&str>, data: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(data.len() + 64);
-    if let Some(id) = id {
-        text.extend_from_slice(b"id: ");
-        text.extend_from_slice(id.as_bytes());
-        text.push(b'\n');
-    }
-    text.extend_from_slice(b"event: ");
-    text.extend_from_slice(name.as_bytes());
-    text.extend_from_slice(b"\ndata: ");
-    text.extend_from_slice(data);
-    text.extend_from_slice(b"\n\n");
-    text
 }

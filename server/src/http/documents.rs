@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use folkmoot::api::{
-    At, Cursor, Database, Document, Edit, ListQuery, Patch, PatchKind, Precondition, ReadOptions, Timestamp,
-    WriteOptions, WriteOutcome, WriteStatus, export,
+    At, Cursor, Database, Document, Edit, ListPurpose, ListQuery, Patch, PatchKind, Precondition, ReadOptions, Timestamp, WriteOptions, WriteOutcome, WriteStatus, export,
 };
 use folkmoot::wire::{self, DocumentMeta, Items, Written};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, Result};
@@ -124,6 +123,7 @@ fn http_date(time: Timestamp) -> HeaderValue {
         ("limit" = Option<u32>, Query, description = "Documents of the page, up to 1000; 100 if not given"),
         ("after" = Option<String>, Query, description = "The `next` of the page before"),
         ("prefix" = Option<String>, Query, description = "Only ids that begin with this"),
+        ("purpose" = Option<String>, Query, description = "look, or export: what the audit calls it"),
     ),
     responses(
         (status = 200, description = "`{\"items\":[{\"id\",\"heads\",\"modified\",\"doc\"}],\"next\"}`", body = Items<DocumentMeta>),
@@ -135,9 +135,10 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
         prefix: request.query.take("prefix"),
         after: request.query.take("after").map(|text| Cursor::from_text(&text)),
         limit: request.query.limit(ListQuery::LIMIT_MAX)?,
+        purpose: request.query.parsed::<ListPurpose>("purpose", "look or export")?.unwrap_or_default(),
         session: request.read_options()?.session,
     };
-    request.query.finish("limit, after, prefix")?;
+    request.query.finish("limit, after, prefix, purpose")?;
     if let Some(after) = &query.after {
         after.document()?;
     }

@@ -285,6 +285,14 @@ impl Authors for Shared {
     async fn succeed(&self, _: Bytes) -> Result<Succession> {
         nobody()
     }
+
+    async fn approvals(&self) -> Result<Vec<Approval>> {
+        nobody()
+    }
+
+    async fn approve(&self, _: &OpId) -> Result<Approved> {
+        nobody()
+    }
 }
 
 #[async_trait]
@@ -449,6 +457,7 @@ impl Database for Shared {
             bootstraps: Vec::new(),
             last_bootstrap: None,
             recovery_unconfirmed: false,
+            approvals_waiting: 0,
         })
     }
 

@@ -15,6 +15,7 @@ mod docs;
 mod documents;
 mod entrance;
 mod erasure;
+mod events;
 mod front;
 mod guard;
 mod history;

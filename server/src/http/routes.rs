@@ -232,6 +232,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
     );
     let audits = warp::path("audit").and(
         fixed!(context, "/v1/audit", audit::entries)
+            .or(warp::path("tail").and(fixed!(context, "/v1/audit/tail", audit::tail)))
+            .unify()
             .or(warp::path("status").and(fixed!(context, "/v1/audit/status", audit::status)))
             .unify()
             .or(warp::path("verify").and(fixed!(context, "/v1/audit/verify", audit::verify)))
@@ -298,6 +300,13 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
                         "/v1/authors/{key}/replacement",
                         authors::replacement
                     ))
+                    .unify()
+                    .boxed(),
+            ))
+            .unify()
+            .or(warp::path("approvals").and(
+                fixed!(context, "/v1/approvals", authors::approvals)
+                    .or(named!(context, none(), "/v1/approvals/{op}", authors::approve))
                     .unify()
                     .boxed(),
             ))

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::access::{refused, told, write};
 
-fn path(file: &Path) -> &str {
+pub(crate) fn path(file: &Path) -> &str {
     file.to_str().unwrap()
 }
 
 /// Makes a key for an owner; returns its file and its public half.
-async fn new_key(folder: &Path, name: &str) -> (PathBuf, String) {
+pub(crate) async fn new_key(folder: &Path, name: &str) -> (PathBuf, String) {
     let file = folder.join(name);
     let output = run(["key", "new", path(&file), "--json"], "").await;
     assert!(output.status.success(), "{output:?}");
@@ -45,7 +45,7 @@ async fn agree(nodes: &[&Node]) {
 }
 
 /// Puts an owner's key into the data directory of a node, which is stopped for that.
-async fn install(node: &mut Node, file: &Path) {
+pub(crate) async fn install(node: &mut Node, file: &Path) {
     node.stop().await;
     let output = node.cli(&["key", "install", path(file)], "").await;
     assert!(output.status.success(), "{output:?}");

@@ -1,6 +1,7 @@
 //! The whole program in earnest: real processes, real disks, real connections over loopback.
 
 mod access;
+mod approvals;
 mod audit;
 mod bad_input;
 mod bench;

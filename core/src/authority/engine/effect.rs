@@ -4,8 +4,6 @@
 //! most n, made by acts stronger than n, and is cut only by acts stronger than those statements: so when its turn
 //! comes, all that it depends on is settled, and there is no recursion and no cycle.
 
-use std::collections::BTreeSet;
-
 use super::log::{ActIx, Log, Standing};
 use super::past::Past;
 use crate::authority::mutant::{Mutant, Site, planted};
@@ -236,12 +234,6 @@ impl Log {
         let first = self.find(self.cluster.genesis()).filter(|_| planted(Site::Engine, Mutant::FirstThresholdStays));
         let first = first.and_then(|ix| self.act(ix).act()?.owner_set());
         let threshold = first.map_or(set.threshold, |first| first.threshold);
-        let approvals = self.approvals.get(&record.id).into_iter().flatten();
-        let consenting: BTreeSet<_> = approvals
-            .filter(|approval| self.consents(**approval, certificate))
-            .map(|approval| self.act(*approval).header.author)
-            .chain([record.header.author])
-            .collect();
-        consenting.len() >= usize::from(threshold)
+        self.consenting(ix, certificate).len() >= usize::from(threshold)
     }
 }

@@ -6,6 +6,7 @@
 //! the control log grows: their number is bounded by the number of acts, not of ops.
 
 mod ask;
+mod consent;
 mod effect;
 mod erasure;
 mod judge;
@@ -21,6 +22,7 @@ mod succession;
 mod why;
 
 pub use ask::{Decision, Denial, Readable, StatementInfo};
+pub use consent::{Waiting, WaitingRequest};
 pub use erasure::ErasureInfo;
 pub use policy::{CurrentToken, Password, Policy, TokenLimits};
 pub use queries::{CertificateInfo, Closed, CollectionConfig, MemberInfo, Reach, RulesState};

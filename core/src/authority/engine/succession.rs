@@ -82,7 +82,7 @@ impl Log {
     }
 
     /// Returns the act that made the present owners; none before the genesis is here.
-    fn owners_certificate(&self) -> Option<ActIx> {
+    pub(super) fn owners_certificate(&self) -> Option<ActIx> {
         let mut at = self.find(self.cluster.genesis())?;
         // Each comes after the one before it in the order of acts, so this ends.
         while let Some(next) = self.first_change_after(self.act(at).id).filter(|next| self.act(*next).is_effective()) {

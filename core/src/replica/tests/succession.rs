@@ -46,13 +46,13 @@ fn admit(lab: &mut Lab, node: usize, signer: Signer, n: u8) -> Result<OpId, ActE
     lab.act(node, signer, ActRequest::Admit { key, name, labels, role: BuiltInRole::Admin }).map(|done| done.op)
 }
 
-fn is_member(lab: &Lab, node: usize, n: u8) -> bool {
+pub(super) fn is_member(lab: &Lab, node: usize, n: u8) -> bool {
     let now = Hlc::new(lab.now.wall_ms, 0);
     lab.nodes[node].replica.authority().is_member(key(n).author(), now)
 }
 
 /// Opens a node again, with other keys or another certificate perhaps.
-fn again(lab: &mut Lab, node: usize, edit: impl FnOnce(&mut Identity)) {
+pub(super) fn again(lab: &mut Lab, node: usize, edit: impl FnOnce(&mut Identity)) {
     let mut identity = lab.nodes[node].replica.identity().clone();
     edit(&mut identity);
     for other in 0..lab.nodes.len() {
@@ -62,7 +62,7 @@ fn again(lab: &mut Lab, node: usize, edit: impl FnOnce(&mut Identity)) {
     lab.open(identity, lab.nodes[node].store.clone(), node, Vec::new());
 }
 
-fn connect_all(lab: &mut Lab) {
+pub(super) fn connect_all(lab: &mut Lab) {
     for a in 0..lab.nodes.len() {
         for b in 0..a {
             lab.connect(a, b);
@@ -181,11 +181,9 @@ fn a_node_gets_another_key_and_loses_nothing() {
         certificates.chain(authority.member(old, now).map(|member| member.statement)).collect()
     };
     assert_eq!(statements.len(), 2);
-    for statement in statements {
-        let target = RevokeTarget::Statement(statement);
-        let revoke = ActRequest::Revoke { target, reach: Reach::Target, why: String::new(), for_whom: None };
-        lab.act(0, Signer::Owner, revoke).unwrap();
-    }
+    let targets = statements.into_iter().map(RevokeTarget::Statement).collect();
+    let revoke = ActRequest::Revoke { targets, reach: Reach::Target, why: String::new(), for_whom: None };
+    lab.act(0, Signer::Owner, revoke).unwrap();
     connect_all(&mut lab);
     lab.write(2, "b", ops_of_key(4));
     lab.run(20);
@@ -216,8 +214,8 @@ fn who_names_an_act_that_a_revocation_cuts_loses_nothing() {
     let act = lab.act(1, Signer::Node, ActRequest::One(Act::Principal(unseen()))).unwrap().op;
     lab.run(60);
     lab.write(2, "c", put("{\"n\":1}"));
-    let target = RevokeTarget::Principal(lab.nodes[1].replica.identity().principal);
-    let revoke = ActRequest::Revoke { target, reach: Reach::Target, why: String::new(), for_whom: None };
+    let targets = vec![RevokeTarget::Principal(lab.nodes[1].replica.identity().principal)];
+    let revoke = ActRequest::Revoke { targets, reach: Reach::Target, why: String::new(), for_whom: None };
     let by = lab.act(0, Signer::Owner, revoke).unwrap().op;
     assert_eq!(lab.nodes[2].replica.authority().control_verdict(act), Some(Verdict::Allowed));
     lab.cut(1, 2);

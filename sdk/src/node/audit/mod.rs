@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use folkmoot_core::audit::fold::Folding;
-use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Checked, Event, Log, LogError};
+use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Checked, Event, Log, LogError, Rights};
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId};
 use folkmoot_core::limits::AUDIT_DOCUMENTS_MAX;
 use tokio::sync::{oneshot, watch};
@@ -28,12 +28,13 @@ use super::convert::read_error;
 use super::core_thread::Clock;
 use super::{Inner, KeySettings, Node, OpenError, lock};
 use crate::api::{
-    Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, ChangesPage, Error, ErrorCode,
-    Explanation, Invite, InviteOptions, LinkRule, Result, Timestamp,
+    Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, ChangeContent, ChangesPage,
+    ChangesQuery, Error, ErrorCode, Explanation, Invite, InviteOptions, LinkRule, Result, Since, Timestamp,
 };
 
 pub(super) use keeper::Keeper;
 pub(super) use search::act_event;
+pub(super) use why::says;
 
 /// Messages that may wait for the keeper.
 const MESSAGES_MAX: usize = 256;
@@ -224,6 +225,12 @@ impl Inner {
             (None, None) => AuditMethod::Node,
         };
         if let Err(error) = result {
+            if let Some(awaited) = error.awaited() {
+                // It was signed: whether it will count is for others to say.
+                event.statements.push(awaited.op);
+                event.reason = error.detail().to_owned();
+                return self.note(event);
+            }
             event.decision =
                 if error.code() == ErrorCode::NotAllowed { AuditDecision::Denied } else { AuditDecision::Failed };
             event.reason = error.detail().to_owned();
@@ -270,8 +277,20 @@ impl Inner {
         self.note(event);
     }
 
-    /// Records the documents of a page of changes.
-    pub(super) fn note_changes(&self, who: Option<Who>, page: &ChangesPage) {
+    /// Records that somebody takes all documents that there are of a collection, or of all. Always, since it is all of them; page by
+    /// page, which is folded into a number.
+    pub(super) fn note_export(&self, who: Option<Who>, collection: Option<&CollectionName>, shape: String) {
+        let Who { principal, method, credential } = who.unwrap_or_else(|| self.owner());
+        let event = Event::new(AuditAction::Export, AuditDecision::Allowed).by(Some(principal), method, credential);
+        self.note(event.on(collection.cloned(), None).about(shape));
+    }
+
+    /// Records the documents of a page of changes. Whoever begins at the beginning and takes the documents along exports them.
+    pub(super) fn note_changes(&self, who: Option<Who>, query: &ChangesQuery, page: &ChangesPage) {
+        if query.since == Since::Beginning && query.content == ChangeContent::Documents {
+            let prefix = query.prefix.as_ref().map(|prefix| format!(", prefix {prefix}")).unwrap_or_default();
+            self.note_export(who, query.collection.as_ref(), format!("changes with documents{prefix}"));
+        }
         let names: BTreeSet<&CollectionName> = page.items.iter().map(|change| &change.collection).collect();
         for name in names {
             let of_it = page.items.iter().filter(|change| change.collection == *name);
@@ -328,7 +347,7 @@ impl Inner {
     async fn audit_proof(&self, subject: AuditSubject) -> Result<Bytes> {
         // What was recorded just now is to be signed, too.
         self.audit.sign().await?;
-        let cluster = self.record.cluster;
+        let (cluster, core) = (self.record.cluster, self.core.clone());
         let proof = self.read_on_thread(move |reader| {
             let store = reader.store().snapshot();
             let proof = match subject {
@@ -336,7 +355,12 @@ impl Inner {
                 AuditSubject::Op(op) => {
                     let found = reader.find_op(op, cluster).map_err(read_error)?;
                     let found = found.ok_or_else(|| search::log_error(LogError::OpNotFound(op)))?;
-                    folkmoot_core::audit::prove_op(&*store, cluster, found)
+                    let stream = found.stream();
+                    let knew = core.look_blocking(move |replica, _| replica.knowledge_of(&stream));
+                    let knew = knew.map_err(|_| Error::new(ErrorCode::ShuttingDown, "the node is shutting down"))?;
+                    let control = super::join::control_log(reader, cluster)
+                        .map_err(|what| Error::new(ErrorCode::Damaged, what))?;
+                    folkmoot_core::audit::prove_op(&*store, cluster, found, &control, &knew)
                 }
             };
             proof.map_err(search::log_error)
@@ -374,6 +398,22 @@ pub struct AuditChecked {
     pub cosigned: Vec<AuthorKey>,
     /// What the record or the op says.
     pub entry: serde_json::Value,
+    /// By which right the op was made, as far as its author knew when it was; if the proof shows that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub right: Option<Explanation>,
+    /// Of how many acts that follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acts: Option<usize>,
+}
+
+impl AuditChecked {
+    /// Returns whether the right to all of it is shown; `None` if no rights are.
+    #[must_use]
+    pub fn is_allowed(&self) -> Option<bool> {
+        let allowed =
+            |part: &crate::api::ExplainedPart| part.verdict == folkmoot_core::authority::Verdict::Allowed.kind();
+        self.right.as_ref().map(|right| !right.parts.is_empty() && right.parts.iter().all(allowed))
+    }
 }
 
 impl Node {
@@ -402,11 +442,15 @@ impl Node {
                     size: Some(note.checkpoint.size),
                     cosigned: note.cosignatures.iter().map(|word| word.peer).collect(),
                     entry: serde_json::to_value(&*record).unwrap_or_default(),
+                    right: None,
+                    acts: None,
                 }
             }
-            Checked::Op { op, signed_after } => {
+            Checked::Op { op, signed_after, rights } => {
                 let header = op.header();
                 AuditChecked {
+                    right: rights.as_ref().map(|rights| why::shown(rights, &op)),
+                    acts: rights.as_ref().map(Rights::len),
                     what: format!("op {}, signed with {signed_after} behind it", op.id()),
                     signed_by: header.author,
                     cluster: header.cluster,

@@ -109,7 +109,9 @@ impl Item {
 }
 
 /// Merges what both layers gave: up to the time that both were looked through, and no more than `limit`.
-fn merge(log: LogPage, ops: WrittenPage, limit: usize, places: &mut Places) -> (Vec<Item>, bool) {
+///
+/// Returns each with where to go on behind it.
+fn merge(log: LogPage, ops: WrittenPage, limit: usize, places: &mut Places) -> (Vec<(Item, Places)>, bool) {
     let bound = [log.reached.map(|at| at.hlc), ops.reached.map(|at| at.hlc)].into_iter().flatten().min();
     let is_in = |hlc: Hlc| bound.is_none_or(|bound| hlc <= bound);
     let log_items = log.items.into_iter().map(Item::Log);
@@ -119,15 +121,19 @@ fn merge(log: LogPage, ops: WrittenPage, limit: usize, places: &mut Places) -> (
     items.sort_by_key(Item::hlc);
     let is_cut = items.len() > limit;
     items.truncate(limit);
-    if !is_cut {
-        places.log = log.reached.filter(|at| is_in(at.hlc)).or(places.log);
-        places.ops = ops.reached.filter(|at| is_in(at.hlc)).or(places.ops);
-    }
-    for item in &items {
-        match item {
-            Item::Log(found) => places.log = places.log.max(Some(found.at)),
-            Item::Op(written) => places.ops = places.ops.max(Some(written.at)),
+    let mut behind = *places;
+    let items = items.into_iter().map(|item| {
+        match &item {
+            Item::Log(found) => behind.log = behind.log.max(Some(found.at)),
+            Item::Op(written) => behind.ops = behind.ops.max(Some(written.at)),
         }
+        (item, behind)
+    });
+    let items: Vec<(Item, Places)> = items.collect();
+    *places = items.last().map_or(*places, |(_, behind)| *behind);
+    if !is_cut {
+        places.log = places.log.max(log.reached.filter(|at| is_in(at.hlc)));
+        places.ops = places.ops.max(ops.reached.filter(|at| is_in(at.hlc)));
     }
     (items, is_cut || bound.is_some())
 }
@@ -200,7 +206,7 @@ impl Inner {
         let (items, more) = merge(log_page, ops_page, limit, places);
         let certificates: BTreeSet<OpId> = items
             .iter()
-            .filter_map(|item| match item {
+            .filter_map(|(item, _)| match item {
                 Item::Op(written) => Some(written.op.header().certificate),
                 Item::Log(_) => None,
             })
@@ -213,8 +219,9 @@ impl Inner {
             })
             .await
             .map_err(|_| Error::new(ErrorCode::ShuttingDown, "the node is shutting down"))?;
-        let items = items.into_iter().map(|item| self.entry(item, &certified)).collect();
-        Ok(AuditPage { items, next: places.text()?, more })
+        let behind = items.iter().map(|(_, behind)| behind.text()).collect::<Result<_>>()?;
+        let items = items.into_iter().map(|(item, _)| self.entry(item, &certified)).collect();
+        Ok(AuditPage { items, next: places.text()?, more, behind })
     }
 
     async fn audit_ops(
@@ -373,6 +380,7 @@ pub(super) fn kind_of(act: &Act) -> AuditAction {
         Act::Collection(config) if config.dropped => AuditAction::DropCollection,
         Act::Collection(_) => AuditAction::Configure,
         Act::Erase(_) => AuditAction::Erase,
+        Act::Approve(_) => AuditAction::Approve,
         _ => AuditAction::Administer,
     }
 }

@@ -1,5 +1,6 @@
 //! Explaining an op.
 
+use folkmoot_core::audit::Rights;
 use folkmoot_core::authority::{Authority, Ground, Stance, Verdict, Why};
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{OpId, PrincipalId};
@@ -73,6 +74,14 @@ fn explain_act(authority: &Authority, op: OpId) -> Option<Explanation> {
         grounds: statements(authority, &why.grounds),
     });
     Some(explained)
+}
+
+/// Explains an op by what a proof shows.
+pub(super) fn shown(rights: &Rights, op: &Op) -> Explanation {
+    let (authority, whys) = rights.judge(op);
+    // The act itself is among those that are shown.
+    let act = explain_act(&authority, op.id());
+    act.unwrap_or_else(|| explain(&authority, op, &whys, &[]))
 }
 
 fn explain(authority: &Authority, op: &Op, whys: &[Why], records: &[TxRecord]) -> Explanation {
@@ -152,7 +161,7 @@ fn time(at: Hlc) -> Timestamp {
 }
 
 /// Puts a statement into words.
-fn says(authority: &Authority, act: &Act) -> String {
+pub(in super::super) fn says(authority: &Authority, act: &Act) -> String {
     let named = |id: PrincipalId| authority.name_of(id).map_or_else(|| id.to_string(), str::to_owned);
     let on = |target: &Target| super::super::access::shown(target);
     match act {

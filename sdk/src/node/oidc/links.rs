@@ -7,6 +7,7 @@ use folkmoot_core::authority::Authority;
 use folkmoot_core::id::{OpId, PrincipalId, TokenVerifier};
 use folkmoot_core::op::{Act, Secret};
 
+use super::super::approvals::Asker;
 use super::issuer::OidcIssuer;
 use super::jwt::{Claims, Refusal};
 use super::{Verified, refused};
@@ -75,9 +76,12 @@ impl Inner {
             return Err(refused(&Refusal::Nobody));
         }
         let name = self.free_name(claims.name(config), &verifier);
-        let made = self.add_principal(None, &NewPrincipal { name, kind: PrincipalKind::User }).await.map_err(failed)?;
+        let made = self
+            .add_principal(Asker::Itself, &NewPrincipal { name, kind: PrincipalKind::User })
+            .await
+            .map_err(failed)?;
         let secret = Secret::Subject;
-        self.believe(None, made.id, config.issuer.clone(), verifier, secret, None).await.map_err(failed)?;
+        self.believe(Asker::Itself, made.id, config.issuer.clone(), verifier, secret, None).await.map_err(failed)?;
         metrics::counter!("folkmoot_oidc_introduced_total").increment(1);
         tracing::info!(issuer = %config.issuer, principal = %made.id, "introduced a subject of an issuer");
         Ok(())
@@ -123,7 +127,7 @@ impl Inner {
             if lasts {
                 continue;
             }
-            let given = self.give(None, &PrincipalName::Id(principal), &new).await;
+            let given = self.give(Asker::Itself, &PrincipalName::Id(principal), &new).await;
             let outcome = if given.is_ok() { "done" } else { "failed" };
             metrics::counter!("folkmoot_oidc_grants_total", "outcome" => outcome).increment(1);
             if let Err(error) = given {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use folkmoot::CollectionName;
 use folkmoot::api::{AuditAction, AuditClass, AuditDecision, AuditLayer, AuditSubject};
+use folkmoot::{ClusterId, CollectionName};
 
 use crate::cli::args::Unlock;
 
@@ -40,10 +40,13 @@ pub(in super::super) enum AuditCommand {
         /// Where to write; standard output if not given
         file: Option<PathBuf>,
     },
-    /// Check such a proof, without any node; exit 6 if it proves nothing
+    /// Check such a proof, without any node; exit 6 if it proves nothing, 4 if what it shows gives no right to the op
     Check {
         /// The file
         file: PathBuf,
+        /// The cluster that it has to be of, as `folkmoot status` shows it
+        #[arg(long)]
+        cluster: Option<ClusterId>,
     },
 }
 

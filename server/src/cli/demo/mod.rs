@@ -65,7 +65,12 @@ pub(super) async fn run(args: &Demo, output: &Output) -> Result<ExitCode, Failur
 fn failure(error: Error) -> Failure {
     match error.code().exit_code() {
         ExitCode::Failed | ExitCode::Damaged | ExitCode::Diverged | ExitCode::Locked => error.into(),
-        ExitCode::Done | ExitCode::Usage | ExitCode::Unreachable | ExitCode::Denied | ExitCode::Conflict => {
+        ExitCode::Done
+        | ExitCode::Usage
+        | ExitCode::Unreachable
+        | ExitCode::Denied
+        | ExitCode::Conflict
+        | ExitCode::Waits => {
             let plain = Error::new(ErrorCode::Internal, error.to_string());
             match error.advice() {
                 Some(hint) => plain.hint(hint.to_owned()).into(),
