@@ -217,7 +217,9 @@ impl Replica {
         let here: Vec<(StreamId, OpId)> = self
             .needed_pins
             .iter()
-            .filter(|((stream, id), (_, tip))| self.chains().has_whole(stream, tip.seq, *id))
+            .filter(|((stream, id), (_, tip))| {
+                self.chains().has_whole(&Pin { stream: *stream, seq: tip.seq, head: *id })
+            })
             .map(|(key, _)| *key)
             .collect();
         for (stream, id) in here {
