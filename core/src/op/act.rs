@@ -23,6 +23,8 @@ impl Rank {
     pub const RECOVERY: Self = Self(-1);
     /// Rank of the owner set.
     pub const OWNER: Self = Self(0);
+    /// Usual rank of witnesses of forks.
+    pub const WITNESS: Self = Self(5);
     /// Usual rank of admins.
     pub const ADMIN: Self = Self(10);
     /// Usual rank of member nodes.

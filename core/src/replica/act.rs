@@ -50,6 +50,8 @@ impl Replica {
             ActRequest::Replace { old, new, for_whom } => {
                 self.replace_key(now, (&secret, certificate), (old, new), for_whom)
             }
+            ActRequest::Appoint(appointment) => self.appoint(now, (&secret, certificate), appointment),
+            ActRequest::Dismiss(dismissal) => self.dismiss(now, (&secret, certificate), dismissal),
             ActRequest::One(act) => self.sign_act(now, &secret, certificate, act, None),
             ActRequest::For(principal, act) => self.sign_act(now, &secret, certificate, act, Some(principal)),
             ActRequest::Revoke { target, reach, why, for_whom } => {
