@@ -21,6 +21,7 @@ mod state;
 mod time;
 pub mod typed;
 mod why;
+mod witness;
 mod write;
 
 use async_trait::async_trait;
@@ -54,7 +55,8 @@ pub use state::{
     Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
 };
 pub use time::Timestamp;
-pub use why::{ExplainedPart, ExplainedStatement, Explanation};
+pub use why::{ExplainedFork, ExplainedPart, ExplainedStatement, ExplainedTestimony, Explanation};
+pub use witness::{NewWitnesses, Witness, Witnesses};
 pub use write::{
     Atomicity, BulkOp, BulkOptions, Durability, DurabilityReached, Edit, IdempotencyKey, Patch, PatchKind,
     Precondition, WriteOptions, WriteOutcome, WriteStatus,
@@ -65,7 +67,7 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Access + Audit + Authors + Erasures {
+pub trait Database: Access + Audit + Authors + Erasures + Witnesses {
     /// Returns a document.
     ///
     /// # Errors

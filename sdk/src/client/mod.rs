@@ -13,6 +13,7 @@ mod erasure;
 mod events;
 pub(crate) mod tls;
 mod transport;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;

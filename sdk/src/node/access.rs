@@ -451,10 +451,15 @@ impl Inner {
             RevokeTarget::Statement(id) => (AuditAction::Revoke, id.to_string()),
         };
         let event = Event::new(action, AuditDecision::Allowed).about(what).because(why.clone());
-        let request = ActRequest::Revoke { target, reach, why, for_whom: asker };
+        let witnesses = match &target {
+            RevokeTarget::Principal(id) => self.witnessing_nodes(*id).await?,
+            RevokeTarget::Statement(_) => Vec::new(),
+        };
+        let request = ActRequest::Revoke { target, reach, why: why.clone(), for_whom: asker };
         let done = self.act(Signer::Node, request).await.map_err(act_error);
         self.note_done(asker, event, &done);
         let act = done?.op;
+        self.dismiss_removed(asker, witnesses, &why).await;
         let pins = self.authority(move |authority| authority.pins_set_by(act)).await?;
         Ok(Revocation { act, pins })
     }

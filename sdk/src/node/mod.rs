@@ -29,6 +29,7 @@ mod state;
 mod token;
 mod unlock;
 mod warden;
+mod witness;
 mod whereabouts;
 mod withhold;
 

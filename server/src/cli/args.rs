@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod erasure;
 mod key;
+mod witness;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleComman
 
 pub(super) use erasure::{Erase, ErasuresArgs};
 pub(super) use key::{KeyCommand, Passphrase, Recover, Rotate};
+pub(super) use witness::WitnessCommand;
 
 pub(super) use audit::{AuditCommand, AuditExport, AuditFilter};
 
@@ -172,6 +174,12 @@ pub(super) enum Command {
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// List, add or remove witnesses: nodes that settle it when a node's stream forks, as when it ran twice
+    #[command(visible_alias = "witnesses")]
+    Witness {
+        #[command(subcommand)]
+        command: Option<WitnessCommand>,
     },
     /// Tell how a node's data is sealed, or change its keys
     Keys {

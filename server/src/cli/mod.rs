@@ -20,6 +20,7 @@ mod process;
 mod random;
 mod settings;
 mod transfer;
+mod witness;
 
 use clap::Parser as _;
 use folkmoot::api::ExitCode;
@@ -134,6 +135,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
                 access::release(&client, transaction, output).await
             }
             Command::Verify(_) => cluster::verify(&client, output).await,
+            Command::Witness { command } => witness::witness(&client, command, output).await,
             Command::Key { command } => key::key(&client, &find, command, output).await,
             Command::Keys { command } => keys::keys(&client, command, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,

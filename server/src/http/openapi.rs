@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, audit, authors, bulk, changes, collections, documents, erasure, state};
+use super::{access, audit, authors, bulk, changes, collections, documents, erasure, state, witness};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -59,6 +59,9 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         authors::author,
         authors::basis,
         authors::succeed,
+        witness::list,
+        witness::appoint,
+        witness::witness,
         audit::entries,
         audit::status,
         audit::verify,

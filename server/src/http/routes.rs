@@ -14,7 +14,7 @@ use super::body::Body;
 use super::entrance::Entered;
 use super::front::Door;
 use super::request::{Query, Request};
-use super::{Context, access, audit, authors, bulk, changes, collections, documents, erasure, problem, state};
+use super::{Context, access, audit, authors, bulk, changes, collections, documents, erasure, problem, state, witness};
 
 /// The template of the path that answered: a label of metrics, and what tests compare with the description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,6 +271,13 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
                         "/v1/authors/{key}/replacement",
                         authors::replacement
                     ))
+                    .unify()
+                    .boxed(),
+            ))
+            .unify()
+            .or(warp::path("witnesses").and(
+                fixed!(context, "/v1/witnesses", witness::witnesses)
+                    .or(named!(context, none(), "/v1/witnesses/{node}", witness::witness))
                     .unify()
                     .boxed(),
             ))

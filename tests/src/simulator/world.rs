@@ -435,6 +435,9 @@ impl World {
                 Effect::ErasuresCarriedOut(acts) => {
                     self.note(|| format!("{} tells of {} erasures", self.nodes[node].name, acts.len()));
                 }
+                Effect::EvidenceGiven { streams, .. } => {
+                    self.note(|| format!("{} gives evidence of {streams} forked streams", self.nodes[node].name));
+                }
                 Effect::FeedAdvanced(_) | Effect::MembersChanged => {}
                 other => self.fail(format!("an effect that the simulator does not know: {other:?}")),
             }
