@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use folkmoot::api::{AuditEntry, AuditFormat, AuditQuery, AuditVerifyReport, ExitCode, PrincipalName, Timestamp};
+use folkmoot::api::{
+    AuditEntry, AuditFormat, AuditQuery, AuditVerifyReport, ExitCode, ExplainedFork, PrincipalName, Timestamp,
+};
 use folkmoot::node::{AuditChecked, DirectoryError, Node, OpenError};
 use folkmoot::{Audit as _, Client, Error, ErrorCode, OpId};
 
