@@ -23,3 +23,4 @@ mod quic;
 mod retries;
 mod sealed;
 mod tls;
+mod witness;
