@@ -90,13 +90,18 @@ fn one_witness_alone_decides_nothing() {
     assert_kept(&w, &one, 3, &other);
     // One whose word counts alone goes after two that agree, and before nobody.
     w.appoint("o0", "w3", "w3", 5, 1);
-    w.testify("w3", &[other[2]]);
-    assert_kept(&w, &one, 3, &other);
+    w.fresh_session("u");
     let (_, one, other) = forked(&mut w);
-    w.testify("w3", &[other[0]]);
-    assert_kept(&w, &other, 1, &one);
+    w.testify("w3", &[other[1]]);
+    assert_kept(&w, &other, 2, &one);
     w.testify("w1", &[one[2]]);
-    assert_kept(&w, &other, 1, &one);
+    assert_kept(&w, &other, 2, &one);
+    w.testify("w2", &[one[2]]);
+    assert_kept(&w, &one, 3, &other);
+    // With one of the others it is as good as those.
+    w.testify("w0", &[other[1]]);
+    let (kept, lost) = if one[0] < other[0] { (&one[..], &other) } else { (&other[..2], &one) };
+    assert_kept(&w, kept, kept.len(), lost);
 }
 
 #[test]
@@ -151,7 +156,7 @@ fn a_chain_that_is_not_here_is_waited_for_if_that_matters() {
     assert_eq!(verdict(&w, before), ALLOWED);
     // Two that agree need no third, but that may take one of them further than the other.
     w.testify("w2", &[one[1]]);
-    assert_kept(&w, &one, 2, &other);
+    assert_kept(&w, &one, 2, &other[..2]);
     assert!(is_forked(&w, other[0]) && waits(&w, one[2], end));
     w.ops.insert(other[2], missing);
     assert_kept(&w, &one, 2, &other);
@@ -249,10 +254,13 @@ fn evidence_of_who_was_removed_counts_as_far_as_it_is_pinned() {
     let pins = w.pins_of("o0", "w1");
     w.revoke_with("o0", target, pins, false);
     assert_kept(&w, &one, 3, &other);
+    w.fresh_session("u");
     let (_, again, lost) = forked(&mut w);
     w.testify("w0", &[again[2]]);
     w.testify("w1", &[again[2]]);
     assert_kept(&w, &again, 0, &lost);
+    w.testify("w2", &[again[2]]);
+    assert_kept(&w, &again, 3, &lost);
 }
 
 #[test]

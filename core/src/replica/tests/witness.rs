@@ -2,6 +2,7 @@
 
 use super::forks::{run_twice, states};
 use super::*;
+use crate::hlc::Hlc;
 use crate::op::{Act, Evidence, Pin};
 
 const HONEST: [usize; 3] = [0, 2, 3];
