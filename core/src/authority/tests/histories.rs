@@ -192,6 +192,31 @@ fn give_evidence(random: &mut Random, world: &mut World) {
             let by = random.pick(&["u1", "a0", name]);
             sign_under_some(random, world, by, act);
         }
+        if random.chance(20) {
+            // Again, or of another branch.
+            let saw = if random.chance(50) { saw } else { random.pick(&ends) };
+            world.testify(name, &[saw]);
+        }
+    }
+    if random.chance(15) {
+        // One of them is removed, by who has seen all it said or nothing of it.
+        let name = random.pick(&world.witnesses);
+        if random.chance(50) {
+            world.sync("o0", name);
+        }
+        revoke(random, world, "o0", name);
+    }
+    if random.chance(25) {
+        // An admin decides, perhaps otherwise.
+        let end = if random.chance(50) { random.pick(&ends) } else { random.pick(&ops) };
+        let pin = Pin { stream, seq: world.ops[&end].seq, head: end };
+        let author = world.ops[&end].certificate;
+        world.peer_mut("a0").view.insert(author);
+        let target = match world.principal_of(&world.ops[&end]).filter(|_| random.chance(60)) {
+            Some(principal) => RevokeTarget::Principal(principal),
+            None => RevokeTarget::Statement(author),
+        };
+        world.revoke_with("a0", target, vec![pin], false);
     }
 }
 
