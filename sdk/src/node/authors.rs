@@ -80,9 +80,13 @@ impl Inner {
         options: &RevokeOptions,
     ) -> Result<Revocation> {
         let key = *key;
-        let (is_owner, statements) = self
+        let (is_owner, statements, is_witness) = self
             .authority(move |authority| {
-                (authority.owner_certificate(&key).is_some(), statements_about(authority, &key))
+                let mut statements = statements_about(authority, &key);
+                // Its certificate as a witness is stronger than this node may be, and goes by itself.
+                let strong = authority.witness_certificates(key, now());
+                statements.retain(|statement| strong.iter().all(|(_, id)| id != statement));
+                (authority.owner_certificate(&key).is_some(), statements, !strong.is_empty())
             })
             .await?;
         if is_owner {
@@ -94,6 +98,9 @@ impl Inner {
         for statement in statements {
             let done = self.take_back(asker, RevokeTarget::Statement(statement), options).await?;
             first = first.or(Some(done));
+        }
+        if is_witness {
+            self.dismiss_removed(asker, vec![key], &options.why).await;
         }
         first.ok_or_else(|| {
             Error::new(ErrorCode::StatementNotFound, format!("nothing certifies the key {key}, or not any more"))

@@ -2,7 +2,7 @@
 
 use super::scenarios::{is_cut, pin, verdict};
 use super::store::Node;
-use super::world::{World, key, recovery_key, target};
+use super::world::{World, id_of, key, recovery_key, target};
 use crate::authority::Verdict;
 use crate::authority::reference::judge_all;
 use crate::id::OpId;
@@ -49,7 +49,9 @@ pub(super) fn exercised() -> World {
     let too_few = w.draft_succession("a0", genesis, &[recovery_key(0, 2)], (&["o0"], 1), vec![]);
     w.put(too_few);
     let signers = [recovery_key(0, 1), recovery_key(0, 2)];
-    let second = w.draft_succession("a0", genesis, &signers, (&["m0"], 1), vec![]);
+    // Of two changes that with the smaller id counts.
+    let mut later = || w.draft_succession("a0", genesis, &signers, (&["m0"], 1), vec![]);
+    let second = std::iter::repeat_with(&mut later).find(|second| id_of(second) > change).unwrap();
     w.put(second);
     let agreed = w.act("n0", rules(1));
     w.sync("n0", "n1");
