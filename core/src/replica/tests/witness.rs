@@ -3,7 +3,7 @@
 use super::forks::{run_twice, states};
 use super::*;
 use crate::hlc::Hlc;
-use crate::op::{Act, Evidence, Pin};
+use crate::op::{Act, Evidence, Pin, Revoke, RevokeTarget};
 
 const HONEST: [usize; 3] = [0, 2, 3];
 
@@ -73,7 +73,43 @@ fn a_fork_is_settled_by_witnesses_alone() {
         let said = evidence(&lab, 0);
         lab.run(200);
         assert_eq!(evidence(&lab, 0), said);
+        // What somebody has said stands when it is a witness no longer.
+        let dismissal = Dismissal { nodes: keys(&lab, &[3]), why: String::new(), for_whom: None };
+        lab.act(0, Signer::Owner, ActRequest::Dismiss(dismissal)).unwrap();
+        lab.run(50);
+        for node in HONEST {
+            assert_eq!(lab.json(node, "d").unwrap(), expected, "{node}");
+        }
     }
+}
+
+#[test]
+fn a_witness_says_what_it_saw_first() {
+    let mut lab = Lab::new(&[BuiltInRole::Editor; 3]);
+    appoint(&mut lab, &[0, 3], Some(2)).unwrap();
+    lab.run(20);
+    let stream = run_twice(&mut lab, [&[0, 3], &[2]]);
+    let saw = lab.nodes[2].replica.own_head(&stream).unwrap();
+    connect_honest(&mut lab);
+    lab.run(200);
+    assert_ne!(lab.nodes[2].replica.own_head(&stream), Some(saw), "it follows the others");
+    // One of them is cut off with all that it has said: nothing decides any more.
+    let time = Hlc::new(lab.now.wall_ms, 0);
+    let third = keys(&lab, &[3])[0];
+    let witnesses = lab.nodes[0].replica.authority().witnesses(time);
+    let witness = witnesses.into_iter().find(|witness| witness.signs.is_some_and(|(key, _)| key == third)).unwrap();
+    let target = RevokeTarget::Principal(witness.principal);
+    let cut = Act::Revoke(Revoke { target, pins: Vec::new(), cascade: false, why: String::new() });
+    lab.act(0, Signer::Owner, ActRequest::One(cut)).unwrap();
+    lab.run(50);
+    assert_eq!(lab.nodes[2].replica.forks_undecided(), 1);
+    appoint(&mut lab, &[2], Some(1)).unwrap();
+    lab.run(200);
+    let key = keys(&lab, &[2])[0];
+    let said: Vec<Pin> =
+        evidence(&lab, 0).into_iter().filter(|(author, _)| *author == key).map(|(_, pin)| pin).collect();
+    assert_eq!(said, vec![Pin { stream, seq: saw.0, head: saw.1 }]);
+    assert_agreement(&lab, &HONEST);
 }
 
 #[test]
