@@ -41,6 +41,10 @@ fn timed<T>(what: &str, count: usize, work: impl FnOnce() -> T) -> T {
 struct NoChains;
 
 impl Chains for NoChains {
+    fn at(&self, _: u64, end: &Pin) -> Option<OpId> {
+        Some(end.head)
+    }
+
     fn lies_on(&self, _: &Position, _: &Pin) -> Option<bool> {
         Some(true)
     }

@@ -56,8 +56,10 @@ pub const CONTROL_HEADS_MAX: usize = 8;
 pub const EARLIER_SESSIONS_MAX: usize = 8;
 /// Statements in the proof of one act.
 pub const PROOF_MAX: usize = 8;
-/// Pins in one revocation or readmission (about 74 bytes each, so that they fit the header's bound).
+/// Pins in one revocation, readmission or evidence (about 74 bytes each, so that they fit the header's bound).
 pub const PINS_MAX: usize = 800;
+/// Witnesses that have to agree, at the most, before one of them counts.
+pub const WITNESSES_MAX: u8 = 100;
 /// Owner keys of a genesis.
 pub const OWNERS_MAX: usize = 16;
 /// Labels of a member.

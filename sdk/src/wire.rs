@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::api::{
-    AwaitedApproval, BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, Timestamp, WriteOutcome,
-    WriteStatus,
+    AwaitedApproval, BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error,
+    ErrorCode, Heads, IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, Timestamp,
+    WriteOutcome, WriteStatus,
 };
 
 /// Request and answer header: the session token.

@@ -118,6 +118,14 @@ fn what_is_erased_is_gone_everywhere() {
     assert!(erased > 20, "{erased} documents");
 }
 
+/// Each run checks that the members agree on everything, and with the reference; here, that forks are settled by witnesses alone.
+#[test]
+fn witnesses_settle_forks() {
+    let seeds = (0..60).map(|n| 9 * n + 4);
+    let settled: u64 = with_stack(|| seeds.map(|seed| simulate(seed).expect("a good seed").forks_settled).sum());
+    assert!(settled > 10, "{settled} forks");
+}
+
 /// Each run checks that nothing is left of what was taken in bulk, and that no honest one is called a liar; here, that fresh nodes do
 /// take documents in bulk, that a lying member forges some, and that it is found out.
 #[test]

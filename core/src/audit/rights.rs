@@ -42,7 +42,7 @@ pub struct Rights {
 struct NotShown;
 
 impl Chains for NotShown {
-    fn lies_on(&self, _: &Position, _: &Pin) -> Option<bool> {
+    fn at(&self, _: u64, _: &Pin) -> Option<OpId> {
         None
     }
 

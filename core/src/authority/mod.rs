@@ -32,8 +32,8 @@ mod tests;
 pub use chain::{ChainError, check_against_previous};
 pub use engine::{
     AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, CurrentOwners, CurrentToken, Decision,
-    Denial, ErasureInfo, Ground, MemberInfo, Noted, Part, Password, Policy, Reach, Readable, Rejudge, RulesState,
-    Stance, StatementInfo, TokenLimits, Waiting, WaitingRequest, Why, WrittenFor,
+    Denial, ErasureInfo, Fork, Ground, MemberInfo, Noted, Part, Password, Policy, Reach, Readable, Rejudge, RulesState,
+    Stance, StatementInfo, Testimony, TokenLimits, Waiting, WaitingRequest, Why, WitnessInfo, WrittenFor,
 };
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, Site, plant};
@@ -58,13 +58,19 @@ pub struct Position {
 
 /// What the engine asks the store about data streams.
 pub trait Chains {
-    /// Returns whether `op` lies on the chain that ends in `end`, or `None` while the ops of that chain, from `end` back
-    /// to the number of `op` and with the one there, are not all here. `end.stream` is the stream of `op`, and `op.seq`
-    /// is at most `end.seq`. The engine also asks with an op that does not exist, to learn whether the chain is here.
+    /// Returns the op at a place of the chain that ends in `end`, of which `seq` is at most that of `end`; the zero id if what
+    /// ends there is no chain of that stream, and `None` while the ops of the chain, from `end` back to that number and with
+    /// the one there, are not all here.
     ///
     /// A store that keeps one branch of each stream answers from what it has at `end.seq`: `None` if that is not
-    /// `end.head`, else whether it has `op.op` at `op.seq`.
-    fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool>;
+    /// `end.head`, else what it has at `seq`.
+    fn at(&self, seq: u64, end: &Pin) -> Option<OpId>;
+
+    /// Returns whether `op` lies on the chain that ends in `end`, under the conditions of [`Self::at`]. The engine also asks
+    /// with an op that does not exist, to learn whether the chain is here.
+    fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool> {
+        self.at(op.seq, end).map(|id| id == op.op)
+    }
 
     /// Returns what the first op of the chain that ends in `end` names as the ends of earlier sessions
     /// ([`Header::earlier_ends`]); `None` while that chain is not here whole, or if there is none.

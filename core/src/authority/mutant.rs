@@ -123,12 +123,38 @@ pub enum Mutant {
     ForeignConsent,
     /// What an owner consents to counts though the owner is cut.
     CutConsent,
+    /// What witnesses say decides nothing.
+    EvidenceIgnored,
+    /// What witnesses say goes before the pins of revocations.
+    EvidenceBeforePins,
+    /// Whoever has a certificate gives evidence.
+    AnybodyIsWitness,
+    /// Every witness counts alone.
+    QuorumIgnored,
+    /// Witnesses decide about streams as strong as they are.
+    EvidenceOfEquals,
+    /// Each evidence counts, and not each witness.
+    WitnessCountsTwice,
+    /// Who saw both branches counts for the longer one.
+    EquivocatorCounts,
+    /// Evidence of a chain that is not here is left out.
+    MissingEvidenceIgnored,
+    /// A key is a witness of its own forks.
+    WitnessInOwnCause,
+    /// Evidence counts that is cut.
+    CutEvidenceCounts,
+    /// The branch that is kept reaches as far as the furthest of its witnesses saw.
+    FurthestWitnessSuffices,
+    /// What goes on from the branch that is kept counts too.
+    EvidenceHasNoEnd,
+    /// Of branches with as many witnesses that with the greater hash is kept.
+    GreaterHashWins,
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
 impl Mutant {
     /// Those that the two implementations can both have.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 70] = [
         Self::RankNotChecked,
         Self::CausalRevocation,
         Self::PinsIgnoreForks,
@@ -186,6 +212,19 @@ impl Mutant {
         Self::SuccessionCutsNothing,
         Self::SuccessionOfVoid,
         Self::TellsOfAnything,
+        Self::EvidenceIgnored,
+        Self::EvidenceBeforePins,
+        Self::AnybodyIsWitness,
+        Self::QuorumIgnored,
+        Self::EvidenceOfEquals,
+        Self::WitnessCountsTwice,
+        Self::EquivocatorCounts,
+        Self::MissingEvidenceIgnored,
+        Self::WitnessInOwnCause,
+        Self::CutEvidenceCounts,
+        Self::FurthestWitnessSuffices,
+        Self::EvidenceHasNoEnd,
+        Self::GreaterHashWins,
     ];
 }
 

@@ -23,6 +23,8 @@ impl Rank {
     pub const RECOVERY: Self = Self(-1);
     /// Rank of the owner set.
     pub const OWNER: Self = Self(0);
+    /// Usual rank of witnesses of forks.
+    pub const WITNESS: Self = Self(5);
     /// Usual rank of admins.
     pub const ADMIN: Self = Self(10);
     /// Usual rank of member nodes.
@@ -47,7 +49,7 @@ pub struct Control {
 }
 
 tagged_enum! {
-    /// What a control op does. Tags 37, 39 and 42 to 47 are kept for evidence and what may come.
+    /// What a control op does. Tags 39 and 42 to 47 are kept for what may come.
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub enum Act {
         /// Begins the cluster. Its op id is the cluster id.
@@ -78,6 +80,8 @@ tagged_enum! {
         35 => Join(Join),
         /// Lets whoever knows a secret speak for a principal, to nodes that act for it.
         36 => Token(Token),
+        /// Says which branches of forked streams a witness saw first.
+        37 => Evidence(Evidence),
         /// Makes other keys the owners.
         38 => Succeed(Succeed),
         /// Makes documents be gone for good, everywhere.
@@ -314,13 +318,16 @@ pub struct DutyGrant {
 }
 
 tagged_enum! {
-    /// A task for others. Tag 2 is kept for witnesses of forks.
+    /// A task for others.
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub enum Duty {
         /// May write data of attested principals, each within that principal's own rights.
         0 => ActFor(Target),
         /// May revoke statements that have ended.
         1 => Warden(()),
+        /// May give evidence of what it saw of forked streams: what it says counts where this many witnesses agree, itself
+        /// among them; 1 to [`limits::WITNESSES_MAX`].
+        2 => Witness(u8),
         /// May introduce principals, and give them built-in roles other than admin for a time.
         3 => Registrar(Target),
     }
@@ -525,6 +532,13 @@ pub struct Erased {
     pub acts: Vec<OpId>,
 }
 
+/// What a witness had of forked streams before it knew of the forks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Where its chain of each of these streams ended then, ascending by stream, 1 to [`limits::PINS_MAX`]. None is at 0.
+    pub pins: Vec<Pin>,
+}
+
 /// A statement as the rule sees it: something given to a principal at a rank.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Statement<'a> {
@@ -560,6 +574,7 @@ impl Statement<'_> {
                 | Act::Duty(_)
                 | Act::Join(_)
                 | Act::Token(_)
+                | Act::Evidence(_)
                 | Act::Erase(_)
                 | Act::Erased(_) => true,
             }
@@ -588,6 +603,7 @@ impl Act {
             | Self::Collection(_)
             | Self::Rules(_)
             | Self::Approve(_)
+            | Self::Evidence(_)
             | Self::Erase(_)
             | Self::Erased(_) => return None,
         };
@@ -613,6 +629,7 @@ impl Act {
             | Self::Principal(_)
             | Self::Join(_)
             | Self::Token(_)
+            | Self::Evidence(_)
             | Self::Erase(_)
             | Self::Erased(_) => false,
         }
@@ -637,9 +654,17 @@ impl Act {
             | Self::Principal(_)
             | Self::Join(_)
             | Self::Token(_)
+            | Self::Evidence(_)
             | Self::Erase(_)
             | Self::Erased(_) => &[],
         }
+    }
+
+    /// Returns the pins that evidence gives.
+    #[must_use]
+    pub fn evidence(&self) -> &[Pin] {
+        let Self::Evidence(evidence) = self else { return &[] };
+        &evidence.pins
     }
 
     /// Returns the principal that the act introduces, named by the op that carries it, with what is said of it; `None` if
@@ -666,6 +691,7 @@ impl Act {
             | Self::Duty(_)
             | Self::Join(_)
             | Self::Token(_)
+            | Self::Evidence(_)
             | Self::Erase(_)
             | Self::Erased(_) => None,
         }

@@ -8,9 +8,9 @@ use proptest::sample::select;
 use super::succession::Place;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
-    DutyGrant, Erase, Erased, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join, Member,
-    Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision,
-    Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
+    DutyGrant, Erase, Erased, Evidence, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join,
+    Member, Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role,
+    RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -236,6 +236,7 @@ fn act() -> impl Strategy<Value = Act> {
     let what = prop_oneof![
         whole_target().prop_map(Duty::ActFor),
         Just(Duty::Warden(())),
+        (1..=limits::WITNESSES_MAX).prop_map(Duty::Witness),
         whole_target().prop_map(Duty::Registrar)
     ];
     let duty = (principal(), what, rank(), option::of(hlc()))
@@ -264,7 +265,12 @@ fn act() -> impl Strategy<Value = Act> {
     });
     let erased =
         btree_set(any::<[u8; 32]>(), 1..4).prop_map(|acts| Erased { acts: acts.into_iter().map(OpId::new).collect() });
+    let evidence = pins().prop_filter_map("evidence of nothing", |mut pins| {
+        pins.retain(|pin| pin.seq > 0);
+        (!pins.is_empty()).then_some(Act::Evidence(Evidence { pins }))
+    });
     prop_oneof![
+        evidence,
         erase.prop_map(Act::Erase),
         erased.prop_map(Act::Erased),
         certify,

@@ -77,6 +77,12 @@ impl Act {
                 }
             }
             Self::Approve(_) => Ok(()),
+            Self::Evidence(e) => {
+                if e.pins.is_empty() || e.pins.iter().any(|pin| pin.seq == 0) {
+                    return Err("evidence of nothing");
+                }
+                pins(&e.pins)
+            }
             Self::Erase(e) => {
                 text(&e.why)?;
                 if e.collection.is_system() {
@@ -110,6 +116,8 @@ impl Act {
                         target.check()
                     }
                     Duty::Warden(()) => Ok(()),
+                    Duty::Witness(quorum) if (1..=limits::WITNESSES_MAX).contains(quorum) => Ok(()),
+                    Duty::Witness(_) => Err("quorum of a witness out of bounds"),
                 }
             }
             Self::Principal(p) => {

@@ -52,6 +52,8 @@ impl Replica {
             ActRequest::Replace { old, new, for_whom } => {
                 self.replace_key(now, (&secret, certificate), (old, new), for_whom)
             }
+            ActRequest::Appoint(appointment) => self.appoint(now, (&secret, certificate), appointment),
+            ActRequest::Dismiss(dismissal) => self.dismiss(now, (&secret, certificate), dismissal),
             ActRequest::One(act) => self.sign_act(now, &secret, certificate, act, None),
             ActRequest::For(principal, act) => self.sign_act(now, &secret, certificate, act, Some(principal)),
             ActRequest::Approve(op) => self.approve(now, (&secret, certificate), op),

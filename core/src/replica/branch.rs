@@ -1,4 +1,5 @@
-//! Branches of forked streams: the main chain becomes the one that a pin keeps, and chains that pins name are fetched.
+//! Branches of forked streams: the main chain becomes the one that a pin or witnesses keep, and chains that pins and evidence name
+//! are fetched.
 //!
 //! Invariant: the index of changes names ops of main chains only.
 
@@ -31,7 +32,7 @@ pub(super) struct Swap {
 }
 
 impl Replica {
-    /// Changes to the branches that pins keep, as far as they are here. Not while there is other work: what the old branch
+    /// Changes to the branches that count, as far as they are here. Not while there is other work: what the old branch
     /// brought must be out of the documents.
     pub(super) fn follow_kept_branches(&mut self) {
         let is_busy = !self.ready.is_empty() || !self.rejudging.is_empty() || !self.swapping.is_empty();
@@ -48,6 +49,9 @@ impl Replica {
 
     fn follow_kept_branch(&mut self, stream: StreamId) {
         let Some(head) = self.heads.get(&stream).cloned() else { return };
+        for pin in self.authority.awaited_evidence(stream, head.key.certificate) {
+            self.need_pin(&head.key.shard, pin);
+        }
         if head.key.shard.is_control() {
             return;
         }
@@ -217,7 +221,9 @@ impl Replica {
         let here: Vec<(StreamId, OpId)> = self
             .needed_pins
             .iter()
-            .filter(|((stream, id), (_, tip))| self.chains().has_whole(stream, tip.seq, *id))
+            .filter(|((stream, id), (_, tip))| {
+                self.chains().has_whole(&Pin { stream: *stream, seq: tip.seq, head: *id })
+            })
             .map(|(key, _)| *key)
             .collect();
         for (stream, id) in here {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::records::TxRef;
-use crate::authority::{Chains, Position};
+use crate::authority::Chains;
 use crate::id::{OpId, StreamId};
 use crate::op::{Op, Pin};
 use crate::store::keys::{Key as _, OpKey};
@@ -86,36 +86,27 @@ impl StoredChains<'_> {
         Op::decode(&envelope::open(value).ok()?, self.cluster).ok()
     }
 
-    /// Returns whether the op at `seq` with `id` lies on the chain that ends in the op `head` at `head_seq`; `None` if that
-    /// chain is not here whole.
-    pub(super) fn on_chain(&self, stream: &StreamId, seq: u64, id: OpId, head_seq: u64, head: OpId) -> Option<bool> {
-        if seq > head_seq {
-            return Some(false);
-        }
-        // Down the branch until it meets the main chain; from there on the main chain's ids are the answer.
-        let (mut at, mut at_id) = (head_seq, head);
-        loop {
-            if self.main(stream, at) == Some(at_id) {
-                return Some(self.main(stream, seq)? == id);
-            }
-            let op = self.branch_op(stream, at, at_id)?;
-            if at == seq {
-                return Some(at_id == id);
-            }
-            at_id = op.header().prev;
-            at = at.checked_sub(1)?;
-        }
-    }
-
     /// Returns whether the chain that ends in a pin is here whole.
-    pub(super) fn has_whole(&self, stream: &StreamId, seq: u64, head: OpId) -> bool {
-        self.on_chain(stream, 1, head, seq, head).is_some()
+    pub(super) fn has_whole(&self, end: &Pin) -> bool {
+        self.at(1, end).is_some()
     }
 }
 
 impl Chains for StoredChains<'_> {
-    fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool> {
-        self.on_chain(&op.stream, op.seq, op.op, end.seq, end.head)
+    fn at(&self, seq: u64, end: &Pin) -> Option<OpId> {
+        if seq > end.seq {
+            return Some(OpId::ZERO);
+        }
+        // Down the branch until it meets the main chain; from there on the main chain's ids are the answer.
+        let (mut at, mut id) = (end.seq, end.head);
+        while self.main(&end.stream, at) != Some(id) {
+            let op = self.branch_op(&end.stream, at, id)?;
+            if at == seq {
+                return Some(id);
+            }
+            (at, id) = (at.checked_sub(1)?, op.header().prev);
+        }
+        self.main(&end.stream, seq)
     }
 
     fn earlier_ends(&self, end: &Pin) -> Option<Vec<Pin>> {

@@ -289,6 +289,7 @@ impl Replica {
             noted: 0,
             policies: Vec::new(),
             fork: None,
+            seen: None,
             earlier: header.earlier.clone(),
         });
         head.seq = header.seq;

@@ -299,6 +299,7 @@ impl Replica {
             self.authority.note_fork(stream, seq);
         }
         self.policy_changed = true;
+        self.evidence_is_due();
         let state = self.shards.entry(shard.clone()).or_default();
         state.arrivals += 1;
         state.dirty = true;
@@ -312,6 +313,7 @@ impl Replica {
                 });
             }
             head.fork = Some(head.fork.map_or(seq, |known| known.min(seq)));
+            head.seen.get_or_insert(Tip { seq: head.seq, id: head.head });
             head.arrival = arrival;
             self.staged.heads.insert(stream);
         }

@@ -50,6 +50,7 @@ mod types;
 mod verify;
 mod waits;
 mod why;
+mod witness;
 mod write;
 mod write_rights;
 mod written;
@@ -81,6 +82,7 @@ pub use types::{
 };
 pub use verify::{Damage, VerifyReport, stored_epoch, stored_head, verify};
 pub use waits::WAITING_OF_AUTHOR_MAX;
+pub use witness::{Appointment, Dismissal};
 pub use written::{Written, WrittenAt, WrittenPage, WrittenQuery};
 
 use crate::authority::Authority;
@@ -176,6 +178,7 @@ pub struct Replica {
     audit: audit::Audit,
     answers: answers::Answers,
     erasures: erase::Erasures,
+    testimony: witness::Testimony,
     bulks: bulk::Bulks,
     loose: import::Loose,
     /// What authors did, until the replication engine is told.
@@ -211,6 +214,8 @@ pub struct Counters {
     pub documents_erased: u64,
     /// Forks found.
     pub forks: u64,
+    /// Forked streams of which this node has given evidence.
+    pub evidence_given: u64,
     /// Requests answered again.
     pub requests_replayed: u64,
     /// Requests refused because their idempotency key was used for another one.
@@ -238,6 +243,7 @@ impl Replica {
                 self.forget_answers(now);
                 self.settle_previews(effects);
                 self.tell_erasures(now, effects);
+                self.give_evidence(now, effects);
                 self.scrub_if_due(now, effects);
             }
             Input::Net(input) => {

@@ -196,6 +196,7 @@ impl Replica {
             audit: super::audit::Audit::new(now),
             answers: super::answers::Answers::new(now),
             erasures: super::erase::Erasures::default(),
+            testimony: super::witness::Testimony::default(),
             bulks: super::bulk::Bulks::new(config.bulk_page_documents),
             loose: super::import::Loose::default(),
             accused: Vec::new(),
@@ -215,6 +216,7 @@ impl Replica {
         replica.resume_loose()?;
         replica.resume_bans()?;
         replica.resume_erasures()?;
+        replica.evidence_is_due();
         Ok(replica)
     }
 

@@ -48,6 +48,8 @@ pub struct HeadRecord {
     pub policies: Vec<u64>,
     /// The smallest sequence number at which two ops are known.
     pub fork: Option<u64>,
+    /// Where the main chain ended when two ops became known to be at one place: what was seen first here.
+    pub seen: Option<Tip>,
     /// What the first op names as the ends of earlier sessions.
     pub earlier: Vec<SessionEnd>,
 }

@@ -12,6 +12,7 @@ mod rebuild;
 mod serve;
 mod succession;
 mod waits;
+mod witness;
 
 use std::collections::VecDeque;
 
@@ -241,7 +242,10 @@ impl Lab {
                     self.scrubs_in_vain = self.scrubs_in_vain.saturating_sub(1);
                     self.step(node, Input::Scrubbed { is_clean, took_ms: 1 });
                 }
-                Effect::FeedAdvanced(_) | Effect::MembersChanged | Effect::ErasuresCarriedOut(_) => {}
+                Effect::FeedAdvanced(_)
+                | Effect::MembersChanged
+                | Effect::ErasuresCarriedOut(_)
+                | Effect::EvidenceGiven { .. } => {}
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::records::TxRef;
+use super::witness::{Appointment, Dismissal};
 use crate::authority::Reach;
 use crate::document::edit::{Edit, EditError};
 use crate::hlc::Hlc;
@@ -103,6 +104,10 @@ pub enum ActRequest {
     /// Consent to an act of another owner that waits for it, and to what was asked for with it before: see
     /// [`crate::authority::WaitingRequest`]. Signed by an owner's key.
     Approve(OpId),
+    /// Make nodes witnesses of forks.
+    Appoint(Appointment),
+    /// Take that from nodes.
+    Dismiss(Dismissal),
     /// A change of owners, signed by recovery keys elsewhere.
     Succeed(Arc<Op>),
     /// Take a node into the cluster: certify its key for a new principal, make it a member and give it a role.
@@ -414,6 +419,13 @@ pub enum Effect {
     Scrub,
     /// A receipt was signed: nothing is left here of what these acts erase.
     ErasuresCarriedOut(Vec<OpId>),
+    /// Evidence was signed here.
+    EvidenceGiven {
+        /// The act.
+        act: OpId,
+        /// Of how many forked streams.
+        streams: usize,
+    },
     /// Something that a person should know.
     Alarm {
         /// What kind (stable, snake_case).

@@ -355,7 +355,9 @@ impl Replica {
 
     pub(super) fn begin_stream(&mut self, key: StreamKey) {
         let stream = key.id();
-        let own = OwnStream { stream, next_seq: 1, last: OpId::ZERO, key: key.clone() };
+        // This session may have begun it before, and signed under another certificate of the key since.
+        let (seq, last) = self.heads.get(&stream).map_or((0, OpId::ZERO), |head| (head.seq, head.head));
+        let own = OwnStream { stream, next_seq: seq + 1, last, key: key.clone() };
         self.own.insert((key.shard, key.author), own);
     }
 

@@ -24,6 +24,7 @@ mod state;
 mod time;
 pub mod typed;
 mod why;
+mod witness;
 mod write;
 
 use async_trait::async_trait;
@@ -62,7 +63,8 @@ pub use state::{
     Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
 };
 pub use time::Timestamp;
-pub use why::{ExplainedPart, ExplainedStatement, Explanation};
+pub use why::{ExplainedFork, ExplainedPart, ExplainedStatement, ExplainedTestimony, Explanation};
+pub use witness::{NewWitnesses, Witness, Witnesses};
 pub use write::{
     Atomicity, BulkOp, BulkOptions, Durability, DurabilityReached, Edit, IdempotencyKey, Patch, PatchKind,
     Precondition, WriteOptions, WriteOutcome, WriteStatus,
@@ -73,7 +75,7 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries {
+pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries + Witnesses {
     /// Returns a document.
     ///
     /// # Errors

@@ -64,6 +64,54 @@ pub struct ExplainedPart {
     pub reason: String,
     /// The statements that were looked at, at most 100.
     pub grounds: Vec<ExplainedStatement>,
+    /// Which branch of the op's stream counts, if that forks at the op or before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<ExplainedFork>,
+}
+
+/// Which branch of a forked stream counts, and who says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExplainedFork {
+    /// The number at which two ops are known.
+    pub at: u64,
+    /// The last op that counts; none if nothing from the fork on does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub kept: Option<OpId>,
+    /// Its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_seq: Option<u64>,
+    /// The revocation, readmission or change of owners whose pin says so; none if witnesses do, or nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub by: Option<OpId>,
+    /// What witnesses say of the stream, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<ExplainedTestimony>,
+}
+
+/// What a witness says of a forked stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExplainedTestimony {
+    /// The act of evidence.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub act: OpId,
+    /// The witness.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub witness: PrincipalId,
+    /// Its name for people.
+    pub name: String,
+    /// How many witnesses must agree before it counts, itself among them.
+    pub quorum: u8,
+    /// The last op of the branch that it saw.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub saw: OpId,
+    /// Its number.
+    pub saw_seq: u64,
+    /// Whether the act counts: allowed, or why not.
+    pub verdict: String,
 }
 
 /// A statement that a verdict looks at.

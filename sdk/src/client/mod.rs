@@ -15,6 +15,7 @@ mod history;
 mod query;
 pub(crate) mod tls;
 mod transport;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -471,8 +471,16 @@ impl Inner {
         });
         let what = named.collect::<Vec<_>>().join(" ");
         let event = Event::new(action, AuditDecision::Allowed).about(what).because(why.clone());
-        let request = ActRequest::Revoke { targets, reach, why, for_whom: asker };
-        self.taken_back(asker, event, request).await
+        let mut witnesses = Vec::new();
+        for target in &targets {
+            if let RevokeTarget::Principal(id) = target {
+                witnesses.extend(self.witnessing_nodes(*id).await?);
+            }
+        }
+        let request = ActRequest::Revoke { targets, reach, why: why.clone(), for_whom: asker };
+        let revocation = self.taken_back(asker, event, request).await?;
+        self.dismiss_removed(asker, witnesses, &why).await;
+        Ok(revocation)
     }
 
     pub(super) async fn release(&self, asker: Option<PrincipalId>, op: OpId, transaction: u16) -> Result<Revocation> {

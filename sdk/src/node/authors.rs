@@ -82,9 +82,13 @@ impl Inner {
         options: &RevokeOptions,
     ) -> Result<Revocation> {
         let key = *key;
-        let (is_owner, statements) = self
+        let (is_owner, statements, is_witness) = self
             .authority(move |authority| {
-                (authority.owner_certificate(&key).is_some(), statements_about(authority, &key))
+                let mut statements = statements_about(authority, &key);
+                // Its certificate as a witness is stronger than this node may be, and goes by itself.
+                let strong = authority.witness_certificates(key, now());
+                statements.retain(|statement| strong.iter().all(|(_, id)| id != statement));
+                (authority.owner_certificate(&key).is_some(), statements, !strong.is_empty())
             })
             .await?;
         if is_owner {
@@ -100,7 +104,11 @@ impl Inner {
         }
         // The certificate is older than what makes its key a member, so it goes first.
         let targets: Vec<_> = statements.iter().copied().map(RevokeTarget::Statement).collect();
-        let refused = match self.take_back(asker, targets, options).await {
+        let taken_back = self.take_back(asker, targets, options).await;
+        if is_witness && taken_back.is_ok() {
+            self.dismiss_removed(asker, vec![key], &options.why).await;
+        }
+        let refused = match taken_back {
             Err(error) if error.code() == ErrorCode::NotAllowed && statements.len() > 1 => error,
             other => return other,
         };

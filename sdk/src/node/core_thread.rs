@@ -74,6 +74,8 @@ impl Command {
 pub(super) enum Notice {
     /// Nothing is left here of what these acts erase.
     Erased(Vec<OpId>),
+    /// This node has given evidence of so many forked streams.
+    Evidence(OpId, usize),
     /// The members may have changed.
     Members(std::collections::BTreeSet<AuthorKey>),
     /// Cut the connection.
@@ -460,6 +462,7 @@ impl Core {
                 Effect::MembersChanged => self.tell_members(),
                 Effect::Scrub => self.scrubber.begin(),
                 Effect::ErasuresCarriedOut(acts) => self.notice(Notice::Erased(acts)),
+                Effect::EvidenceGiven { act, streams } => self.notice(Notice::Evidence(act, streams)),
                 Effect::Alarm { kind, detail } => {
                     tracing::error!(kind, detail, "alarm");
                     metrics::counter!("folkmoot_alarms_total", "kind" => kind).increment(1);

@@ -35,6 +35,7 @@ mod unlock;
 mod warden;
 mod whereabouts;
 mod withhold;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -123,6 +123,7 @@ impl Inner {
                         self.follow_rotations(&net).await;
                     }
                     Some(Notice::Erased(acts)) => self.note_erased(acts).await,
+                    Some(Notice::Evidence(act, streams)) => self.note_evidence(act, streams),
                     Some(Notice::Disconnect(peer, reason)) => {
                         let reason = match reason {
                             Cut::Replica(ReplicaReason::Banned(what, time)) => {

@@ -16,6 +16,7 @@ use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Event};
 use folkmoot_core::authority::{Action, Readable, TokenLimits};
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
 use folkmoot_core::op::{Actions, RevokeTarget};
+use folkmoot_core::replica::Signer;
 use futures_util::stream::BoxStream;
 
 use self::view::{Tried, View};
@@ -28,9 +29,10 @@ use crate::api::{
     CollectionInfo, CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage,
     ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
     LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword,
-    NewPrincipal, NewRole, NewToken, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage,
-    QuarantineQuery, ReadOptions, Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest,
-    Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+    NewPrincipal, NewRole, NewToken, NewWitnesses, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName,
+    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo,
+    ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, Witness, Witnesses,
+    WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// The node, for one principal and perhaps one of its tokens. Clones are handles to the same.
@@ -455,6 +457,25 @@ impl Audit for Scoped {
     async fn audit_verify(&self) -> Result<AuditVerifyReport> {
         self.view()?.demand_everywhere(Action::Audit)?;
         self.node.audit_verify().await
+    }
+}
+
+/// Who has not the owner's token asks for no more than the node's own key may.
+#[async_trait]
+impl Witnesses for Scoped {
+    async fn witnesses(&self) -> Result<Vec<Witness>> {
+        self.administers()?;
+        self.node.witnesses().await
+    }
+
+    async fn appoint_witnesses(&self, new: &NewWitnesses) -> Result<Vec<Witness>> {
+        self.administers()?;
+        self.node.inner.appoint(Some(self.principal), &[Signer::Node], new).await
+    }
+
+    async fn dismiss_witness(&self, node: &str, options: &RevokeOptions) -> Result<Revocation> {
+        self.administers()?;
+        self.node.inner.dismiss(Some(self.principal), &[Signer::Node], node, options).await
     }
 }
 

@@ -503,7 +503,7 @@ impl Inner {
                         replica.loose_ops(),
                         (replica.engine().bulks(), replica.last_bulk().map(|last| last.ended_ms)),
                         replica.conduct(),
-                        (replica.transactions_spilled(), replica.erasure_figures()),
+                        (replica.transactions_spilled(), replica.erasure_figures(), replica.forks_undecided()),
                         replica.authority().waiting_requests().len(),
                     )
                 })
@@ -525,7 +525,9 @@ impl Inner {
                 approvals,
             ) = looked;
             metrics::gauge!("folkmoot_approvals_waiting").set(approvals as f64);
-            let (spilled, erasures) = others;
+            let (spilled, erasures, forks_undecided) = others;
+            gauge("folkmoot_forks_undecided", forks_undecided as u64);
+            metrics::counter!("folkmoot_evidence_total").absolute(counters.evidence_given);
             for (stage, documents) in [("hidden", erasures.hidden), ("swept", erasures.swept), ("gone", erasures.gone)]
             {
                 metrics::gauge!("folkmoot_documents_erased", "stage" => stage).set(to_f64(documents));

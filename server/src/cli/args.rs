@@ -7,6 +7,7 @@ mod erasure;
 mod history;
 mod key;
 mod query;
+mod witness;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(super) use history::{Diff, History, Restore};
 pub(super) use query::{Aggregate, Query, Selected};
 
 pub(super) use key::{KeyCommand, Passphrase, Recover, Rotate};
+pub(super) use witness::WitnessCommand;
 
 pub(super) use audit::{AuditCommand, AuditExport, AuditFilter};
 
@@ -204,6 +206,12 @@ pub(super) enum Command {
         /// The act, as `folkmoot approvals` names it
         #[arg(value_parser = crate::cli::audit::op_id)]
         op: OpId,
+    },
+    /// List, add or remove witnesses: nodes that settle it when a node's stream forks, as when it ran twice
+    #[command(visible_alias = "witnesses")]
+    Witness {
+        #[command(subcommand)]
+        command: Option<WitnessCommand>,
     },
     /// Tell how a node's data is sealed, or change its keys
     Keys {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use folkmoot::api::{
-    AuditEntry, AuditFormat, AuditQuery, AuditVerifyReport, ExitCode, Explanation, PrincipalName, Timestamp,
+    AuditEntry, AuditFormat, AuditQuery, AuditVerifyReport, ExitCode, ExplainedFork, Explanation, PrincipalName,
+    Timestamp,
 };
 use folkmoot::node::{AuditChecked, DirectoryError, Node, OpenError};
 use folkmoot::{Audit as _, Client, ClusterId, Error, ErrorCode, OpId};
@@ -124,6 +125,32 @@ fn in_words(explained: &Explanation) -> String {
         });
         text.push('\n');
         text.push_str(&table(["part", "statement", "says", "worth"], rows));
+        if let Some(fork) = &part.fork {
+            text.push('\n');
+            text.push_str(&forked(fork));
+        }
+    }
+    text
+}
+
+/// Tells which branch of a stream counts, and who says so.
+fn forked(fork: &ExplainedFork) -> String {
+    let kept = match (fork.kept, fork.kept_seq) {
+        (Some(op), Some(seq)) => format!("of its branches that up to number {seq} ({op}) counts"),
+        _ => "nothing from there on counts".to_owned(),
+    };
+    let by = match fork.by {
+        Some(act) => format!(", by the pin of {act}"),
+        None if fork.kept.is_some() => ", as witnesses saw it".to_owned(),
+        None => String::new(),
+    };
+    let mut text = format!("its stream forks at number {}: {kept}{by}\n", fork.at);
+    if !fork.evidence.is_empty() {
+        let rows = fork.evidence.iter().map(|said| {
+            let saw = format!("{} ({})", said.saw_seq, said.saw);
+            [said.name.clone(), said.quorum.to_string(), saw, said.verdict.clone(), said.act.to_string()]
+        });
+        text.push_str(&table(["witness", "quorum", "saw", "worth", "act"], rows));
     }
     text
 }

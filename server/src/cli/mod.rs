@@ -24,6 +24,7 @@ mod query;
 mod random;
 mod settings;
 mod transfer;
+mod witness;
 
 use clap::Parser as _;
 use folkmoot::api::ExitCode;
@@ -144,6 +145,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
                 access::release(&client, transaction, output).await
             }
             Command::Verify(_) => cluster::verify(&client, output).await,
+            Command::Witness { command } => witness::witness(&client, command, output).await,
             Command::Key { command } => key::key(&client, &find, command, output).await,
             Command::Device { command } => device::device(&client, &find, command, output).await,
             Command::Approvals => approvals::approvals(&client, output).await,

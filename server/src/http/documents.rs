@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use folkmoot::api::{
-    At, Cursor, Database, Document, Edit, ListPurpose, ListQuery, Patch, PatchKind, Precondition, ReadOptions, Timestamp, WriteOptions, WriteOutcome, WriteStatus, export,
+    At, Cursor, Database, Document, Edit, ListPurpose, ListQuery, Patch, PatchKind, Precondition, ReadOptions,
+    Timestamp, WriteOptions, WriteOutcome, WriteStatus, export,
 };
 use folkmoot::wire::{self, DocumentMeta, Items, Written};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, Result};

@@ -261,6 +261,21 @@ impl Audit for Shared {
 }
 
 #[async_trait]
+impl Witnesses for Shared {
+    async fn witnesses(&self) -> Result<Vec<Witness>> {
+        Ok(Vec::new())
+    }
+
+    async fn appoint_witnesses(&self, _: &NewWitnesses) -> Result<Vec<Witness>> {
+        nobody()
+    }
+
+    async fn dismiss_witness(&self, _: &str, _: &RevokeOptions) -> Result<Revocation> {
+        nobody()
+    }
+}
+
+#[async_trait]
 impl Authors for Shared {
     async fn authors(&self) -> Result<Vec<AuthorInfo>> {
         nobody()

@@ -31,6 +31,7 @@ mod routes;
 mod shell;
 mod state;
 mod tls;
+mod witness;
 
 #[cfg(test)]
 mod memory;

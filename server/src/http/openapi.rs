@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, audit, authors, bulk, changes, collections, documents, erasure, history, queries, state};
+use super::{access, audit, authors, bulk, changes, collections, documents, erasure, history, queries, state, witness};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -66,6 +66,9 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         authors::author,
         authors::basis,
         authors::succeed,
+        witness::list,
+        witness::appoint,
+        witness::witness,
         audit::entries,
         audit::tail,
         audit::status,

@@ -16,6 +16,7 @@ use super::front::Door;
 use super::request::{Query, Request};
 use super::{
     Context, access, audit, authors, bulk, changes, collections, documents, erasure, history, problem, queries, state,
+    witness,
 };
 
 /// The template of the path that answered: a label of metrics, and what tests compare with the description.
@@ -307,6 +308,13 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .or(warp::path("approvals").and(
                 fixed!(context, "/v1/approvals", authors::approvals)
                     .or(named!(context, none(), "/v1/approvals/{op}", authors::approve))
+                    .unify()
+                    .boxed(),
+            ))
+            .unify()
+            .or(warp::path("witnesses").and(
+                fixed!(context, "/v1/witnesses", witness::witnesses)
+                    .or(named!(context, none(), "/v1/witnesses/{node}", witness::witness))
                     .unify()
                     .boxed(),
             ))

@@ -166,6 +166,7 @@ impl World {
         }
         self.check_erased(&members)?;
         self.count_for_others(members[0])?;
+        self.count_settled();
         let taken: Vec<_> = self.nodes.iter().filter_map(|node| node.replica.as_ref()).map(taken_in_bulk).collect();
         taken.into_iter().for_each(|taken| self.report.add_bulk(taken));
         self.check_acknowledged(&members)

@@ -20,6 +20,7 @@ mod hostile;
 mod meter;
 mod node;
 mod random;
+mod witnessing;
 mod workload;
 mod world;
 
@@ -122,6 +123,8 @@ pub struct Report {
     pub converged_after_ms: u64,
     /// Documents that are erased in the end.
     pub erased: u64,
+    /// Streams whose forks witnesses have settled.
+    pub forks_settled: u64,
     /// Hash over all events: two runs of one seed have the same.
     pub fingerprint: u64,
 }

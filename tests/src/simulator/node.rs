@@ -21,6 +21,7 @@ use folkmoot_core::store::{Batch, Durability, Keyspace, Order, Read, Span, Store
 use super::clock::{Clock, EPOCH_MS};
 use super::disk::Disk;
 use super::random::Random;
+use super::witnessing;
 use super::{COLLECTION, DOCUMENT_CACHE_LARGE, SHARDED_COLLECTION};
 use crate::villain::Villain;
 
@@ -226,7 +227,12 @@ fn serve(act: &mut dyn FnMut(Act) -> OpId) -> Vec<PrincipalId> {
 
 /// Founds a cluster of `count` nodes, none of them running yet; the second one is an admin too. Returns also the principals
 /// for which they write.
-pub(super) fn found(count: usize, is_sealed: bool, random: &mut Random) -> (Vec<Node>, Vec<PrincipalId>) {
+pub(super) fn found(
+    count: usize,
+    is_sealed: bool,
+    has_witnesses: bool,
+    random: &mut Random,
+) -> (Vec<Node>, Vec<PrincipalId>) {
     let now = Now { monotonic_ms: EPOCH_MS, wall_ms: EPOCH_MS };
     let owner = SecretKey::from_seed(&random.seed());
     let key = SecretKey::from_seed(&random.seed());
@@ -277,6 +283,9 @@ pub(super) fn found(count: usize, is_sealed: bool, random: &mut Random) -> (Vec<
             principal: PrincipalId::from(certificate),
         };
         nodes.push(Node::new(name, identity, Arc::new(Disk::new(is_sealed, random)), Clock::draw(random)));
+    }
+    if has_witnesses {
+        witnessing::appoint(&mut first, &store, now, &nodes);
     }
     let ops = Ops::new(identity.cluster).all(&*store);
     let mut control: Vec<Op> = ops.into_iter().map(|(_, op)| Op::clone(&op)).collect();

@@ -16,6 +16,7 @@ use super::hostile;
 use super::meter::{Costs, Meter};
 use super::node::{self, Node, Ops};
 use super::random::Random;
+use super::witnessing;
 use super::workload::Workload;
 use super::{DOCUMENT_CACHE_SMALL, Options, Report, Trace, Trouble};
 use crate::agenda::Agenda;
@@ -113,7 +114,12 @@ impl World {
         let mut random = Random::new(options.seed);
         let honest = if options.trouble == Trouble::Faults { 3 + random.index(3) } else { HONEST };
         let count = honest + usize::from(matches!(options.trouble, Trouble::Attack(_)));
-        let (mut nodes, served) = node::found(count, options.seed.is_multiple_of(SEALED_EVERY), &mut random);
+        let (mut nodes, served) = node::found(
+            count,
+            options.seed.is_multiple_of(SEALED_EVERY),
+            options.trouble == Trouble::Faults && witnessing::has_witnesses(options.seed),
+            &mut random,
+        );
         if random.chance(20) {
             nodes.iter_mut().for_each(|node| node.cache_bytes = DOCUMENT_CACHE_SMALL);
         }
@@ -434,6 +440,9 @@ impl World {
                 Effect::Scrub => self.scrub(node),
                 Effect::ErasuresCarriedOut(acts) => {
                     self.note(|| format!("{} tells of {} erasures", self.nodes[node].name, acts.len()));
+                }
+                Effect::EvidenceGiven { streams, .. } => {
+                    self.note(|| format!("{} gives evidence of {streams} forked streams", self.nodes[node].name));
                 }
                 Effect::FeedAdvanced(_) | Effect::MembersChanged => {}
                 other => self.fail(format!("an effect that the simulator does not know: {other:?}")),

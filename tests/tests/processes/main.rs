@@ -30,3 +30,4 @@ mod quotas;
 mod retries;
 mod sealed;
 mod tls;
+mod witness;

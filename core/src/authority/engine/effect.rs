@@ -4,13 +4,14 @@
 //! most n, made by acts stronger than n, and is cut only by acts stronger than those statements: so when its turn
 //! comes, all that it depends on is settled, and there is no recursion and no cycle.
 
+use super::evidence::Kept;
 use super::log::{ActIx, Log, Standing};
 use super::past::Past;
 use crate::authority::mutant::{Mutant, Site, planted};
 use crate::authority::verdict::{Missing, Verdict};
 use crate::authority::{Chains, Position};
-use crate::id::StreamId;
-use crate::op::{Act, Pin};
+use crate::id::{OpId, StreamId};
+use crate::op::{Act, Pin, Rank};
 
 /// An op whose right is asked for.
 #[derive(Clone, Copy)]
@@ -34,8 +35,8 @@ pub(super) struct Change {
 }
 
 impl Chains for Log {
-    fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool> {
-        Self::lies_on(self, op.seq, op.op, end)
+    fn at(&self, seq: u64, end: &Pin) -> Option<OpId> {
+        Self::at(self, seq, end)
     }
 
     fn earlier_ends(&self, _: &Pin) -> Option<Vec<Pin>> {
@@ -61,6 +62,13 @@ fn within_pin(subject: &Subject<'_>, pin: &Pin) -> Within {
     }
 }
 
+/// Planted bug: whether the op goes on where what witnesses keep ends.
+fn goes_on(subject: &Subject<'_>, kept: &Kept) -> bool {
+    let Position { stream, seq, op } = subject.position;
+    let here = Pin { stream, seq, head: op };
+    kept.pin.is_some_and(|pin| seq > pin.seq && subject.chains.at(pin.seq, &here) == Some(pin.head))
+}
+
 /// Of several ends the op needs to lie within one.
 fn within(subject: &Subject<'_>, pins: impl Iterator<Item = Pin>) -> Within {
     if planted(Site::Engine, Mutant::PinForgotten) {
@@ -81,8 +89,24 @@ impl Log {
     /// Computes effects again where needed; returns the acts whose effect is another than before.
     pub(super) fn settle(&mut self) -> Vec<Change> {
         let Some(from) = self.unsettled.take() else { return Vec::new() };
-        let stale: Vec<ActIx> = self.levels.range(from..).flat_map(|(_, acts)| acts.iter().copied()).collect();
-        stale.into_iter().filter_map(|act| self.settle_one(act)).collect()
+        let of_level = |(strength, acts): (&Rank, &Vec<ActIx>)| {
+            let strength = *strength;
+            acts.clone().into_iter().map(move |act| (strength, act))
+        };
+        let stale: Vec<(Rank, ActIx)> = self.levels.range(from..).flat_map(of_level).collect();
+        // What witnesses make of a stream is settled before all that was ever done in it: they are stronger.
+        let mut forked = self.forked_with_evidence();
+        let mut changes = Vec::new();
+        for (strength, act) in stale {
+            while let Some((_, stream, certificate)) = forked.pop_if(|(rank, ..)| *rank <= strength) {
+                self.weigh_acts(stream, certificate);
+            }
+            changes.extend(self.settle_one(act));
+        }
+        for (_, stream, certificate) in forked {
+            self.weigh_acts(stream, certificate);
+        }
+        changes
     }
 
     /// Computes the effect of one act whose stronger acts are settled.
@@ -190,17 +214,40 @@ impl Log {
         if seq < at || planted(Site::Engine, Mutant::ForkIgnored) {
             return None;
         }
-        let Some(pin) = self.kept_pin(stream, certificate) else { return Some(Verdict::Forked { stream, at }) };
-        match within_pin(subject, &pin) {
-            Within::Yes => None,
-            Within::No => Some(Verdict::Forked { stream, at }),
-            Within::Unknown(pin) => Some(Verdict::Deferred(Missing::Pinned(pin))),
+        let kept = self.kept(stream, certificate);
+        match kept.pin.map(|pin| within_pin(subject, &pin)) {
+            Some(Within::Yes) => return None,
+            Some(Within::Unknown(pin)) => return Some(Verdict::Deferred(Missing::Pinned(pin))),
+            Some(Within::No) | None => {}
+        }
+        if planted(Site::Engine, Mutant::EvidenceHasNoEnd) && goes_on(subject, &kept) {
+            return None;
+        }
+        // What witnesses that are waited for may have seen lies beyond what the others did.
+        let is_beyond = kept.pin.is_none_or(|pin| seq > pin.seq);
+        Some(match kept.open.first().filter(|_| is_beyond) {
+            Some(pin) => Verdict::Deferred(Missing::Pinned(*pin)),
+            None => Verdict::Forked { stream, at },
+        })
+    }
+
+    /// Returns which branch of a forked stream counts: what acts pin, else what witnesses have seen.
+    pub(super) fn kept(&self, stream: StreamId, certificate: ActIx) -> Kept {
+        let seen = || self.evidence.kept(stream);
+        if planted(Site::Engine, Mutant::EvidenceBeforePins)
+            && let Some(kept) = seen().filter(|kept| kept.pin.is_some())
+        {
+            return kept;
+        }
+        match self.deciding_pin(stream, certificate) {
+            Some((_, pin)) => Kept { pin: Some(pin), open: Vec::new() },
+            None => seen().unwrap_or_default(),
         }
     }
 
-    /// Returns the pin that says which branch of a forked stream counts: that of the strongest effective revocation or
-    /// readmission, then of the one with the smallest id; those that cut the stream's certificate go before others.
-    pub(super) fn kept_pin(&self, stream: StreamId, certificate: ActIx) -> Option<Pin> {
+    /// Returns the act that says by a pin which branch of a forked stream counts: the strongest effective revocation or
+    /// readmission, then the one with the smallest id; those that cut the stream's certificate go before others.
+    pub(super) fn deciding_pin(&self, stream: StreamId, certificate: ActIx) -> Option<(ActIx, Pin)> {
         let at = *self.forks.get(&stream)?;
         let rank = self.act(certificate).statement()?.rank;
         if planted(Site::Engine, Mutant::PinsIgnoreForks) {
@@ -211,7 +258,7 @@ impl Log {
             .iter()
             .filter(|(act, pin)| pin.seq >= at && self.act(*act).strength() < rank && self.act(*act).is_effective());
         let cuts = |(act, _): &&(ActIx, Pin)| self.is_about(*act, certificate);
-        deciding.clone().find(cuts).or_else(|| deciding.next()).map(|(_, pin)| *pin)
+        deciding.clone().find(cuts).or_else(|| deciding.next()).copied()
     }
 
     /// Returns whether an act is a revocation that hits the statement, or a readmission of one.

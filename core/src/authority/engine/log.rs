@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::erasure::Erasures;
+use super::evidence::Evidence;
 use super::past::{Past, Place};
 use super::reach::Reach;
 use crate::authority::chain::{check_against_previous, check_link};
@@ -88,8 +89,7 @@ impl ActRecord {
 struct Chain {
     /// The act that the first of the chain follows in its stream.
     parent: Option<ActIx>,
-    len: u32,
-    last: Option<ActIx>,
+    acts: Vec<ActIx>,
 }
 
 /// The control log as far as it is here.
@@ -126,6 +126,7 @@ pub(super) struct Log {
     pub(super) collections: BTreeMap<CollectionName, Vec<ActIx>>,
     pub(super) rules: Vec<ActIx>,
     pub(super) erasures: Erasures,
+    pub(super) evidence: Evidence,
     /// Changes of owners by what they come after.
     pub(super) successions: BTreeMap<OpId, Vec<ActIx>>,
     /// Acts that count or may yet, and that no other such act knew.
@@ -160,6 +161,7 @@ impl Log {
             collections: BTreeMap::new(),
             rules: Vec::new(),
             erasures: Erasures::default(),
+            evidence: Evidence::default(),
             successions: BTreeMap::new(),
             frontier: BTreeSet::new(),
             unsettled: None,
@@ -199,6 +201,9 @@ impl Log {
             if let Some(strongest) = strengths.min() {
                 self.unsettle(strongest);
             }
+        }
+        if let Some(strongest) = self.evidence.reaching(stream, seq).map(|act| self.act(act).strength()).min() {
+            self.unsettle(strongest);
         }
         let previous = (seq > 1).then_some(header.prev);
         let lacks: BTreeSet<OpId> = previous
@@ -290,6 +295,11 @@ impl Log {
         self.streams.contains_key(&stream)
     }
 
+    /// Returns the certificate of a control stream.
+    pub(super) fn certificate_of(&self, stream: StreamId) -> Option<OpId> {
+        self.streams.get(&stream).map(|(certificate, _)| *certificate)
+    }
+
     /// Returns the control streams with their certificates.
     pub(super) fn control_streams(&self) -> impl Iterator<Item = (StreamId, OpId)> + '_ {
         self.streams.iter().map(|(stream, (certificate, _))| (*stream, *certificate))
@@ -335,14 +345,12 @@ impl Log {
         let linked = previous.filter(|p| check_link(header, &self.act(*p).header, header.prev).is_ok());
         if let Some(previous) = linked {
             let place = self.act(previous).place;
-            if let Some(chain) = self.chains.get_mut(place.chain).filter(|chain| chain.last == Some(previous)) {
-                let index = chain.len;
-                chain.len += 1;
-                chain.last = Some(ix);
-                return Place { chain: place.chain, index };
+            if let Some(chain) = self.chains.get_mut(place.chain).filter(|chain| chain.acts.last() == Some(&previous)) {
+                chain.acts.push(ix);
+                return Place { chain: place.chain, index: place.index + 1 };
             }
         }
-        self.chains.push(Chain { parent: linked, len: 1, last: Some(ix) });
+        self.chains.push(Chain { parent: linked, acts: vec![ix] });
         Place { chain: self.chains.len() - 1, index: 0 }
     }
 
@@ -403,6 +411,10 @@ impl Log {
             Act::Join(join) => self.joins.entry(join.group).or_default().push(ix),
             Act::Role(_) | Act::Duty(_) | Act::Principal(_) | Act::Token(_) => {}
             Act::Erase(_) | Act::Erased(_) => self.erasures.index(ix, &control.act),
+            Act::Evidence(evidence) => {
+                self.evidence.index(ix, &evidence.pins);
+                self.unsettle(self.act(ix).strength());
+            }
             Act::Collection(collection) => {
                 self.collections.entry(collection.name.clone()).or_default().push(ix);
             }
@@ -516,33 +528,33 @@ impl Log {
         }
     }
 
-    /// Returns whether a control op lies on the chain that ends in a pin; `None` while that chain is not here.
-    pub(super) fn lies_on(&self, seq: u64, op: OpId, end: &Pin) -> Option<bool> {
+    /// Returns the control op at a place of the chain that ends in a pin, as [`crate::authority::Chains::at`] says.
+    pub(super) fn at(&self, seq: u64, end: &Pin) -> Option<OpId> {
         let mut at = end.head;
         let mut expected = end.seq;
         loop {
             let header = self.headers.get(&at)?;
             if header.seq != expected || header.stream_key().id() != end.stream {
-                return Some(false);
+                return Some(OpId::ZERO);
             }
             if expected <= seq {
-                return Some(at == op);
+                return Some(at);
             }
-            // Between complete acts of one chain whole chains are skipped.
-            if let (Some(here), Some(there)) = (self.find(at), self.find(op)) {
-                let (here, there) = (self.act(here).place, self.act(there).place);
-                if here.chain == there.chain {
-                    return Some(there.index <= here.index);
-                }
-                let Some(parent) = self.chains.get(here.chain).and_then(|chain| chain.parent) else {
-                    return Some(false);
-                };
-                at = self.act(parent).id;
-                expected = self.act(parent).header.seq;
+            let Some(here) = self.find(at) else {
+                at = header.prev;
+                expected -= 1;
                 continue;
+            };
+            // Of complete acts whole chains are skipped.
+            let Place { chain, index } = self.act(here).place;
+            let chain = self.chains.get(chain)?;
+            let wanted = usize::try_from(expected - seq).ok().and_then(|back| (index as usize).checked_sub(back));
+            if let Some(wanted) = wanted {
+                return chain.acts.get(wanted).map(|ix| self.act(*ix).id);
             }
-            at = header.prev;
-            expected -= 1;
+            let Some(parent) = chain.parent else { return Some(OpId::ZERO) };
+            at = self.act(parent).id;
+            expected = self.act(parent).header.seq;
         }
     }
 }

@@ -9,6 +9,7 @@ mod ask;
 mod consent;
 mod effect;
 mod erasure;
+mod evidence;
 mod judge;
 mod log;
 mod past;
@@ -24,11 +25,12 @@ mod why;
 pub use ask::{Decision, Denial, Readable, StatementInfo};
 pub use consent::{Waiting, WaitingRequest};
 pub use erasure::ErasureInfo;
+pub use evidence::WitnessInfo;
 pub use policy::{CurrentToken, Password, Policy, TokenLimits};
 pub use queries::{CertificateInfo, Closed, CollectionConfig, MemberInfo, Reach, RulesState};
 pub use streams::{Noted, Rejudge, WrittenFor};
 pub use succession::CurrentOwners;
-pub use why::{Ground, Part, Stance, Why};
+pub use why::{Fork, Ground, Part, Stance, Testimony, Why};
 
 use std::sync::Arc;
 
@@ -130,7 +132,8 @@ impl Authority {
             if self.log.act(*act).is_potential() {
                 let strength = self.log.act(*act).strength();
                 // An act alone, with nothing else to compute again, is judged at once.
-                if completed.len() == 1 && self.log.unsettled.is_none_or(|from| strength < from) {
+                let is_alone = completed.len() == 1 && !self.log.evidence.concerns(stream.id());
+                if is_alone && self.log.unsettled.is_none_or(|from| strength < from) {
                     self.log.settle_one(*act);
                 } else {
                     self.log.unsettle(strength);
@@ -156,6 +159,7 @@ impl Authority {
         for Change { act, was_effective } in self.log.settle() {
             others_changed |= act.0 < first_new;
             self.log.erasures.act_changed(act);
+            self.log.evidence_changed(act);
             self.streams.act_changed(&self.log, act, was_effective);
         }
         if others_changed {
@@ -177,7 +181,7 @@ impl Authority {
 
     /// Notes a stored data op, in the order of its stream. What is already noted is ignored.
     pub fn note_data(&mut self, at: &Position, header: &Header) -> Noted {
-        self.log.reach.op_came(at.stream, at.seq);
+        self.op_came(at);
         self.streams.note(&self.log, at, header)
     }
 
@@ -207,14 +211,23 @@ impl Authority {
     /// Notes that two ops share this position of a data stream. (Forks of control streams are seen by the engine.)
     pub fn note_fork(&mut self, stream: StreamId, seq: u64) {
         if self.log.fork(stream, seq) {
+            self.log.evidence.weigh_again(stream);
             self.streams.rejudge_from(stream, seq);
+        }
+    }
+
+    /// An op of a data stream is here that may complete a chain.
+    fn op_came(&mut self, at: &Position) {
+        self.log.reach.op_came(at.stream, at.seq);
+        if self.log.evidence.reaching(at.stream, at.seq).next().is_some() {
+            self.log.evidence.weigh_again(at.stream);
         }
     }
 
     /// Notes that an op of a data stream is here which is not on the noted branch: it may complete a chain that a pin
     /// names. Only for stores whose [`Chains`] answers for more than the noted branch.
     pub fn note_aside(&mut self, at: &Position) {
-        self.log.reach.op_came(at.stream, at.seq);
+        self.op_came(at);
         if self.log.all_pins_in(at.stream).iter().any(|(_, pin)| pin.seq >= at.seq) {
             self.streams.rejudge_from(at.stream, 1);
         }
@@ -226,6 +239,7 @@ impl Authority {
             self.reach_changed = true;
             self.streams.rejudge_from(stream, 1);
         }
+        self.weigh_evidence(chains);
         self.streams.take_rejudge(&self.log, chains)
     }
 

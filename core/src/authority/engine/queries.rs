@@ -150,6 +150,7 @@ impl Authority {
             | Act::Principal(_)
             | Act::Join(_)
             | Act::Token(_)
+            | Act::Evidence(_)
             | Act::Erase(_)
             | Act::Erased(_) => None,
         }
@@ -315,11 +316,11 @@ impl Authority {
         self.log.forks.get(&stream).copied()
     }
 
-    /// Returns the pin that says which branch of a forked stream counts; `None` if it does not fork, or if nothing from
+    /// Returns the end of the branch of a forked stream that counts; `None` if it does not fork, or if nothing from
     /// the fork on counts. A store that holds another branch changes to this one when it has it.
     #[must_use]
     pub fn kept_branch(&self, stream: StreamId, certificate: OpId) -> Option<Pin> {
-        self.log.kept_pin(stream, self.log.find(certificate)?)
+        self.log.kept(stream, self.log.find(certificate)?).pin
     }
 
     /// Returns the data streams noted so far that are bound to a certificate.

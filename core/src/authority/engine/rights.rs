@@ -115,7 +115,7 @@ impl Log {
                 Duty::ActFor(target) => {
                     Some(Right { principal, parts: [None, Some(ix), None], is_duty: true, target, rights })
                 }
-                Duty::Warden(()) | Duty::Registrar(_) => None,
+                Duty::Warden(()) | Duty::Witness(_) | Duty::Registrar(_) => None,
             }
         })
     }
@@ -154,6 +154,7 @@ impl Log {
                 | Act::Rules(_)
                 | Act::Approve(_)
                 | Act::Token(_)
+                | Act::Evidence(_)
                 | Act::Erase(_)
                 | Act::Erased(_),
             )

@@ -61,12 +61,17 @@ impl Authority<'_> {
     fn is_registrar(&self, covers: impl Fn(&Target) -> bool) -> bool {
         self.duties.iter().any(|duty| match duty {
             Duty::Registrar(target) => covers(target),
-            Duty::ActFor(_) | Duty::Warden(()) => false,
+            Duty::ActFor(_) | Duty::Warden(()) | Duty::Witness(_) => false,
         })
     }
 
     fn is_warden(&self) -> bool {
         self.duties.iter().any(|duty| matches!(duty, Duty::Warden(())))
+    }
+
+    fn is_witness(&self) -> bool {
+        self.duties.iter().any(|duty| matches!(duty, Duty::Witness(_)))
+            || planted(Site::Engine, Mutant::AnybodyIsWitness)
     }
 
     /// Nobody gives more than it has.
@@ -193,6 +198,7 @@ impl Log {
                 | Act::Principal(_)
                 | Act::Join(_)
                 | Act::Token(_)
+                | Act::Evidence(_)
                 | Act::Erase(_)
                 | Act::Erased(_) => own,
             };
@@ -246,7 +252,7 @@ impl Log {
                         Duty::ActFor(wanted) | Duty::Registrar(wanted) => {
                             authority.is_admin(|target| target.contains(wanted))
                         }
-                        Duty::Warden(()) => authority.is_admin_of_everything(),
+                        Duty::Warden(()) | Duty::Witness(_) => authority.is_admin_of_everything(),
                     }
             }
             Act::Join(join) => self.permits_join(authority, join, knows),
@@ -260,6 +266,7 @@ impl Log {
             Act::Collection(collection) => authority.is_owner || authority.administers_collection(&collection.name),
             Act::Erase(erase) => authority.may_erase(erase),
             Act::Erased(erased) => authority.may_tell_of(erased, self, knows),
+            Act::Evidence(_) => authority.is_witness(),
             Act::Revoke(revoke) => match revoke.target {
                 RevokeTarget::Principal(principal) => {
                     authority.is_owner || principal == authority.principal || authority.administers_everything()
@@ -352,7 +359,7 @@ fn administers_statement(authority: &Authority<'_>, statement: &Act) -> bool {
         Act::Grant(grant) => Some(&grant.target),
         Act::Duty(duty) => match &duty.duty {
             Duty::ActFor(target) | Duty::Registrar(target) => Some(target),
-            Duty::Warden(()) => None,
+            Duty::Warden(()) | Duty::Witness(_) => None,
         },
         Act::Genesis(_)
         | Act::Succeed(_)
@@ -367,6 +374,7 @@ fn administers_statement(authority: &Authority<'_>, statement: &Act) -> bool {
         | Act::Principal(_)
         | Act::Join(_)
         | Act::Token(_)
+        | Act::Evidence(_)
         | Act::Erase(_)
         | Act::Erased(_) => None,
     };

@@ -220,6 +220,11 @@ impl Streams {
         self.by_certificate.get(&certificate).into_iter().flatten().copied()
     }
 
+    /// Returns the certificate of a noted stream.
+    pub(super) fn certificate(&self, stream: StreamId) -> Option<OpId> {
+        self.records.get(&stream).map(|record| record.certificate)
+    }
+
     /// Returns what the stream's author knew at its last noted op.
     pub(super) fn knowledge(&self, stream: StreamId) -> Option<&Past> {
         self.policies.get(self.records.get(&stream)?.runs.last()?.policy)
@@ -266,6 +271,7 @@ impl Streams {
                 | Act::Principal(_)
                 | Act::Join(_)
                 | Act::Token(_)
+                | Act::Evidence(_)
                 | Act::Erase(_)
                 | Act::Erased(_),
             )

@@ -8,11 +8,13 @@ use super::rights::{Right, needs};
 use crate::authority::verdict::Verdict;
 use crate::authority::{Chains, Position};
 use crate::hlc::Hlc;
-use crate::id::{OpId, PrincipalId};
-use crate::op::{Act, Header, Transaction};
+use crate::id::{OpId, PrincipalId, StreamId};
+use crate::op::{Act, Header, Pin, Transaction};
 
 /// Statements that an explanation names at the most.
 const GROUNDS_MAX: usize = 100;
+/// Evidence that an explanation names at the most.
+const EVIDENCE_MAX: usize = 100;
 
 /// A statement that a verdict looks at, and what it is worth there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +102,36 @@ pub struct Why {
     pub signer: Option<PrincipalId>,
     /// The statements, in the order in which the rule asks for them, each once; at most 100.
     pub grounds: Vec<Ground>,
+    /// What becomes of the op's stream, if that forks at the op or before it.
+    pub fork: Option<Fork>,
+}
+
+/// Which branch of a forked stream counts, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fork {
+    /// Where it forks.
+    pub at: u64,
+    /// Where what counts ends; none if nothing from the fork on does.
+    pub kept: Option<Pin>,
+    /// The act whose pin says so; none if witnesses do, or nobody.
+    pub by: Option<OpId>,
+    /// What witnesses say of the stream, whether or not it is needed; at most 100.
+    pub evidence: Vec<Testimony>,
+}
+
+/// What a witness says of a forked stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Testimony {
+    /// The act of evidence.
+    pub act: OpId,
+    /// The witness.
+    pub witness: PrincipalId,
+    /// How many witnesses must agree before it counts.
+    pub quorum: u8,
+    /// Where the chain ended that it had.
+    pub pin: Pin,
+    /// Whether the act counts.
+    pub verdict: Verdict,
 }
 
 impl Authority {
@@ -114,7 +146,7 @@ impl Authority {
             explain(&self.log, &subject, header, transaction, &mut grounds);
         }
         grounds.truncate(GROUNDS_MAX);
-        Why { verdict, signer, grounds }
+        Why { verdict, signer, grounds, fork: self.fork(at, header.certificate) }
     }
 
     /// Explains the verdict on an act; `None` if it is not here whole.
@@ -135,7 +167,27 @@ impl Authority {
             };
             Ground { statement: *statement, part, stance }
         };
-        Some(Why { verdict, signer: self.signer(header), grounds: record.proof().iter().map(ground).collect() })
+        let grounds = record.proof().iter().map(ground).collect();
+        let fork = self.fork(&position, header.certificate);
+        Some(Why { verdict, signer: self.signer(header), grounds, fork })
+    }
+
+    /// Explains which branch of a stream counts that forks at an op or before it.
+    fn fork(&self, at: &Position, certificate: OpId) -> Option<Fork> {
+        let fork = self.fork_of(at.stream).filter(|fork| *fork <= at.seq)?;
+        let certificate = self.log.find(certificate)?;
+        let by = self.log.deciding_pin(at.stream, certificate).map(|(act, _)| self.log.act(act).id);
+        let kept = self.log.kept(at.stream, certificate).pin;
+        Some(Fork { at: fork, kept, by, evidence: self.testimonies(at.stream).take(EVIDENCE_MAX).collect() })
+    }
+
+    /// Returns what witnesses say of a stream, by act.
+    pub fn testimonies(&self, stream: StreamId) -> impl Iterator<Item = Testimony> + '_ {
+        self.log.evidence.on(stream).filter_map(move |(ix, pin)| {
+            let record = self.log.act(ix);
+            let witness = self.principal_of(record.header.certificate)?;
+            Some(Testimony { act: record.id, witness, quorum: self.log.quorum_of(ix), pin, verdict: record.effect })
+        })
     }
 
     /// Returns the header of an act; none if it is not here whole.

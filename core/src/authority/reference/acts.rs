@@ -27,6 +27,7 @@ impl<'a> World<'a> {
             | Act::Principal(_)
             | Act::Join(_)
             | Act::Token(_)
+            | Act::Evidence(_)
             | Act::Erase(_)
             | Act::Erased(_) => false,
         };
@@ -119,7 +120,7 @@ impl<'a> World<'a> {
         })
     }
 
-    fn duties(&self, id: OpId) -> impl Iterator<Item = &'a Duty> {
+    pub(super) fn duties(&self, id: OpId) -> impl Iterator<Item = &'a Duty> {
         self.proof(id).iter().filter_map(|part| match self.act(*part) {
             Some(Act::Duty(given)) => Some(&given.duty),
             _ => None,
@@ -163,7 +164,7 @@ impl<'a> World<'a> {
                 Some(Act::Grant(grant)) => over(&grant.target),
                 Some(Act::Duty(given)) => match &given.duty {
                     Duty::ActFor(target) | Duty::Registrar(target) => over(target),
-                    Duty::Warden(()) => false,
+                    Duty::Warden(()) | Duty::Witness(_) => false,
                 },
                 _ => false,
             }
@@ -203,6 +204,9 @@ impl<'a> World<'a> {
             Act::Rules(_) | Act::Approve(_) => owner,
             Act::Erase(erase) => owner || self.may_erase(id, erase),
             Act::Erased(erased) => self.may_tell_of(id, header, erased),
+            Act::Evidence(_) => {
+                self.duties(id).any(|duty| matches!(duty, Duty::Witness(_))) || bug(Mutant::AnybodyIsWitness)
+            }
             Act::Member(_) => owner || self.is_admin_of_all(id),
             Act::Collection(made) => owner || self.administers(id, |target| target.covers(&made.name, None)),
             Act::Grant(made) => {
@@ -222,7 +226,7 @@ impl<'a> World<'a> {
                         Duty::ActFor(wanted) | Duty::Registrar(wanted) => {
                             self.is_admin(id, |target| target.contains(wanted))
                         }
-                        Duty::Warden(()) => self.is_admin_of_all(id),
+                        Duty::Warden(()) | Duty::Witness(_) => self.is_admin_of_all(id),
                     }
             }
             Act::Join(Join { principal, group, .. }) => {

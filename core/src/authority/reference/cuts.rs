@@ -222,10 +222,14 @@ impl<'a> World<'a> {
             .filter(|id| self.is_effective(*id) && self.strength(*id).is_some_and(|strength| strength < rank))
             .filter_map(|id| self.pins_in(id, stream).filter(|pin| pin.seq >= at).max_by_key(|pin| (pin.seq, pin.head)))
             .next();
-        match kept.filter(|_| !bug(Mutant::PinsIgnoreForks)).map(|pin| self.within_pin(op, pin)) {
-            Some(Within::Yes) => None,
-            Some(Within::Unknown(pin)) => Some(Verdict::Deferred(Missing::Pinned(pin))),
-            Some(Within::No) | None => Some(Verdict::Forked { stream, at }),
+        let kept = kept.filter(|_| !bug(Mutant::PinsIgnoreForks));
+        let seen = self.seen_by_witnesses(stream, at, header.certificate);
+        let has_priority = bug(Mutant::EvidenceBeforePins) && !seen.kept.is_empty();
+        let Some(pin) = kept.filter(|_| !has_priority) else { return self.blame_of_branch(op, header, at, &seen) };
+        match self.within_pin(op, pin) {
+            Within::Yes => None,
+            Within::Unknown(pin) => Some(Verdict::Deferred(Missing::Pinned(pin))),
+            Within::No => Some(Verdict::Forked { stream, at }),
         }
     }
 

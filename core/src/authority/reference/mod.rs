@@ -8,6 +8,7 @@ mod acts;
 mod cuts;
 mod data;
 mod erasure;
+mod evidence;
 mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,7 +8,7 @@ use super::world::{Random, World, key, recovery_key, target, write_to};
 use crate::hlc::Hlc;
 use crate::id::{OpId, PrincipalId, SessionId, ShardId};
 use crate::op::{
-    Act, Action, Approve, Certify, Control, Duty, Grant, Payload, Pin, PrincipalKind, Rank, Readmit, Revoke,
+    Act, Action, Approve, Certify, Control, Duty, Evidence, Grant, Payload, Pin, PrincipalKind, Rank, Readmit, Revoke,
     RevokeTarget, Rules, SessionEnd, WriteAction,
 };
 
@@ -140,7 +140,7 @@ fn hostile_act(
     let principal = somebody(random, world, victim);
     let rank = Rank(random.pick(&[1, 9, 10, 11, 20, 21, 30, 31, 32, 40, 60]));
     let not_after = None;
-    match random.below(22) {
+    match random.below(24) {
         0..5 => {
             let role = some_role(random, world);
             let target = target(random.pick(&TARGETS));
@@ -175,10 +175,12 @@ fn hostile_act(
                 Duty::ActFor(on.clone()),
                 Duty::Registrar(on),
                 Duty::Warden(()),
+                Duty::Witness(1),
             ]);
             duty(world.peer(own).principal, what, rank.0)
         }
         18 | 19 if !world.groups.is_empty() => join(principal, random.pick(&world.groups), rank.0),
+        22 | 23 if !pins.is_empty() => Act::Evidence(Evidence { pins }),
         20 => introduce(random.pick(&PrincipalKind::ALL), rank.0),
         _ => revision(&[Action::Read, Action::Create, Action::Administer], &[Action::Update], rank.0),
     }

@@ -14,7 +14,7 @@ use super::histories::build;
 use super::scenarios::small;
 use super::store::Node;
 use super::world::{Random, World, id_of};
-use super::{erasure, fields, rights};
+use super::{erasure, evidence, fields, rights, succession};
 use crate::authority::Verdict;
 use crate::authority::reference::judge_all;
 use crate::id::{ClusterId, OpId};
@@ -136,6 +136,18 @@ fn worlds() -> Vec<(&'static str, &'static str, World)> {
             "two documents are erased and a member tells of it; a third one by who may not, a fourth by who was removed",
             erasure::exercised(),
         ),
+        (
+            "evidence",
+            "witnesses keep the branch of a user's stream that two of them saw, and of an admin's; one lies, one is cut, one is asked for \
+             a chain that is not here",
+            evidence::exercised(),
+        ),
+        (
+            "succession",
+            "the recovery keys make other owners; a thief goes on with the old key, a second change comes too late, the new owners act \
+             by two",
+            succession::exercised(),
+        ),
         ("shared", "a random history with roles, groups and duties, and an attack by who has some", shared),
     ]
 }
@@ -164,7 +176,7 @@ fn vectors_are_judged_as_they_always_were() {
         Node::with(world.cluster, &world.ops).check().unwrap();
         count += 1;
     }
-    assert!(count >= 8, "{count} vectors");
+    assert!(count >= 10, "{count} vectors");
 }
 
 fn write_missing() {

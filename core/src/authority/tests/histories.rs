@@ -14,10 +14,10 @@ use super::world::{Random, World, declare, key, paths, recovery_key, role, targe
 use crate::authority::reference::judge_all;
 use crate::authority::{Missing, Verdict};
 use crate::hlc::Hlc;
-use crate::id::{DocId, OpId, PrincipalId};
+use crate::id::{DocId, OpId, PrincipalId, StreamId};
 use crate::op::{
-    Act, Action, Actions, BuiltInRole, Collection, Documents, Duty, Erase, Erased, FieldPaths, Fields, Grant, Header,
-    Payload, PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, WriteAction,
+    Act, Action, Actions, BuiltInRole, Collection, Documents, Duty, Erase, Erased, Evidence, FieldPaths, Fields, Grant,
+    Header, Payload, Pin, PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, WriteAction,
 };
 
 /// Owners of whom others consent to what they do: at the beginning, and after a change.
@@ -62,6 +62,9 @@ pub(super) fn build(random: &mut Random, steps: usize) -> World {
     for name in &ADMINS[..admins] {
         world.enrol("o0", name, (10, 10), Some((BuiltInRole::Admin, "*")));
     }
+    if random.chance(50) {
+        watch(random, &mut world);
+    }
     agree(&mut world, OpId::ZERO);
     world.sync_all();
     for name in SUBADMINS {
@@ -94,7 +97,9 @@ pub(super) fn build(random: &mut Random, steps: usize) -> World {
         share(random, &mut world);
     }
     for _ in 0..steps {
-        if random.chance(3) {
+        if !world.witnesses.is_empty() && random.chance(12) {
+            give_evidence(random, &mut world);
+        } else if random.chance(3) {
             change_owners(random, &mut world);
         } else if !world.served.is_empty() && random.chance(35) {
             shared_step(random, &mut world);
@@ -121,6 +126,97 @@ fn removed_after_restarts(random: &mut Random, world: &mut World) {
     revoke(random, world, "a0", name);
     if random.chance(50) {
         restart(world, name);
+    }
+}
+
+/// Witnesses of forks: mostly strong ones, one perhaps with the key of a user.
+fn watch(random: &mut Random, world: &mut World) {
+    for name in ["w0", "w1", "w2"] {
+        let (rank, quorum) = (random.pick(&[5, 5, 5, 5, 20, 30]), random.pick(&[1, 1, 2, 2, 2, 3]));
+        let holder = if name == "w2" && random.chance(40) { "u0" } else { name };
+        world.appoint("o0", name, holder, rank, quorum);
+    }
+}
+
+/// A user writes, and goes on in two ways or more.
+fn forked_user(random: &mut Random, world: &mut World) -> StreamId {
+    let name = random.pick(&USERS);
+    if random.chance(70) {
+        world.fresh_session(name);
+    }
+    let first = world.write(name, "x");
+    let mut trunk: Vec<OpId> = (0..1 + random.below(3)).map(|_| world.write(name, "x")).collect();
+    trunk.push(first);
+    for _ in 0..1 + random.below(2) {
+        let of = random.pick(&trunk);
+        let count = 1 + random.below(4);
+        world.branch(of, count);
+    }
+    world.streams[&first]
+}
+
+/// Witnesses say what they saw of a forked stream: mostly the same branch, some of them something else, or what nobody has.
+fn give_evidence(random: &mut Random, world: &mut World) {
+    let mut places: BTreeMap<(StreamId, u64), usize> = BTreeMap::new();
+    for (id, header) in &world.ops {
+        *places.entry((world.streams[id], header.seq)).or_default() += 1;
+    }
+    let forked: BTreeSet<StreamId> =
+        places.iter().filter(|(_, count)| **count > 1).map(|((stream, _), _)| *stream).collect();
+    if forked.is_empty() {
+        let names = peers(world);
+        return fork(random, world, &names);
+    }
+    let stream = if random.chance(60) {
+        forked_user(random, world)
+    } else {
+        random.pick(&forked.into_iter().collect::<Vec<_>>())
+    };
+    let ops: Vec<OpId> = world.streams.iter().filter(|(_, of)| **of == stream).map(|(id, _)| *id).collect();
+    let furthest = ops.iter().map(|id| world.ops[id].seq).max().unwrap_or(0);
+    let ends: Vec<OpId> = ops.iter().copied().filter(|id| world.ops[id].seq + 1 >= furthest).collect();
+    let favourite = random.pick(&ends);
+    for name in world.witnesses.clone() {
+        if !random.chance(80) {
+            continue;
+        }
+        let saw = if random.chance(70) { favourite } else { random.pick(&ops) };
+        let mut pin = Pin { stream, seq: world.ops[&saw].seq, head: saw };
+        if random.chance(18) {
+            pin.head = OpId::new([random.below(256) as u8; 32]);
+        }
+        let act = Act::Evidence(Evidence { pins: vec![pin] });
+        if random.chance(85) {
+            world.act(name, act);
+        } else {
+            let by = random.pick(&["u1", "a0", name]);
+            sign_under_some(random, world, by, act);
+        }
+        if random.chance(20) {
+            // Again, or of another branch.
+            let saw = if random.chance(50) { saw } else { random.pick(&ends) };
+            world.testify(name, &[saw]);
+        }
+    }
+    if random.chance(15) {
+        // One of them is removed, by who has seen all it said or nothing of it.
+        let name = random.pick(&world.witnesses);
+        if random.chance(50) {
+            world.sync("o0", name);
+        }
+        revoke(random, world, "o0", name);
+    }
+    if random.chance(25) {
+        // An admin decides, perhaps otherwise.
+        let end = if random.chance(50) { random.pick(&ends) } else { random.pick(&ops) };
+        let pin = Pin { stream, seq: world.ops[&end].seq, head: end };
+        let author = world.ops[&end].certificate;
+        world.peer_mut("a0").view.insert(author);
+        let target = match world.principal_of(&world.ops[&end]).filter(|_| random.chance(60)) {
+            Some(principal) => RevokeTarget::Principal(principal),
+            None => RevokeTarget::Statement(author),
+        };
+        world.revoke_with("a0", target, vec![pin], false);
     }
 }
 
@@ -629,7 +725,11 @@ pub(super) fn engine_agrees(random: &mut Random, world: &World) -> Result<(), St
     let mut ops: Vec<(OpId, std::sync::Arc<Header>)> = world.ops.iter().map(|(id, h)| (*id, h.clone())).collect();
     if random.chance(40) {
         // Some pinned ops never arrive.
-        let pins = world.ops.values().filter_map(|header| header.control()).flat_map(|control| control.act.pins());
+        let pins = world
+            .ops
+            .values()
+            .filter_map(|header| header.control())
+            .flat_map(|control| control.act.pins().iter().chain(control.act.evidence()));
         let pinned: Vec<OpId> =
             pins.map(|pin| pin.head).filter(|id| world.ops.get(id).is_some_and(|op| op.control().is_none())).collect();
         if !pinned.is_empty() {
@@ -743,6 +843,28 @@ fn histories_change_owners() {
         }
     }
     assert!(counts > 60 && competing > 20 && void > 20 && cut > 60, "{counts} {competing} {void} {cut}");
+}
+
+#[test]
+fn histories_are_decided_by_witnesses() {
+    let (mut kept, mut waits, mut lost) = (0, 0, 0);
+    for seed in 0..100 {
+        let mut random = Random::new(seed);
+        let world = build(&mut random, 60);
+        let verdicts = judge_all(world.cluster, &world.ops);
+        let mut silent = world.clone();
+        silent.ops.retain(|_, header| !matches!(header.control().map(|c| &c.act), Some(Act::Evidence(_))));
+        let without = judge_all(world.cluster, &silent.ops);
+        for (key, verdict) in &verdicts.data {
+            match (without.data.get(key), verdict) {
+                (Some(Verdict::Forked { .. }), Verdict::Allowed) => kept += 1,
+                (Some(Verdict::Forked { .. }), Verdict::Deferred(Missing::Pinned(_))) => waits += 1,
+                (Some(Verdict::Forked { .. }), Verdict::Forked { .. }) => lost += 1,
+                _ => {}
+            }
+        }
+    }
+    assert!(kept > 40 && waits > 4 && lost > 100, "{kept} {waits} {lost}");
 }
 
 #[test]

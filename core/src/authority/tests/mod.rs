@@ -2,6 +2,7 @@
 
 mod attack;
 mod erasure;
+mod evidence;
 mod fields;
 mod golden;
 mod histories;

@@ -7,7 +7,7 @@ use super::attack::attack;
 use super::histories::{build, engine_agrees};
 use super::properties::{Tried, properties};
 use super::world::Random;
-use super::{erasure, fields, rights, scenarios, succession};
+use super::{erasure, evidence, fields, rights, scenarios, succession};
 use crate::authority::{Mutant, Site, plant};
 
 /// Mends the rule on this thread even when a check panics.
@@ -45,6 +45,7 @@ fn breaks_a_scenario(mutant: Mutant) -> Option<&'static str> {
         .chain(fields::ALL)
         .chain(erasure::ALL)
         .chain(succession::ALL)
+        .chain(evidence::ALL)
         .find(|(_, scenario)| catch_unwind(scenario).is_err())
         .map(|(name, _)| *name)
 }

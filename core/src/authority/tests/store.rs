@@ -15,18 +15,19 @@ pub(super) struct Received {
 }
 
 impl Chains for Received {
-    fn lies_on(&self, op: &Position, end: &Pin) -> Option<bool> {
+    fn at(&self, wanted: u64, end: &Pin) -> Option<OpId> {
         let (mut at, mut seq) = (end.head, end.seq);
-        while seq > op.seq {
+        loop {
             let (stream, header) = self.ops.get(&at)?;
             if *stream != end.stream || header.seq != seq {
-                return Some(false);
+                return Some(OpId::ZERO);
+            }
+            if seq <= wanted {
+                return Some(at);
             }
             at = header.prev;
             seq -= 1;
         }
-        let here = self.ops.contains_key(&at);
-        here.then_some(at == op.op)
     }
 
     fn earlier_ends(&self, end: &Pin) -> Option<Vec<Pin>> {

@@ -2,7 +2,7 @@
 
 use super::scenarios::{is_cut, pin, verdict};
 use super::store::Node;
-use super::world::{World, key, recovery_key, target};
+use super::world::{World, id_of, key, recovery_key, target};
 use crate::authority::Verdict;
 use crate::authority::reference::judge_all;
 use crate::id::OpId;
@@ -33,6 +33,36 @@ fn owned() -> World {
     world.enrol("o0", "a0", (10, 10), Some((BuiltInRole::Admin, "*")));
     world.sync_all();
     world
+}
+
+/// A change of owners with what a thief of the old key does, a change that comes too late, and acts of the new owners.
+pub(super) fn exercised() -> World {
+    let mut w = owned();
+    let genesis = w.genesis();
+    w.act("o0", rules(1));
+    w.sync_all();
+    w.act("o0", rules(2));
+    w.fresh_session("o0");
+    w.enrol("o0", "thief", (10, 10), Some((BuiltInRole::Admin, "*")));
+    w.write("thief", "x");
+    let change = w.succeed("a0", genesis, &["n0", "n1"], 2);
+    let too_few = w.draft_succession("a0", genesis, &[recovery_key(0, 2)], (&["o0"], 1), vec![]);
+    w.put(too_few);
+    let signers = [recovery_key(0, 1), recovery_key(0, 2)];
+    // Of two changes that with the smaller id counts.
+    let mut later = || w.draft_succession("a0", genesis, &signers, (&["m0"], 1), vec![]);
+    let second = std::iter::repeat_with(&mut later).find(|second| id_of(second) > change).unwrap();
+    w.put(second);
+    let agreed = w.act("n0", rules(1));
+    w.sync("n0", "n1");
+    w.approve("n1", agreed);
+    w.act("n0", rules(2));
+    w.sync("o0", "n0");
+    w.act("o0", rules(3));
+    w.write("a0", "x");
+    w.succeed("n0", change, &["n2"], 1);
+    w.act("n2", rules(1));
+    w
 }
 
 fn rules(version: u32) -> Act {

@@ -13,9 +13,9 @@ use crate::id::{
 use crate::keys::Signature;
 use crate::limits;
 use crate::op::{
-    Act, Approve, BuiltInRole, Certify, ChangeRef, Control, FieldPaths, Genesis, Grant, Header, Member, Payload, Pin,
-    Rank, Readmit, RecoverySignature, Revoke, RevokeTarget, Role, SessionEnd, Succeed, Target, Transaction,
-    WriteAction, codec, recovery_hash,
+    Act, Approve, BuiltInRole, Certify, ChangeRef, Control, Duty, DutyGrant, Evidence, FieldPaths, Genesis, Grant,
+    Header, Member, Payload, Pin, Rank, Readmit, RecoverySignature, Revoke, RevokeTarget, Role, SessionEnd, Succeed,
+    Target, Transaction, WriteAction, codec, recovery_hash,
 };
 use crate::random::SplitMix64;
 
@@ -83,6 +83,7 @@ pub(super) struct World {
     pub(super) memberships: BTreeMap<&'static str, OpId>,
     /// Changes of owners so far.
     pub(super) successions: Vec<OpId>,
+    pub(super) witnesses: Vec<&'static str>,
 }
 
 pub(super) fn key(name: &str) -> AuthorKey {
@@ -189,6 +190,7 @@ impl World {
             served: Vec::new(),
             memberships: BTreeMap::new(),
             successions: Vec::new(),
+            witnesses: Vec::new(),
         };
         world.put(genesis);
         world
@@ -522,6 +524,44 @@ impl World {
             self.peer_mut(name).view.insert(succession);
         }
         self.successions.push(succession);
+    }
+
+    /// Makes the holder of a key a witness, under a certificate of its own.
+    pub(super) fn appoint(&mut self, by: &str, name: &'static str, holder: &str, rank: i16, quorum: u8) -> OpId {
+        let named =
+            Certify { principal: None, key: key(holder), rank: Rank(rank), not_after: None, name: name.to_owned() };
+        let certificate = self.act(by, Act::Certify(named));
+        let duty =
+            DutyGrant { principal: certificate.into(), duty: Duty::Witness(quorum), rank: Rank(rank), not_after: None };
+        let duty = self.act(by, Act::Duty(duty));
+        self.add_peer(name, key(holder), certificate.into(), certificate);
+        let view = self.peer(by).view.clone();
+        let peer = self.peer_mut(name);
+        peer.proof.push(duty);
+        peer.view = view;
+        self.witnesses.push(name);
+        duty
+    }
+
+    /// Says which ops a witness saw last of their streams.
+    pub(super) fn testify(&mut self, name: &str, saw: &[OpId]) -> OpId {
+        let pin = |id: &OpId| Pin { stream: self.streams[id], seq: self.ops[id].seq, head: *id };
+        let pins: BTreeMap<StreamId, Pin> = saw.iter().map(pin).map(|pin| (pin.stream, pin)).collect();
+        self.act(name, Act::Evidence(Evidence { pins: pins.into_values().collect() }))
+    }
+
+    /// Goes on from an op in another way than its author did first; nobody's view has it.
+    pub(super) fn branch(&mut self, of: OpId, count: usize) -> Vec<OpId> {
+        let mut ops = Vec::new();
+        let mut next = self.sibling(of);
+        for _ in 0..count {
+            let id = self.put(next);
+            ops.push(id);
+            next = self.sibling(id);
+            next.seq += 1;
+            next.prev = id;
+        }
+        ops
     }
 
     pub(super) fn fresh_session(&mut self, name: &str) {

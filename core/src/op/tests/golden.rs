@@ -343,6 +343,7 @@ fn cases() -> Vec<(&'static str, Op)> {
         ),
         ("op-1-duty-act-for", duty(Duty::ActFor(part.clone()), None)),
         ("op-1-duty-warden", duty(Duty::Warden(()), None)),
+        ("op-1-duty-witness", duty(Duty::Witness(2), None)),
         ("op-1-duty-registrar", duty(Duty::Registrar(part), Some(TIME))),
         ("op-1-principal-user", introduce(PrincipalKind::User, true)),
         ("op-1-principal-service", introduce(PrincipalKind::Service, false)),
@@ -366,6 +367,15 @@ fn cases() -> Vec<(&'static str, Op)> {
             ),
         ),
         ("op-1-erased", control(Act::Erased(Erased { acts: vec![op_id(0x12), op_id(0x55)] }))),
+        (
+            "op-1-evidence",
+            control(Act::Evidence(Evidence {
+                pins: vec![
+                    Pin { stream: StreamId::new([0x31; 32]), seq: 1, head: op_id(0x41) },
+                    Pin { stream: StreamId::new([0x32; 32]), seq: 300, head: op_id(0x42) },
+                ],
+            })),
+        ),
         (
             "op-1-join",
             control(Act::Join(Join {

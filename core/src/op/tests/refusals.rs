@@ -287,6 +287,16 @@ fn acts_out_of_bounds() {
     check_act("pins out of order", readmit(vec![pin(2, 1), pin(1, 1)]));
     check_act("too many pins", readmit(vec![pin(1, 1); limits::PINS_MAX + 1]));
 
+    let evidence = |pins| Act::Evidence(Evidence { pins });
+    check_act("evidence of nothing", evidence(vec![]));
+    check_act("evidence of nothing", evidence(vec![Pin { head: OpId::ZERO, ..pin(1, 0) }]));
+    check_act("pins out of order", evidence(vec![pin(2, 1), pin(1, 1)]));
+    check_act("too many pins", evidence(vec![pin(1, 1); limits::PINS_MAX + 1]));
+    for quorum in [0, limits::WITNESSES_MAX + 1] {
+        let duty = DutyGrant { principal: to, duty: Duty::Witness(quorum), rank: Rank(5), not_after: None };
+        check_act("quorum of a witness out of bounds", Act::Duty(duty));
+    }
+
     let collection =
         || Collection { name: "c".parse().unwrap(), shards: 1, types: Vec::new(), dropped: false, audit_reads: false };
     let field = |pointer: &str| FieldDeclaration { pointer: pointer.to_owned(), kind: FieldKind::Text };

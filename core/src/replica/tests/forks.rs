@@ -6,13 +6,19 @@ use crate::op::{Act, Pin, Revoke, RevokeTarget};
 /// Node 1 ran twice in one session; node 0 saw one of the two, node 2 the other. Returns the forked stream.
 pub(super) fn forked() -> (Lab, StreamId) {
     let mut lab = Lab::new(&[BuiltInRole::Editor, BuiltInRole::Editor]);
-    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
-        lab.cut(a, b);
+    let stream = run_twice(&mut lab, [&[0], &[2]]);
+    (lab, stream)
+}
+
+/// Node 1 runs twice in one session, each time seen by some, of whom the first builds on it. Nobody is connected then.
+pub(super) fn run_twice(lab: &mut Lab, seen_by: [&[usize]; 2]) -> StreamId {
+    for a in 0..lab.nodes.len() {
+        (0..a).for_each(|b| lab.cut(a, b));
     }
     let identity = lab.nodes[1].replica.identity().clone();
     let store = lab.nodes[1].store.clone();
     let (began, mut stream) = (lab.now.wall_ms, None);
-    for (witness, text) in [(0, r#"{"by":"one"}"#), (2, r#"{"by":"two","n":2}"#)] {
+    for (witnesses, text) in seen_by.into_iter().zip([r#"{"by":"one"}"#, r#"{"by":"two","n":2}"#]) {
         // The same seed and the same time: the same session, and the same first op.
         lab.ticket = 1_000;
         lab.now.wall_ms = began;
@@ -20,14 +26,16 @@ pub(super) fn forked() -> (Lab, StreamId) {
         let tx = lab.write(1, "shared", put(r#"{"a":1}"#)).tx.unwrap();
         assert_eq!(*stream.get_or_insert(tx.stream), tx.stream);
         lab.write(1, "d", put(text));
-        lab.connect(witness, 1);
-        lab.run(10);
-        lab.cut(witness, 1);
-        assert_eq!(lab.json(witness, "d").unwrap().as_bytes(), text.as_bytes());
+        for witness in witnesses {
+            lab.connect(*witness, 1);
+            lab.run(10);
+            lab.cut(*witness, 1);
+            assert_eq!(lab.json(*witness, "d").unwrap().as_bytes(), text.as_bytes());
+        }
         // An honest node builds on it.
-        lab.write(witness, "d", ops(r#"{"ops":[{"op":"set","path":"/seen","value":true}]}"#));
+        lab.write(witnesses[0], "d", ops(r#"{"ops":[{"op":"set","path":"/seen","value":true}]}"#));
     }
-    (lab, stream.unwrap())
+    stream.unwrap()
 }
 
 pub(super) fn states(lab: &Lab, node: usize) -> BTreeMap<(OpId, u16), TxState> {

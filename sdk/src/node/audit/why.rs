@@ -1,7 +1,7 @@
 //! Explaining an op.
 
 use folkmoot_core::audit::Rights;
-use folkmoot_core::authority::{Authority, Ground, Stance, Verdict, Why};
+use folkmoot_core::authority::{Authority, Fork, Ground, Stance, Testimony, Verdict, Why};
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{OpId, PrincipalId};
 use folkmoot_core::op::{Act, Duty, Header, Op, Role, Target};
@@ -10,7 +10,10 @@ use folkmoot_core::replica::TxRecord;
 use super::super::Inner;
 use super::super::convert::read_error;
 use super::search::{documents_of, kind_of, target_of, write_action};
-use crate::api::{Error, ErrorCode, ExplainedPart, ExplainedStatement, Explanation, Result, Timestamp};
+use crate::api::{
+    Error, ErrorCode, ExplainedFork, ExplainedPart, ExplainedStatement, ExplainedTestimony, Explanation, Result,
+    Timestamp,
+};
 
 impl Inner {
     pub(super) async fn why(&self, op: OpId) -> Result<Explanation> {
@@ -72,6 +75,7 @@ fn explain_act(authority: &Authority, op: OpId) -> Option<Explanation> {
         verdict: why.verdict.kind().to_owned(),
         reason: reason_of(&why.verdict),
         grounds: statements(authority, &why.grounds),
+        fork: why.fork.as_ref().map(|fork| forked(authority, fork)),
     });
     Some(explained)
 }
@@ -105,6 +109,7 @@ fn explain(authority: &Authority, op: &Op, whys: &[Why], records: &[TxRecord]) -
             verdict: why.verdict.kind().to_owned(),
             reason,
             grounds: statements(authority, &why.grounds),
+            fork: why.fork.as_ref().map(|fork| forked(authority, fork)),
         });
     }
     explained
@@ -119,7 +124,10 @@ fn reason_of(verdict: &Verdict) -> String {
         Verdict::Deferred(Missing::Control(act)) => format!("waits for act {act}, or something that it names"),
         Verdict::Deferred(Missing::Consent(act)) => format!("waits for further owners to approve act {act}"),
         Verdict::Deferred(Missing::Pinned(pin)) => {
-            format!("waits for op {} of stream {}, up to which a revocation lets it stand", pin.seq, pin.stream)
+            format!(
+                "waits for op {} of stream {}, up to which a revocation or a witness lets it stand",
+                pin.seq, pin.stream
+            )
         }
         Verdict::Refused => "contradicts what it follows".to_owned(),
         Verdict::NotAllowed => "no statements that its author knew give the right".to_owned(),
@@ -142,6 +150,26 @@ fn statements(authority: &Authority, grounds: &[Ground]) -> Vec<ExplainedStateme
         }
     };
     grounds.iter().map(explained).collect()
+}
+
+/// Tells which branch of a forked stream counts, and who says so.
+fn forked(authority: &Authority, fork: &Fork) -> ExplainedFork {
+    let testimony = |said: &Testimony| ExplainedTestimony {
+        act: said.act,
+        witness: said.witness,
+        name: name(authority, Some(said.witness)),
+        quorum: said.quorum,
+        saw: said.pin.head,
+        saw_seq: said.pin.seq,
+        verdict: said.verdict.kind().to_owned(),
+    };
+    ExplainedFork {
+        at: fork.at,
+        kept: fork.kept.map(|pin| pin.head),
+        kept_seq: fork.kept.map(|pin| pin.seq),
+        by: fork.by,
+        evidence: fork.evidence.iter().map(testimony).collect(),
+    }
 }
 
 fn in_words(stance: &Stance) -> (String, Option<OpId>) {
@@ -177,6 +205,9 @@ pub(in super::super) fn says(authority: &Authority, act: &Act) -> String {
         Act::Duty(given) => match &given.duty {
             Duty::ActFor(target) => format!("{} writes for others on {}", named(given.principal), on(target)),
             Duty::Warden(()) => format!("{} closes what has ended", named(given.principal)),
+            Duty::Witness(quorum) => {
+                format!("{} says what it saw of forks, and counts among {quorum}", named(given.principal))
+            }
             Duty::Registrar(target) => format!("{} registers on {}", named(given.principal), on(target)),
         },
         other => target_of(other),
