@@ -75,9 +75,9 @@ impl Replica {
         self.testimony.at_ms = None;
         let Some((certificate, pins)) = self.unsaid(now) else { return };
         let count = pins.len();
-        let signed = self.signer(Signer::Node).and_then(|(secret, _)| {
-            self.sign_act(now, &secret, certificate, Act::Evidence(Evidence { pins }), None)
-        });
+        let signed = self
+            .signer(Signer::Node)
+            .and_then(|(secret, _)| self.sign_act(now, &secret, certificate, Act::Evidence(Evidence { pins }), None));
         match signed {
             Ok(act) => {
                 // There may be more of them.
@@ -213,9 +213,7 @@ impl Replica {
 }
 
 fn only_owners() -> ActError {
-    ActError::NotAllowed(
-        "only an owner makes or dismisses witnesses: ask a node that has the key of one".to_owned(),
-    )
+    ActError::NotAllowed("only an owner makes or dismisses witnesses: ask a node that has the key of one".to_owned())
 }
 
 fn named_witness(key: AuthorKey, name: String) -> Act {

@@ -29,9 +29,9 @@ mod state;
 mod token;
 mod unlock;
 mod warden;
-mod witness;
 mod whereabouts;
 mod withhold;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -28,8 +28,8 @@ use crate::api::{
     CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage, ErasuresQuery, Error,
     ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage,
     ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole,
-    NewToken, NewWitnesses, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions,
-    Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession,
+    NewToken, NewWitnesses, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery,
+    ReadOptions, Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession,
     SuccessionBasis, Timestamp, TokenInfo, VerifyReport, Witness, Witnesses, WriteOptions, WriteOutcome, poll_changes,
 };
 

@@ -12,9 +12,7 @@ use super::access::now;
 use super::convert::act_error;
 use super::state::alarm;
 use super::{Inner, Node};
-use crate::api::{
-    Error, ErrorCode, NewWitnesses, Result, Revocation, RevokeOptions, Witness, Witnesses,
-};
+use crate::api::{Error, ErrorCode, NewWitnesses, Result, Revocation, RevokeOptions, Witness, Witnesses};
 
 fn list(authority: &Authority) -> Vec<Witness> {
     let now = now();

@@ -33,7 +33,9 @@ pub(super) async fn witness(
         WitnessCommand::Remove { node, why } => {
             let options = RevokeOptions { why: why.unwrap_or_default(), cascade: false };
             let done = client.dismiss_witness(&node, &options).await?;
-            output.show(&done, || format!("{node} is no witness any more (act {}); what it has said stands.", done.act))?;
+            output.show(&done, || {
+                format!("{node} is no witness any more (act {}); what it has said stands.", done.act)
+            })?;
         }
     }
     Ok(ExitCode::Done)

@@ -36,8 +36,9 @@ impl World {
             let authority = replica.authority();
             let kept = authority.kept_branch(stream, op.header().certificate);
             let is_said = |verdict: Verdict| verdict.is_allowed();
-            if kept.is_some_and(|kept| authority.testimonies(stream).any(|said| said.pin.seq >= kept.seq && is_said(said.verdict)))
-                && authority.closed_at(stream, op.header().certificate).is_none()
+            if kept.is_some_and(|kept| {
+                authority.testimonies(stream).any(|said| said.pin.seq >= kept.seq && is_said(said.verdict))
+            }) && authority.closed_at(stream, op.header().certificate).is_none()
             {
                 settled.insert(stream);
             }

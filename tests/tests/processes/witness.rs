@@ -40,7 +40,8 @@ async fn agree(nodes: &[&Node]) {
             if let Some(waiting) = digests.iter().find(|digest| digest.ops_unapplied > 0) {
                 return Err(format!("not applied: {waiting:?}"));
             }
-            let told = digests.into_iter().map(|told| (told.collection, told.shard, told.ops_digest, told.state_digest));
+            let told =
+                digests.into_iter().map(|told| (told.collection, told.shard, told.ops_digest, told.state_digest));
             all.push(told.collect::<Vec<_>>());
         }
         if all.iter().all(|digests| *digests == all[0]) { Ok(()) } else { Err(format!("{all:?}")) }

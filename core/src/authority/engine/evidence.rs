@@ -157,7 +157,8 @@ impl Tree<'_> {
                 let greater = planted(Site::Engine, Mutant::GreaterHashWins).then_some(*first);
                 (weight, greater, Reverse(*first))
             };
-            let weigh = |(first, branch): (&OpId, &Vec<Seen>)| key(weight(branch.iter().map(|seen| seen.quorum)), first);
+            let weigh =
+                |(first, branch): (&OpId, &Vec<Seen>)| key(weight(branch.iter().map(|seen| seen.quorum)), first);
             let best = branches.iter().max_by_key(|branch| weigh(*branch));
             let won = best.filter(|best| {
                 let won = weigh(*best);
@@ -196,8 +197,8 @@ impl Log {
             let counts = record.is_effective() || planted(Site::Engine, Mutant::CutEvidenceCounts);
             let own = self.find(record.header.certificate).and_then(|ix| self.act(ix).statement());
             let Some(witness) = own.map(|own| own.to).filter(|_| is_strong && counts) else { continue };
-            let is_own = witness == bound.to
-                || of_certificate.act().is_some_and(|act| act.certifies(record.header.author));
+            let is_own =
+                witness == bound.to || of_certificate.act().is_some_and(|act| act.certifies(record.header.author));
             if is_own && !planted(Site::Engine, Mutant::WitnessInOwnCause) {
                 continue;
             }

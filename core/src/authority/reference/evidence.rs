@@ -129,9 +129,7 @@ impl World<'_> {
             let wins = |(most, best): &(usize, OpId)| {
                 let loses = |(first, quorums): (&OpId, &Vec<u8>)| {
                     let could = at_most(quorums);
-                    first == best
-                        || could < *most
-                        || could == *most && ((best < first) != bug(Mutant::GreaterHashWins))
+                    first == best || could < *most || could == *most && ((best < first) != bug(Mutant::GreaterHashWins))
                 };
                 *most > 0 && at_most(&[]) < *most && branches.iter().all(loses)
             };

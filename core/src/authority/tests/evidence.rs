@@ -17,10 +17,16 @@ pub(super) const ALL: &[(&str, fn())] = &[
     ("a_chain_that_is_not_here_is_waited_for_if_that_matters", a_chain_that_is_not_here_is_waited_for_if_that_matters),
     ("nobody_is_a_witness_of_its_own_forks", nobody_is_a_witness_of_its_own_forks),
     ("evidence_needs_the_duty_and_strength", evidence_needs_the_duty_and_strength),
-    ("evidence_of_who_was_removed_counts_as_far_as_it_is_pinned", evidence_of_who_was_removed_counts_as_far_as_it_is_pinned),
+    (
+        "evidence_of_who_was_removed_counts_as_far_as_it_is_pinned",
+        evidence_of_who_was_removed_counts_as_far_as_it_is_pinned,
+    ),
     ("pins_go_before_witnesses", pins_go_before_witnesses),
     ("of_equal_branches_that_with_the_smaller_hash_is_kept", of_equal_branches_that_with_the_smaller_hash_is_kept),
-    ("forks_of_admins_are_decided_with_all_that_rests_on_them", forks_of_admins_are_decided_with_all_that_rests_on_them),
+    (
+        "forks_of_admins_are_decided_with_all_that_rests_on_them",
+        forks_of_admins_are_decided_with_all_that_rests_on_them,
+    ),
     ("nobody_touches_a_stream_that_does_not_fork", nobody_touches_a_stream_that_does_not_fork),
 ];
 

@@ -725,9 +725,11 @@ pub(super) fn engine_agrees(random: &mut Random, world: &World) -> Result<(), St
     let mut ops: Vec<(OpId, std::sync::Arc<Header>)> = world.ops.iter().map(|(id, h)| (*id, h.clone())).collect();
     if random.chance(40) {
         // Some pinned ops never arrive.
-        let pins = world.ops.values().filter_map(|header| header.control()).flat_map(|control| {
-            control.act.pins().iter().chain(control.act.evidence())
-        });
+        let pins = world
+            .ops
+            .values()
+            .filter_map(|header| header.control())
+            .flat_map(|control| control.act.pins().iter().chain(control.act.evidence()));
         let pinned: Vec<OpId> =
             pins.map(|pin| pin.head).filter(|id| world.ops.get(id).is_some_and(|op| op.control().is_none())).collect();
         if !pinned.is_empty() {

@@ -13,9 +13,9 @@ use crate::id::{
 use crate::keys::Signature;
 use crate::limits;
 use crate::op::{
-    Act, Approve, BuiltInRole, Certify, ChangeRef, Control, Duty, DutyGrant, Evidence, FieldPaths, Genesis, Grant, Header, Member, Payload, Pin,
-    Rank, Readmit, RecoverySignature, Revoke, RevokeTarget, Role, SessionEnd, Succeed, Target, Transaction,
-    WriteAction, codec, recovery_hash,
+    Act, Approve, BuiltInRole, Certify, ChangeRef, Control, Duty, DutyGrant, Evidence, FieldPaths, Genesis, Grant,
+    Header, Member, Payload, Pin, Rank, Readmit, RecoverySignature, Revoke, RevokeTarget, Role, SessionEnd, Succeed,
+    Target, Transaction, WriteAction, codec, recovery_hash,
 };
 use crate::random::SplitMix64;
 
@@ -528,20 +528,11 @@ impl World {
 
     /// Makes the holder of a key a witness, under a certificate of its own.
     pub(super) fn appoint(&mut self, by: &str, name: &'static str, holder: &str, rank: i16, quorum: u8) -> OpId {
-        let named = Certify {
-            principal: None,
-            key: key(holder),
-            rank: Rank(rank),
-            not_after: None,
-            name: name.to_owned(),
-        };
+        let named =
+            Certify { principal: None, key: key(holder), rank: Rank(rank), not_after: None, name: name.to_owned() };
         let certificate = self.act(by, Act::Certify(named));
-        let duty = DutyGrant {
-            principal: certificate.into(),
-            duty: Duty::Witness(quorum),
-            rank: Rank(rank),
-            not_after: None,
-        };
+        let duty =
+            DutyGrant { principal: certificate.into(), duty: Duty::Witness(quorum), rank: Rank(rank), not_after: None };
         let duty = self.act(by, Act::Duty(duty));
         self.add_peer(name, key(holder), certificate.into(), certificate);
         let view = self.peer(by).view.clone();

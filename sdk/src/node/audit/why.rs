@@ -10,7 +10,8 @@ use super::super::Inner;
 use super::super::convert::read_error;
 use super::search::{documents_of, kind_of, target_of, write_action};
 use crate::api::{
-    Error, ErrorCode, ExplainedFork, ExplainedPart, ExplainedStatement, ExplainedTestimony, Explanation, Result, Timestamp,
+    Error, ErrorCode, ExplainedFork, ExplainedPart, ExplainedStatement, ExplainedTestimony, Explanation, Result,
+    Timestamp,
 };
 
 impl Inner {
@@ -114,7 +115,10 @@ fn reason_of(verdict: &Verdict) -> String {
         Verdict::Deferred(Missing::Control(act)) => format!("waits for act {act}, or something that it names"),
         Verdict::Deferred(Missing::Consent(act)) => format!("waits for further owners to approve act {act}"),
         Verdict::Deferred(Missing::Pinned(pin)) => {
-            format!("waits for op {} of stream {}, up to which a revocation or a witness lets it stand", pin.seq, pin.stream)
+            format!(
+                "waits for op {} of stream {}, up to which a revocation or a witness lets it stand",
+                pin.seq, pin.stream
+            )
         }
         Verdict::Refused => "contradicts what it follows".to_owned(),
         Verdict::NotAllowed => "no statements that its author knew give the right".to_owned(),
