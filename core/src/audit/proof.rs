@@ -157,7 +157,7 @@ pub fn prove_record(read: &dyn Read, id: RecordId) -> Result<ProofFile, LogError
     Ok(ProofFile { format: FORMAT.to_owned(), record: Some(record), op: None })
 }
 
-/// Proves an op of the store, with the rights that it was made under: see [`rights_of`] for `control` and `knew`.
+/// Proves an op of the store, with the rights that it was made under: see `rights_of` for `control` and `knew`.
 ///
 /// # Errors
 /// [`LogError`] if the store cannot be read, or the ops behind it that sign it are not there.

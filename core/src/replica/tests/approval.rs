@@ -105,6 +105,8 @@ fn an_admission_by_one_of_three_owners_waits_as_a_whole() {
     }
     assert!(matches!(approve(&mut lab, 0, waits.op), Err(ActError::NotWaiting(why)) if why.ends_with("it counts")));
     assert!(matches!(approve(&mut lab, 0, OpId::new([9; 32])), Err(ActError::NothingToDo(_))));
+    lab.write(0, "d", put(r#"{"n":1}"#));
+    lab.run(20);
     lab.assert_converged();
 }
 
