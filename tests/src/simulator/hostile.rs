@@ -73,8 +73,10 @@ impl World {
     pub(super) fn note_ban(&mut self, node: usize, banned: usize, reason: DisconnectReason) {
         if let DisconnectReason::Banned(..) = reason {
             self.report.bans += 1;
-            // A node whose directory was copied, or came back from a backup, is honest all the same.
-            if ![self.plan.hostile, self.plan.villain].contains(&Some(banned)) {
+            // A node whose directory was copied, or came back from a backup, is honest all the same. That of which nobody takes anything,
+            // since what it sends is forged, sees others lack it for ever and cannot know why.
+            let is_honest = ![self.plan.hostile, self.plan.villain].contains(&Some(banned));
+            if is_honest && self.plan.hostile != Some(node) {
                 let (name, banned) = (&self.nodes[node].name, &self.nodes[banned].name);
                 self.fail(format!("{name} has banned {banned}, which is honest: {reason}"));
             }
