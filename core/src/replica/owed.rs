@@ -37,6 +37,8 @@ impl Replica {
             cluster: self.identity.cluster,
         };
         for Rejudge { stream, from_seq } in self.authority.take_rejudge(&chains) {
+            // Of a stream that forks it may be another branch that counts now.
+            self.branches_due |= self.heads.get(&stream).is_some_and(|head| head.fork.is_some());
             self.owe_stream(stream, from_seq);
         }
     }
