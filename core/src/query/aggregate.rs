@@ -268,8 +268,7 @@ pub struct Aggregated {
 /// # Errors
 /// [`QueryRunError`]; [`QueryRunError::TooMuch`] above [`limits::QUERY_GROUPS_MAX`] groups or [`limits::QUERY_GROUP_BYTES_MAX`] bytes.
 pub fn aggregate(views: &Views, query: &Aggregate, run: &Run<'_>) -> Result<Aggregated, QueryRunError> {
-    let plan = find::plan(query.selector.expr());
-    let range = plan.range(query.selector.expr());
+    let (plan, range) = find::plan(query.selector.expr());
     let mut groups: BTreeMap<Vec<u8>, Group> = BTreeMap::new();
     let mut bytes = 0;
     let (looked_at, whole) = find::each(views, &range, run, &query.looked_at(), |_, candidate, _| {

@@ -64,12 +64,12 @@ pub struct Row {
 }
 
 /// How documents were found.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {
     /// By the id that the selector names.
     Id,
     /// All documents were looked at whose ids the selector allows.
-    Ids(IdRange),
+    Ids,
     /// All documents of the collection were looked at.
     Collection,
 }
@@ -77,10 +77,10 @@ pub enum Plan {
 impl Plan {
     /// Returns its name.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Id => "id",
-            Self::Ids(_) => "ids",
+            Self::Ids => "ids",
             Self::Collection => "collection",
         }
     }
@@ -165,18 +165,17 @@ fn damaged(view: &View, error: &json::ParseError) -> ReadError {
     ReadError::Damaged { keyspace: crate::store::Keyspace::Views, what }
 }
 
-/// Returns how the documents are looked for that a selector may mean.
-pub(super) fn plan(expr: &Expr) -> Plan {
+/// Returns how the documents are looked for that a selector may mean, and which ids they have.
+pub(super) fn plan(expr: &Expr) -> (Plan, IdRange) {
     let mut range = IdRange::default();
     let mut exact = false;
     narrow(expr, &mut range, &mut exact);
-    if exact {
-        Plan::Id
-    } else if range.is_all() {
-        Plan::Collection
-    } else {
-        Plan::Ids(range)
-    }
+    let plan = match (exact, range.is_all()) {
+        (true, _) => Plan::Id,
+        (false, true) => Plan::Collection,
+        (false, false) => Plan::Ids,
+    };
+    (plan, range)
 }
 
 /// Narrows the range by the conditions on ids that all must meet.
@@ -206,14 +205,6 @@ fn narrow(expr: &Expr, range: &mut IdRange, exact: &mut bool) {
             }
         }
         Expr::Field(..) | Expr::Or(_) | Expr::Nor(_) => {}
-    }
-}
-
-impl Plan {
-    pub(super) fn range(&self, expr: &Expr) -> IdRange {
-        let mut range = IdRange::default();
-        narrow(expr, &mut range, &mut false);
-        range
     }
 }
 
@@ -257,12 +248,17 @@ pub fn find(views: &Views, query: &Find, run: &Run<'_>) -> Result<Found, QueryRu
         None => None,
         Some(text) => Some(Place::from_text(text).ok_or(QueryRunError::Place)?),
     };
-    let plan = plan(query.selector.expr());
-    if query.is_by_id() { by_id(views, query, run, plan, after) } else { sorted(views, query, run, plan, after) }
+    let planned = plan(query.selector.expr());
+    if query.is_by_id() { by_id(views, query, run, planned, after) } else { sorted(views, query, run, planned, after) }
 }
 
-fn by_id(views: &Views, query: &Find, run: &Run<'_>, plan: Plan, after: Option<Place>) -> Result<Found, QueryRunError> {
-    let mut range = plan.range(query.selector.expr());
+fn by_id(
+    views: &Views,
+    query: &Find,
+    run: &Run<'_>,
+    (plan, mut range): (Plan, IdRange),
+    after: Option<Place>,
+) -> Result<Found, QueryRunError> {
     if let Some(place) = after {
         if !place.key.is_empty() {
             return Err(QueryRunError::Place);
@@ -297,10 +293,9 @@ fn sorted(
     views: &Views,
     query: &Find,
     run: &Run<'_>,
-    plan: Plan,
+    (plan, range): (Plan, IdRange),
     after: Option<Place>,
 ) -> Result<Found, QueryRunError> {
-    let range = plan.range(query.selector.expr());
     // The greatest on top, so that it goes when a smaller one comes. One more than asked for tells whether there is a next page.
     let mut best: BinaryHeap<Place> = BinaryHeap::with_capacity(query.limit + 2);
     let (looked_at, whole) = each(views, &range, run, &query.looked_at(), |view, candidate, _| {
