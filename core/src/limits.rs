@@ -123,6 +123,12 @@ pub const QUERY_PAGE_MAX: usize = 1_000;
 pub const QUERY_GROUPS_MAX: usize = 10_000;
 /// Bytes of the values of groups that are kept while a query runs.
 pub const QUERY_GROUP_BYTES_MAX: usize = 16 << 20;
+/// Secondary indexes of a collection.
+pub const INDEXES_MAX: usize = 16;
+/// Name of an index.
+pub const INDEX_NAME_BYTES_MAX: usize = 64;
+/// Places of an index.
+pub const INDEX_FIELDS_MAX: usize = 4;
 /// Operations of one JSON patch or edit.
 pub const EDIT_OPS_MAX: usize = 10_000;
 /// Concurrent heads of a document above which the node writes an empty merge change.

@@ -215,13 +215,20 @@ pub struct Collection {
     /// Whether the collection is dropped: its documents are hidden and new ones refused at the edge.
     pub dropped: bool,
     /// Whether nodes record who reads its documents.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub audit_reads: bool,
+    /// Secondary indexes, by name, ascending.
+    pub indexes: Vec<IndexDeclaration>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-const fn is_false(value: &bool) -> bool {
-    !*value
+/// A secondary index of a collection. What it says is read by [`IndexDeclaration::parse`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct IndexDeclaration {
+    /// Its name: 1 to 64 letters, digits, `_` and `-`.
+    pub name: String,
+    /// What it is sorted by: 1 to 4 places, each with `-` before it if the greatest comes first.
+    pub fields: Vec<String>,
+    /// Whether documents that have none of the places are left out.
+    pub sparse: bool,
 }
 
 /// How the field at a JSON pointer merges. `*` stands for any list element or key.

@@ -8,9 +8,9 @@ use proptest::sample::select;
 use super::succession::Place;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
-    DutyGrant, Erase, Erased, Evidence, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join,
-    Member, Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role,
-    RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
+    DutyGrant, Erase, Erased, Evidence, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header,
+    IndexDeclaration, Join, Member, Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke,
+    RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -175,11 +175,16 @@ fn collection() -> impl Strategy<Value = Collection> {
     let kind = select(vec![FieldKind::Text, FieldKind::Counter, FieldKind::Timestamp, FieldKind::Bytes]);
     let types = vec(("(/[a-z*]{1,8}){1,3}", kind), 0..5);
     let switches = (any::<bool>(), any::<bool>());
-    (collection_name(), 1..=limits::SHARDS_MAX, types, switches).prop_map(|(name, shards, types, switches)| {
+    let index = ("[a-z0-9_-]{1,12}", vec("-?[a-z]{1,6}", 1..=1), any::<bool>());
+    let indexes = vec(index.prop_map(|(name, fields, sparse)| IndexDeclaration { name, fields, sparse }), 0..3);
+    let all = (collection_name(), 1..=limits::SHARDS_MAX, types, switches, indexes);
+    all.prop_map(|(name, shards, types, switches, mut indexes)| {
         let mut types: Vec<_> = types.into_iter().map(|(pointer, kind)| FieldDeclaration { pointer, kind }).collect();
         types.sort();
         types.dedup_by(|a, b| a.pointer == b.pointer);
-        Collection { name, shards, types, dropped: switches.0, audit_reads: switches.1 }
+        indexes.sort();
+        indexes.dedup_by(|a, b| a.name == b.name);
+        Collection { name, shards, types, dropped: switches.0, audit_reads: switches.1, indexes }
     })
 }
 

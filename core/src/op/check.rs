@@ -60,6 +60,7 @@ impl Act {
                     || c.shards == 0
                     || c.shards > limits::SHARDS_MAX
                     || c.types.len() > limits::FIELD_TYPES_MAX
+                    || c.indexes.len() > limits::INDEXES_MAX
                 {
                     return Err("collection settings out of bounds");
                 }
@@ -67,7 +68,11 @@ impl Act {
                     text(&field.pointer)?;
                     field.pointer.starts_with('/').then_some(()).ok_or("field type without JSON pointer")?;
                 }
-                ascending(c.types.iter().map(|field| &field.pointer)).ok_or("field types out of order")
+                ascending(c.types.iter().map(|field| &field.pointer)).ok_or("field types out of order")?;
+                for index in &c.indexes {
+                    index.parse().map_err(|_| "an index that is none")?;
+                }
+                ascending(c.indexes.iter().map(|index| &index.name)).ok_or("indexes out of order")
             }
             Self::Rules(r) => {
                 if r.version == 0 {

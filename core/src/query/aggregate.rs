@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::QueryError;
-use super::find::{self, Plan, QueryRunError, Run};
-use super::order;
+use super::find::{self, Explain, QueryRunError, Run};
+use super::index::Indexed;
+use super::order::{self, key};
 use super::path::Path;
+use super::plan::{self, Asked};
 use super::request::{limit, path, unknown_member};
 use super::selector::{Selector, Subject, below, expected};
 use crate::document::json::{Value, Wanted};
 use crate::limits;
-use crate::replica::Views;
 
 /// What is computed of the documents of a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -228,12 +229,6 @@ fn elements(subject: &Subject<'_>, path: &Path, mut take: impl FnMut(&Value)) {
     });
 }
 
-fn key(value: Option<&Value>) -> Vec<u8> {
-    let mut key = Vec::new();
-    order::write_key(&mut key, value);
-    key
-}
-
 /// A key that tells values apart that sort alike.
 fn exact_key(value: &Value) -> Vec<u8> {
     let mut exact = key(Some(value));
@@ -260,18 +255,20 @@ pub struct Aggregated {
     /// Documents that were looked at, of those that may be seen.
     pub looked_at: u64,
     /// How.
-    pub plan: Plan,
+    pub explain: Explain,
 }
 
 /// Computes values over all documents that a selector means. A group is of what is at its places first; of an array as a whole.
 ///
 /// # Errors
 /// [`QueryRunError`]; [`QueryRunError::TooMuch`] above [`limits::QUERY_GROUPS_MAX`] groups or [`limits::QUERY_GROUP_BYTES_MAX`] bytes.
-pub fn aggregate(views: &Views, query: &Aggregate, run: &Run<'_>) -> Result<Aggregated, QueryRunError> {
-    let (plan, range) = find::plan(query.selector.expr());
+pub fn aggregate(indexed: &Indexed, query: &Aggregate, run: &Run<'_>) -> Result<Aggregated, QueryRunError> {
+    let expr = query.selector.expr();
+    // All documents that are meant are wanted, in whatever order.
+    let (way, explain) = plan::choose(indexed, &Asked { expr, sort: &[], limit: None, sees_whole: run.sees_whole })?;
     let mut groups: BTreeMap<Vec<u8>, Group> = BTreeMap::new();
     let mut bytes = 0;
-    let (looked_at, whole) = find::each(views, &range, run, &query.looked_at(), |_, candidate, _| {
+    let (looked_at, whole) = find::each(&indexed.views, &way, run, query.looked_at(), |_, candidate, _| {
         let subject = candidate.subject();
         if !query.selector.selects(&subject) {
             return Ok(true);
@@ -326,5 +323,5 @@ pub fn aggregate(views: &Views, query: &Aggregate, run: &Run<'_>) -> Result<Aggr
         }
         Value::Map(row)
     });
-    Ok(Aggregated { groups: groups.collect(), more, looked_at, plan })
+    Ok(Aggregated { groups: groups.collect(), more, looked_at, explain })
 }

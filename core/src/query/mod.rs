@@ -7,15 +7,18 @@
 
 mod aggregate;
 mod find;
+pub mod index;
 mod order;
 mod path;
+mod plan;
 mod request;
 mod selector;
 #[cfg(test)]
 mod tests;
 
 pub use aggregate::{Aggregate, Aggregated, Compute, aggregate};
-pub use find::{Found, Place, Plan, QueryRunError, Row, Run, find};
+pub use find::{Explain, Found, Place, Plan, QueryRunError, Row, Run, find};
+pub use index::{Indexed, Indexes};
 pub use order::SORTED_BYTES_MAX;
 pub use path::{Path, PathError};
 pub use request::{Find, SortKey};

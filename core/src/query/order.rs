@@ -69,6 +69,26 @@ const STRING: u8 = 0x50;
 const LIST: u8 = 0x60;
 const MAP: u8 = 0x70;
 
+/// What the greatest keys begin with.
+pub(super) const LAST: u8 = MAP;
+
+/// Returns the key of a value.
+pub(super) fn key(value: Option<&Value>) -> Vec<u8> {
+    let mut key = Vec::new();
+    write_key(&mut key, value);
+    key
+}
+
+/// Returns what the keys of all values begin with that compare to this one: the first and the last.
+pub(super) const fn kind_range(value: &Value) -> Option<(u8, u8)> {
+    match value {
+        Value::Bool(_) => Some((FALSE, TRUE)),
+        Value::Int(_) | Value::Uint(_) | Value::Float(_) => Some((NUMBER, NUMBER)),
+        Value::String(_) => Some((STRING, STRING)),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
 /// Appends bytes that sort as the value does among others; of two, neither is the beginning of the other.
 pub(super) fn write_key(out: &mut Vec<u8>, value: Option<&Value>) {
     match value {
@@ -126,9 +146,7 @@ mod tests {
     use super::*;
 
     fn key(value: &Value) -> Vec<u8> {
-        let mut key = Vec::new();
-        write_key(&mut key, Some(value));
-        key
+        super::key(Some(value))
     }
 
     fn number() -> impl Strategy<Value = Value> {

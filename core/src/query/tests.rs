@@ -8,7 +8,7 @@ use crate::document::json::{self, Value};
 use crate::hlc::Hlc;
 use crate::id::{CollectionName, DocId};
 use crate::op::{FieldPaths, FieldRights, Fields};
-use crate::replica::{Reader, ViewRecord, Views};
+use crate::replica::{Reader, ViewRecord};
 use crate::store::keys::{DocKey, Key as _};
 use crate::store::{Batch, Durability, Keyspace, MemoryStore, Store, envelope};
 
@@ -42,11 +42,11 @@ fn store(documents: &[(&str, &str)]) -> Arc<MemoryStore> {
     store
 }
 
-fn views(documents: &[(&str, &str)]) -> Views {
-    Reader::new(store(documents)).views(&collection())
+fn views(documents: &[(&str, &str)]) -> Indexed {
+    Indexed::without(Reader::new(store(documents)).views(&collection()))
 }
 
-const ALL: Run<'static> = Run { sight: &|_| FieldRights::all(), goes_on: &|| true };
+const ALL: Run<'static> = Run { sight: &|_| FieldRights::all(), sees_whole: true, goes_on: &|| true };
 
 fn ids(found: &Found) -> Vec<&str> {
     found.rows.iter().map(|row| row.doc.as_str()).collect()
@@ -57,7 +57,7 @@ fn query(text: &str) -> Find {
 }
 
 /// The ids that a selector means.
-fn selected(views: &Views, selector: &str) -> String {
+fn selected(views: &Indexed, selector: &str) -> String {
     let found = find(views, &query(&format!(r#"{{"selector":{selector}}}"#)), &ALL).unwrap();
     ids(&found).join(" ")
 }
@@ -242,7 +242,7 @@ fn what_may_not_be_seen_is_in_no_answer() {
         "cy" => FieldRights::any_of([]),
         _ => FieldRights::all(),
     };
-    let run = Run { sight: &sight, goes_on: &|| true };
+    let run = Run { sight: &sight, sees_whole: false, goes_on: &|| true };
     let found = |text: &str| find(&views, &query(text), &run).unwrap();
     let all = found("{}");
     assert_eq!((ids(&all), all.looked_at), (vec!["ann", "bob", "dee"], 3));
@@ -276,7 +276,7 @@ fn a_query_that_takes_too_long_says_so_or_goes_on_behind_what_it_saw() {
         looks.set(looks.get() + 1);
         looks.get() % 3 != 0
     };
-    let run = Run { sight: &|_| FieldRights::all(), goes_on: &goes_on };
+    let run = Run { sight: &|_| FieldRights::all(), sees_whole: true, goes_on: &goes_on };
     let mut page = query(r#"{"selector":{"n":{"$mod":[250,249]}}}"#);
     let (mut seen, mut pages) = (Vec::new(), 0);
     loop {

@@ -481,7 +481,7 @@ impl Replica {
 pub(super) const INDEX_OF_FEED: u8 = 1;
 
 /// Returns the key of an entry of the feed.
-pub(super) fn feed_key(feed: u64) -> Vec<u8> {
+pub(crate) fn feed_key(feed: u64) -> Vec<u8> {
     let mut key = vec![INDEX_OF_FEED];
     key.extend_from_slice(&feed.to_be_bytes());
     key

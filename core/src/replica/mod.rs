@@ -61,7 +61,9 @@ use std::sync::Arc;
 pub use crate::store::keys::DocKey;
 pub use bootstrap::{Founded, Founding, found_cluster};
 pub use bulk::{LastBulk, Previews};
-pub use erase::{ErasureFigures, ErasureRecord, ErasureStage};
+pub use erase::{ErasureFigures, ErasureRecord, ErasureStage, collections_with_erasures};
+#[cfg(test)]
+pub(crate) use flush::feed_key as feed_key_for_tests;
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::fuzz_record;
 pub use history::{HistoryEntry, Past, Version};
@@ -70,6 +72,7 @@ pub use load::LoadError;
 #[cfg(feature = "planted-bugs")]
 pub use mutant::{Mutant, plant};
 pub use open::{OpenError, ReplicaConfig};
+pub(crate) use read::feed_end_of;
 pub use read::{FeedEntry, IdRange, ReadError, Reader, ShardInfo, View, Views};
 pub use rebuild::{Gap, RebuildError, Rebuilding, Rebuilt, Selection, rebuild};
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub struct View {
     pub modified: Hlc,
     /// Accepted changes.
     pub changes: u64,
+    /// Where it stands in the feed of changes.
+    pub feed: u64,
     /// The JSON text.
     pub json: Bytes,
 }
@@ -100,7 +102,7 @@ pub(super) fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadE
 
 fn erased_view(doc: DocId, record: &ErasureRecord) -> View {
     let (heads, json) = (Vec::new(), Bytes::new());
-    View { doc, heads, deleted: true, erased: true, modified: record.erased, changes: 0, json }
+    View { doc, heads, deleted: true, erased: true, modified: record.erased, changes: 0, feed: record.feed, json }
 }
 
 fn view_of(doc: DocId, value: Bytes) -> Result<View, ReadError> {
@@ -113,8 +115,8 @@ fn view_record(value: Bytes) -> Result<ViewRecord, ReadError> {
 }
 
 fn shown(doc: DocId, record: ViewRecord) -> View {
-    let ViewRecord { heads, deleted, modified, changes, json, .. } = record;
-    View { doc, heads, deleted, erased: false, modified, changes, json }
+    let ViewRecord { heads, deleted, modified, changes, feed, json, .. } = record;
+    View { doc, heads, deleted, erased: false, modified, changes, feed, json }
 }
 
 /// The documents of a collection at one moment. Keep it only as long as one answer takes.
@@ -153,6 +155,36 @@ impl Views {
         let key = DocKey { collection: self.collection.clone(), doc: doc.clone() }.encode();
         let value = self.snapshot.get(Keyspace::Views, &key)?;
         Ok(value.map(|value| view_of(doc.clone(), value)).transpose()?.filter(|view| !view.deleted))
+    }
+
+    /// Returns where a document that exists stands in the feed of changes.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub(crate) fn feed_of(&self, doc: &DocId) -> Result<Option<u64>, ReadError> {
+        Ok(self.get(doc)?.map(|view| view.feed))
+    }
+
+    /// Returns the last place of the feed of changes at this moment.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read.
+    pub(crate) fn feed_end(&self) -> Result<u64, ReadError> {
+        feed_end_of(&*self.snapshot)
+    }
+
+    /// Returns the documents of all collections that have changed since a place in the feed, in its order, lazily.
+    pub(crate) fn changes(&self, after: u64) -> impl Iterator<Item = Result<(u64, DocKey), ReadError>> + use<> {
+        let entries = self.snapshot.scan(Keyspace::Index, &feed_span(after), Order::Ascending);
+        entries.map(|entry| {
+            let (key, value) = entry?;
+            feed_entry(&key, value)
+        })
+    }
+
+    /// Returns the snapshot.
+    pub(crate) fn read(&self) -> &dyn Read {
+        &*self.snapshot
     }
 
     /// Returns the documents that exist, by id, lazily.
@@ -281,10 +313,8 @@ impl Reader {
                 break;
             }
             let (key, value) = entry?;
-            let seq = feed_of_key(&key).ok_or_else(|| damaged(Keyspace::Index, "key of the feed"))?;
+            let (seq, key) = feed_entry(&key, value)?;
             reached = seq;
-            let value = envelope::open(value).map_err(|error| damaged(Keyspace::Index, error))?;
-            let key = DocKey::decode(&value).map_err(|error| damaged(Keyspace::Index, error))?;
             if collection.is_some_and(|collection| *collection != key.collection)
                 || !key.doc.as_str().starts_with(prefix)
             {
@@ -306,10 +336,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the store cannot be read.
     pub fn feed_end(&self) -> Result<u64, ReadError> {
-        match self.store.last(Keyspace::Index, &feed_span(0))? {
-            None => Ok(0),
-            Some((key, _)) => feed_of_key(&key).ok_or_else(|| damaged(Keyspace::Index, "key of the feed")),
-        }
+        feed_end_of(&*self.store)
     }
 
     /// Returns what each shard holds, by shard.
@@ -388,6 +415,21 @@ impl Reader {
     pub fn feed_has(&self, seq: u64) -> Result<bool, ReadError> {
         Ok(self.store.get(Keyspace::Index, &feed_key(seq))?.is_some())
     }
+}
+
+/// Returns the last place of the feed of changes.
+pub(crate) fn feed_end_of(store: &dyn Read) -> Result<u64, ReadError> {
+    match store.last(Keyspace::Index, &feed_span(0))? {
+        None => Ok(0),
+        Some((key, _)) => feed_of_key(&key).ok_or_else(|| damaged(Keyspace::Index, "key of the feed")),
+    }
+}
+
+/// Reads an entry of the feed.
+fn feed_entry(key: &[u8], value: Bytes) -> Result<(u64, DocKey), ReadError> {
+    let seq = feed_of_key(key).ok_or_else(|| damaged(Keyspace::Index, "key of the feed"))?;
+    let value = envelope::open(value).map_err(|error| damaged(Keyspace::Index, error))?;
+    Ok((seq, DocKey::decode(&value).map_err(|error| damaged(Keyspace::Index, error))?))
 }
 
 /// Reads a view from any read of a store; for checks.

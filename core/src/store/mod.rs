@@ -180,6 +180,12 @@ impl Span {
         self
     }
 
+    /// Returns the key before which the span ends; none if that is the end of everything.
+    #[must_use]
+    pub fn into_end(self) -> Option<Vec<u8>> {
+        self.to
+    }
+
     /// Returns whether `key` lies in the span.
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {

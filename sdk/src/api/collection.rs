@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use folkmoot_core::id::CollectionName;
+use folkmoot_core::op::IndexDeclaration;
 use serde::{Deserialize, Serialize};
 
 /// How a field merges that is more than plain JSON.
@@ -32,11 +33,88 @@ pub struct CollectionSettings {
     /// Whether nodes record in their audit logs who reads its documents.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub audit_reads: bool,
+    /// Secondary indexes by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexes: BTreeMap<String, IndexSettings>,
+}
+
+/// A secondary index: by what documents are found without looking at all of them (`docs/query.md`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IndexSettings {
+    /// What it is sorted by: 1 to 4 places, each with `-` before it if the greatest comes first.
+    pub fields: Vec<String>,
+    /// Whether documents that have none of the places are left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
+}
+
+impl IndexSettings {
+    /// An index on these places.
+    #[must_use]
+    pub fn on<T: Into<String>>(fields: impl IntoIterator<Item = T>) -> Self {
+        Self { fields: fields.into_iter().map(Into::into).collect(), sparse: false }
+    }
+
+    pub(crate) fn declared(&self, name: &str) -> IndexDeclaration {
+        IndexDeclaration { name: name.to_owned(), fields: self.fields.clone(), sparse: self.sparse }
+    }
+}
+
+/// What is told of an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IndexInfo {
+    /// Its name.
+    pub name: String,
+    /// As it is declared.
+    #[serde(flatten)]
+    pub settings: IndexSettings,
+    /// Whether queries use it.
+    pub state: IndexState,
+    /// How far it is, while it is being made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<IndexProgress>,
+    /// Its entries, among them some that are not good any more and go by and by.
+    pub entries: u64,
+    /// Bytes that it takes on the disk.
+    pub bytes: u64,
+    /// Bytes that it takes in memory.
+    pub memory: u64,
+    /// Whether some document has several entries, since there is an array at a place: then it gives no order.
+    pub several_per_document: bool,
+    /// What is wrong with it, if something is; it is made anew then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether an index is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum IndexState {
+    /// It is being made.
+    Building,
+    /// Queries use it.
+    Ready,
+    /// It cannot be read, and is made anew.
+    Failed,
+}
+
+/// How far an index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IndexProgress {
+    /// Documents that were looked at.
+    pub looked_at: u64,
+    /// Documents of the collection.
+    pub documents: Option<u64>,
 }
 
 impl Default for CollectionSettings {
     fn default() -> Self {
-        Self { shards: 1, types: BTreeMap::new(), audit_reads: false }
+        Self { shards: 1, types: BTreeMap::new(), audit_reads: false, indexes: BTreeMap::new() }
     }
 }
 

@@ -11,6 +11,7 @@ use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::collection::IndexInfo;
 use super::cursor::Cursor;
 use super::document::Document;
 use super::error::{Error, ErrorCode, Result};
@@ -152,12 +153,22 @@ impl FindQuery {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct QueryPlan {
-    /// `id`: the one document that the selector names. `ids`: those in a range of ids. `collection`: all of them.
+    /// `id`: the one document that the selector names. `ids`: those in a range of ids. `index`: those that an index names.
+    /// `collection`: all of them.
     pub kind: String,
+    /// The index that was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
+    /// Whether documents came in the order that was asked for, so that it was over when there were enough.
+    #[serde(default)]
+    pub in_order: bool,
     /// Documents that were looked at.
     pub looked_at: u64,
     /// Microseconds that it took.
     pub micros: u64,
+    /// What would be quicker, if many were looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Documents that were found. What is not shown of them is not in their content.
@@ -252,6 +263,22 @@ pub trait Queries: Send + Sync {
     /// # Errors
     /// As [`Self::find`].
     async fn aggregate(&self, collection: &CollectionName, query: &AggregateQuery) -> Result<AggregatePage>;
+
+    /// Runs a query and tells only how: by which index, how many documents were looked at, what would be quicker.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    async fn explain(&self, collection: &CollectionName, query: &FindQuery) -> Result<QueryPlan> {
+        Ok(self.find(collection, query).await?.plan)
+    }
+
+    /// Returns the indexes of a collection as they are on the node: nodes make them each for itself. They are declared by
+    /// [`Database::configure`](super::Database::configure).
+    ///
+    /// # Errors
+    /// [`CollectionNotFound`](super::ErrorCode::CollectionNotFound); [`NotAllowed`](super::ErrorCode::NotAllowed) for those who may not
+    /// read all of it.
+    async fn indexes(&self, collection: &CollectionName) -> Result<Vec<IndexInfo>>;
 }
 
 /// Returns all documents that a query means, page after page; it ends after an error.

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use folkmoot_core::id::CollectionName;
+use http::Method;
 
 use super::Client;
 use super::calls::collection_path;
 use super::transport::Call;
-use crate::api::{AggregatePage, AggregateQuery, FindPage, FindQuery, Queries, Result};
+use crate::api::{AggregatePage, AggregateQuery, FindPage, FindQuery, IndexInfo, Queries, QueryPlan, Result};
 use crate::wire;
 
 #[async_trait]
@@ -21,5 +22,16 @@ impl Queries for Client {
     async fn aggregate(&self, collection: &CollectionName, query: &AggregateQuery) -> Result<AggregatePage> {
         let call = Call::question(format!("{}/aggregate", collection_path(collection))).json(query)?;
         self.transport.send(&call).await?.json()
+    }
+
+    async fn explain(&self, collection: &CollectionName, query: &FindQuery) -> Result<QueryPlan> {
+        let call = Call::question(format!("{}/explain", collection_path(collection))).json(query)?;
+        self.transport.send(&call).await?.json()
+    }
+
+    async fn indexes(&self, collection: &CollectionName) -> Result<Vec<IndexInfo>> {
+        let call = Call::new(Method::GET, format!("{}/indexes", collection_path(collection)));
+        let found: wire::Items<IndexInfo> = self.transport.send(&call).await?.json()?;
+        Ok(found.items)
     }
 }

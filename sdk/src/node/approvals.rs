@@ -189,10 +189,11 @@ fn in_words(authority: &Authority, act: &Act) -> String {
         }
         Act::Collection(config) if config.dropped => format!("drops the collection {}", config.name),
         Act::Collection(config) => format!(
-            "configures the collection {}: {} shards, {} types, audit_reads {}",
+            "configures the collection {}: {} shards, {} types, {} indexes, audit_reads {}",
             config.name,
             config.shards,
             config.types.len(),
+            config.indexes.len(),
             config.audit_reads
         ),
         Act::Rules(rules) => format!("has all judge by version {} of the rules", rules.version),

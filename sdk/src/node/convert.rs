@@ -9,7 +9,8 @@ use folkmoot_core::replica::{
 };
 
 use crate::api::{
-    CollectionSettings, Edit, Error, ErrorCode, FieldType, Heads, PatchKind, Precondition, Result, WriteStatus,
+    CollectionSettings, Edit, Error, ErrorCode, FieldType, Heads, IndexInfo, IndexProgress, IndexSettings, IndexState,
+    PatchKind, Precondition, Result, WriteStatus,
 };
 
 /// Turns an edit of the API into the write of one document. `new_id` makes an id where the client gave none.
@@ -219,6 +220,38 @@ pub(super) fn collection_act(
             .collect(),
         dropped,
         audit_reads: settings.audit_reads,
+        indexes: settings.indexes.iter().map(|(name, index)| index.declared(name)).collect(),
+    }
+}
+
+/// Turns what is known of an index into what is told of it.
+pub(super) fn index_info(info: folkmoot_core::query::index::IndexInfo, documents: Option<u64>) -> IndexInfo {
+    let folkmoot_core::query::index::IndexInfo {
+        declaration,
+        building,
+        entries,
+        bytes,
+        memory,
+        is_multiple,
+        failed,
+        ..
+    } = info;
+    let state = match (&failed, building) {
+        (Some(_), _) => IndexState::Failed,
+        (None, Some(_)) => IndexState::Building,
+        (None, None) => IndexState::Ready,
+    };
+    let progress = building.map(|looked_at| IndexProgress { looked_at, documents });
+    IndexInfo {
+        name: declaration.name,
+        settings: IndexSettings { fields: declaration.fields, sparse: declaration.sparse },
+        state,
+        progress,
+        entries,
+        bytes,
+        memory,
+        several_per_document: is_multiple,
+        reason: failed,
     }
 }
 
@@ -234,5 +267,10 @@ pub(super) fn settings(config: &folkmoot_core::op::Collection) -> CollectionSett
         shards: config.shards,
         types: config.types.iter().map(|declared| (declared.pointer.clone(), field(declared.kind))).collect(),
         audit_reads: config.audit_reads,
+        indexes: config
+            .indexes
+            .iter()
+            .map(|index| (index.name.clone(), IndexSettings { fields: index.fields.clone(), sparse: index.sparse }))
+            .collect(),
     }
 }

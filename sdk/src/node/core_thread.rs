@@ -19,6 +19,7 @@ use folkmoot_core::store::watermark::{Mark, WatermarkFile};
 use folkmoot_core::store::{Batch, Committer, CommitterFigures, Completion, Outcome, Store, Submission};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::indexer::IndexerHandle;
 use super::outbox::Outbox;
 use super::scrubber::Scrubber;
 
@@ -216,6 +217,7 @@ pub(super) struct Start {
     /// First ops of a new data directory.
     pub(super) seed: Vec<Op>,
     pub(super) feed: u64,
+    pub(super) indexer: IndexerHandle,
 }
 
 /// Starts the thread. Returns the handle, the notices, and the thread to wait for.
@@ -228,7 +230,7 @@ pub(super) fn spawn(
     let (halted, halted_seen) = watch::channel(None);
     // Completions have a channel of their own: the committer must never wait for a thread that waits for it.
     let (done, completions) = mpsc::unbounded_channel();
-    let scrubber = Scrubber::new(start.store.clone(), commands.downgrade());
+    let scrubber = Scrubber::new(start.store.clone(), commands.downgrade(), start.indexer);
     let clock = start.clock;
     let committer = Committer::spawn(
         start.store,

@@ -13,6 +13,7 @@ mod database;
 mod directory;
 mod erasure;
 mod history;
+mod indexer;
 mod invites;
 mod join;
 mod key_file;
@@ -108,6 +109,7 @@ pub(crate) struct Inner {
     made: quota::Made,
     /// Turns of queries.
     queries: Arc<tokio::sync::Semaphore>,
+    indexes: Arc<folkmoot_core::query::Indexes>,
     audit: audit::Recorder,
     whereabouts: Mutex<Whereabouts>,
     /// Requests to join that are being answered.
@@ -290,6 +292,7 @@ impl Node {
         let reader = Reader::of(&replica);
         let feed = reader.feed_end().unwrap_or(0);
         let outbox = Arc::new(Outbox::default());
+        let (indexer, wishes) = indexer::IndexerHandle::new();
         let start = core_thread::Start {
             replica,
             store: store.clone(),
@@ -298,6 +301,7 @@ impl Node {
             clock,
             seed: Vec::new(),
             feed,
+            indexer,
         };
         let passwords = password::Passwords::new()?;
         let oidc = oidc::Oidc::new(&config.oidc)?;
@@ -330,7 +334,7 @@ impl Node {
             node_key,
             core,
             reader,
-            store,
+            store: store.clone(),
             sealed,
             outbox,
             net: OnceLock::from(net.clone()),
@@ -341,6 +345,7 @@ impl Node {
             oidc,
             made,
             queries: Arc::new(tokio::sync::Semaphore::new(query::AT_ONCE)),
+            indexes: Arc::new(folkmoot_core::query::Indexes::new(store.clone())),
             audit: recorder,
             whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),
@@ -370,6 +375,7 @@ impl Node {
             tokio::spawn(inner.clone().close_ended()),
             tokio::spawn(inner.clone().retire_keys()),
             tokio::spawn(inner.clone().watch_marks()),
+            tokio::spawn(inner.clone().keep_indexes(wishes)),
         ];
         tasks.extend(inner.oidc.begin());
         *lock(&inner.tasks) = tasks;

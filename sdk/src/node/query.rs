@@ -7,15 +7,16 @@ use folkmoot_core::audit::AuditAction;
 use folkmoot_core::document::json::{self, Value};
 use folkmoot_core::id::{CollectionName, DocId};
 use folkmoot_core::op::FieldRights;
-use folkmoot_core::query::{self, Plan, QueryRunError, Run};
-use folkmoot_core::replica::{View, Views};
+use folkmoot_core::query::{self, Explain, Indexed, QueryRunError, Run};
+use folkmoot_core::replica::{ReadError, View};
+use folkmoot_core::store::Keyspace;
 
 use super::audit::Who;
-use super::convert::read_error;
+use super::convert::{index_info, read_error};
 use super::{Inner, Node};
 use crate::api::{
-    AggregatePage, AggregateQuery, Cursor, Error, ErrorCode, FindPage, FindQuery, Queries, QueryPlan, Result,
-    error_chain,
+    AggregatePage, AggregateQuery, Cursor, Error, ErrorCode, FindPage, FindQuery, IndexInfo, Queries, QueryPlan,
+    Result, error_chain,
 };
 
 /// Queries that run at once; more wait.
@@ -25,12 +26,34 @@ const TURN_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of what is recorded of a query.
 const SHAPE_BYTES_MAX: usize = 512;
 
-/// Says which fields of a document somebody may see.
-pub(super) type Sight = Box<dyn Fn(&DocId) -> FieldRights + Send>;
+/// Documents that have to be looked at before an index is hinted at.
+const HINT_FROM: u64 = 1_000;
 
-/// The owner sees everything.
-pub(super) fn all_seen() -> Sight {
-    Box::new(|_| FieldRights::all())
+/// What somebody may see.
+pub(super) struct Sight {
+    /// Which fields of a document.
+    pub(super) of: Box<dyn Fn(&DocId) -> FieldRights + Send>,
+    /// Whether that is all of them or none, of each document.
+    pub(super) is_whole: bool,
+}
+
+impl Sight {
+    /// The owner sees everything.
+    pub(super) fn everything() -> Self {
+        Self { of: Box::new(|_| FieldRights::all()), is_whole: true }
+    }
+}
+
+fn plan(collection: &CollectionName, explain: Explain, looked_at: u64, took: Duration) -> QueryPlan {
+    let Explain { plan, index, in_order, hint } = explain;
+    let hint = hint.filter(|_| looked_at >= HINT_FROM);
+    let hint = hint.map(|fields| {
+        // A place that begins with - is no option.
+        let places: Vec<_> = fields.iter().map(|field| format!("'{field}'")).collect();
+        format!("an index would serve: folkmoot index create {collection} -- {}", places.join(" "))
+    });
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    QueryPlan { kind: plan.name().to_owned(), index, in_order, looked_at, micros, hint }
 }
 
 /// Returns what was asked without the values that were asked for, which may be nobody else's business.
@@ -72,30 +95,40 @@ impl Inner {
         &self,
         collection: &CollectionName,
         sight: Sight,
-        query: impl FnOnce(&Views, &Run<'_>) -> Result<(T, Plan, u64), QueryRunError> + Send + 'static,
+        query: impl Fn(&Indexed, &Run<'_>) -> Result<(T, Explain, u64), QueryRunError> + Send + 'static,
     ) -> Result<(T, QueryPlan)> {
         let busy =
             || Error::new(ErrorCode::Busy, format!("{AT_ONCE} queries are running, and this one has waited too long"));
         let turn = tokio::time::timeout(TURN_WAIT, self.queries.clone().acquire_owned());
         let turn = turn.await.map_err(|_| busy())?.map_err(|_| busy())?;
-        let (name, limit) = (collection.clone(), self.config.query_time);
+        let (name, limit, indexes) = (collection.clone(), self.config.query_time, self.indexes.clone());
         let ran = self.read_on_thread(move |reader| {
             let _turn = turn;
             let began = Instant::now();
             let goes_on = || began.elapsed() < limit;
-            let ran = query(&reader.views(&name), &Run { sight: &*sight, goes_on: &goes_on });
+            let run = Run { sight: &*sight.of, sees_whole: sight.is_whole, goes_on: &goes_on };
+            // Without use for indexes, none is brought up to this moment.
+            let indexed =
+                if sight.is_whole { indexes.views(reader, &name) } else { Ok(Indexed::without(reader.views(&name))) };
+            let mut ran = indexed.map_err(QueryRunError::from).and_then(|indexed| query(&indexed, &run));
+            if let Err(QueryRunError::Read(error @ ReadError::Damaged { keyspace: Keyspace::Index, .. })) = &ran {
+                tracing::error!(collection = %name, error = error_chain(error), "an index is damaged and is made anew");
+                metrics::counter!("folkmoot_index_failures_total").increment(1);
+                indexes.distrust(&name, &error.to_string());
+                ran = query(&Indexed::without(reader.views(&name)), &run);
+            }
             (ran, began.elapsed())
         });
         let (ran, took) = ran.await?;
-        let (found, plan, looked_at) = ran.map_err(run_error).inspect_err(|error| {
+        let (found, explain, looked_at) = ran.map_err(run_error).inspect_err(|error| {
             if error.code() == ErrorCode::QueryTooLong {
                 metrics::counter!("folkmoot_queries_too_long_total").increment(1);
             }
         })?;
-        metrics::histogram!("folkmoot_query_seconds", "plan" => plan.name()).record(took.as_secs_f64());
-        metrics::counter!("folkmoot_query_documents_looked_at_total", "plan" => plan.name()).increment(looked_at);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        Ok((found, QueryPlan { kind: plan.name().to_owned(), looked_at, micros }))
+        let name = explain.plan.name();
+        metrics::histogram!("folkmoot_query_seconds", "plan" => name).record(took.as_secs_f64());
+        metrics::counter!("folkmoot_query_documents_looked_at_total", "plan" => name).increment(looked_at);
+        Ok((found, plan(collection, explain, looked_at, took)))
     }
 
     pub(super) async fn find_documents(
@@ -107,9 +140,9 @@ impl Inner {
     ) -> Result<FindPage> {
         let (find, given) = query.prepared()?;
         let (rows, plan) = self
-            .run_query(collection, sight, move |views, run| {
-                let found = query::find(views, &find, run)?;
-                Ok(((found.rows, found.next), found.plan, found.looked_at))
+            .run_query(collection, sight, move |indexed, run| {
+                let found = query::find(indexed, &find, run)?;
+                Ok(((found.rows, found.next), found.explain, found.looked_at))
             })
             .await?;
         let (rows, next) = rows;
@@ -120,7 +153,7 @@ impl Inner {
         self.note_read(who, AuditAction::Query, collection, rows.iter().map(|row| &row.doc), || shape(&given));
         let document = |row: query::Row| {
             let query::Row { doc, heads, modified, json } = row;
-            let view = View { doc, heads, deleted: false, erased: false, modified, changes: 0, json };
+            let view = View { doc, heads, deleted: false, erased: false, modified, changes: 0, feed: 0, json };
             Self::document(collection, view)
         };
         let next = next.map(|place| Cursor::from_text(&place.to_text()));
@@ -136,9 +169,9 @@ impl Inner {
     ) -> Result<AggregatePage> {
         let (aggregate, given) = query.prepared()?;
         let ((groups, more), plan) = self
-            .run_query(collection, sight, move |views, run| {
-                let made = query::aggregate(views, &aggregate, run)?;
-                Ok(((made.groups, made.more), made.plan, made.looked_at))
+            .run_query(collection, sight, move |indexed, run| {
+                let made = query::aggregate(indexed, &aggregate, run)?;
+                Ok(((made.groups, made.more), made.explain, made.looked_at))
             })
             .await?;
         self.collection(collection).await?;
@@ -154,10 +187,19 @@ impl Inner {
 #[async_trait]
 impl Queries for Node {
     async fn find(&self, collection: &CollectionName, query: &FindQuery) -> Result<FindPage> {
-        self.inner.find_documents(None, all_seen(), collection, query).await
+        self.inner.find_documents(None, Sight::everything(), collection, query).await
     }
 
     async fn aggregate(&self, collection: &CollectionName, query: &AggregateQuery) -> Result<AggregatePage> {
-        self.inner.aggregate_documents(None, all_seen(), collection, query).await
+        self.inner.aggregate_documents(None, Sight::everything(), collection, query).await
+    }
+
+    async fn indexes(&self, collection: &CollectionName) -> Result<Vec<IndexInfo>> {
+        let info = self.inner.collection(collection).await?;
+        let indexes = self.inner.indexes.clone();
+        let (name, documents) = (collection.clone(), info.documents);
+        // It may wait for whoever reads an index up to the moment.
+        let infos = self.inner.read_on_thread(move |_| indexes.infos(&name)).await?;
+        Ok(infos.into_iter().map(|info| index_info(info, documents)).collect())
     }
 }

@@ -9,27 +9,32 @@ use folkmoot_core::store::Store;
 use tokio::sync::mpsc;
 
 use super::core_thread::Command;
+use super::indexer::IndexerHandle;
 
 /// The thread, while there is one, and how to reach it.
 pub(super) struct Scrubber {
     store: Arc<dyn Store>,
     /// Weak, since the replica's thread ends when nobody can send it anything any more.
     commands: mpsc::WeakSender<Command>,
+    /// Indexes hold what documents say.
+    indexer: IndexerHandle,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Scrubber {
-    pub(super) fn new(store: Arc<dyn Store>, commands: mpsc::WeakSender<Command>) -> Self {
-        Self { store, commands, stop: Arc::default(), thread: None }
+    pub(super) fn new(store: Arc<dyn Store>, commands: mpsc::WeakSender<Command>, indexer: IndexerHandle) -> Self {
+        Self { store, commands, indexer, stop: Arc::default(), thread: None }
     }
 
     /// Begins; the replica's thread is told when it is over.
     pub(super) fn begin(&mut self) {
         let (store, commands, stop) = (self.store.clone(), self.commands.clone(), self.stop.clone());
+        let indexer = self.indexer.clone();
         let run = move || {
             let began = Instant::now();
-            let scrubbed = store.scrub(&stop);
+            let forgotten = indexer.forget(|| stop.load(Ordering::Acquire));
+            let scrubbed = if forgotten { store.scrub(&stop) } else { Ok(false) };
             let took = began.elapsed();
             metrics::histogram!("folkmoot_scrub_seconds").record(took.as_secs_f64());
             let is_clean = match scrubbed {

@@ -45,6 +45,21 @@ fn gone() -> Error {
     Error::new(ErrorCode::ShuttingDown, "the node is shutting down")
 }
 
+/// Checks the indexes of a collection's settings.
+fn check_indexes(settings: &CollectionSettings) -> Result<()> {
+    use folkmoot_core::limits::INDEXES_MAX;
+    let invalid = |what: String, pointer: String| Error::new(ErrorCode::InvalidSettings, what).pointer(pointer);
+    if settings.indexes.len() > INDEXES_MAX {
+        let what = format!("a collection has at most {INDEXES_MAX} indexes, not {}", settings.indexes.len());
+        return Err(invalid(what, "/indexes".to_owned()));
+    }
+    for (name, index) in &settings.indexes {
+        let pointer = || format!("/indexes/{}", name.replace('~', "~0").replace('/', "~1"));
+        index.declared(name).parse().map_err(|error| invalid(crate::api::error_chain(&error), pointer()))?;
+    }
+    Ok(())
+}
+
 impl Inner {
     async fn shards(&self) -> Result<Vec<ShardInfo>> {
         self.read_on_thread(folkmoot_core::replica::Reader::shards).await?.map_err(read_error)
@@ -109,6 +124,7 @@ impl Inner {
             )
             .pointer("/shards"));
         }
+        check_indexes(wanted)?;
         let act = folkmoot_core::op::Act::Collection(collection_act(name, wanted, dropped));
         self.state(asker, act).await?;
         self.mark_collections().await
@@ -580,7 +596,10 @@ impl Inner {
             gauge("folkmoot_peers_equal", peers.iter().filter(|peer| peer.is_equal).count() as u64);
             gauge("folkmoot_replication_ops_behind", peers.iter().map(|peer| peer.ops_behind).max().unwrap_or(0));
             gauge("folkmoot_replication_ops_ahead", peers.iter().map(|peer| peer.ops_ahead).max().unwrap_or(0));
-            for figure in kept {
+            let indexes = self.indexes.clone();
+            // It may wait for whoever reads an index up to the moment.
+            let of_indexes = self.read_on_thread(move |_| indexes.figures()).await.unwrap_or_default();
+            for figure in kept.into_iter().chain(of_indexes) {
                 metrics::gauge!("folkmoot_memory_held", "what" => figure.name).set(to_f64(figure.held as u64));
                 metrics::gauge!("folkmoot_memory_bound", "what" => figure.name).set(to_f64(figure.bound as u64));
             }

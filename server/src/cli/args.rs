@@ -5,6 +5,7 @@ mod audit;
 mod device;
 mod erasure;
 mod history;
+mod index;
 mod key;
 mod query;
 mod witness;
@@ -21,6 +22,7 @@ pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleComman
 pub(super) use device::DeviceCommand;
 pub(super) use erasure::{Erase, ErasuresArgs};
 pub(super) use history::{Diff, History, Restore};
+pub(super) use index::IndexCommand;
 pub(super) use query::{Aggregate, Query, Selected};
 
 pub(super) use key::{KeyCommand, Passphrase, Recover, Rotate};
@@ -206,6 +208,11 @@ pub(super) enum Command {
         /// The act, as `folkmoot approvals` names it
         #[arg(value_parser = crate::cli::audit::op_id)]
         op: OpId,
+    },
+    /// List, create or drop the indexes of a collection
+    Index {
+        #[command(subcommand)]
+        command: IndexCommand,
     },
     /// List, add or remove witnesses: nodes that settle it when a node's stream forks, as when it ran twice
     #[command(visible_alias = "witnesses")]

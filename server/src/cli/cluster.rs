@@ -16,6 +16,7 @@ use super::agreement::{Agreement, Judge};
 use super::args::{Changes, Collections, CollectionsCommand, Invite, PeersCommand};
 use super::documents::raw;
 use super::failure::Failure;
+use super::index::settings_of;
 use super::output::{Output, facts, table};
 use super::process::POLL_INTERVAL;
 
@@ -34,7 +35,10 @@ pub(super) async fn collections(client: &Client, args: Collections, output: &Out
         Some(CollectionsCommand::Show { collection }) => show(&client.collection(&collection).await?, output)?,
         Some(CollectionsCommand::Set { collection, shards, types, audit_reads }) => {
             let types = types.iter().map(|text| field(text)).collect::<Result<BTreeMap<_, _>, _>>()?;
-            show(&client.configure(&collection, CollectionSettings { shards, types, audit_reads }).await?, output)?;
+            // Indexes have a command of their own.
+            let indexes = settings_of(client, &collection).await?.indexes;
+            let settings = CollectionSettings { shards, types, audit_reads, indexes };
+            show(&client.configure(&collection, settings).await?, output)?;
         }
         Some(CollectionsCommand::Drop { collection, yes }) => {
             if !yes {
@@ -71,6 +75,8 @@ fn show(info: &CollectionInfo, output: &Output) -> Result<(), Failure> {
             ("audit reads", info.settings.audit_reads.to_string()),
         ];
         rows.extend(info.settings.types.iter().map(|(pointer, kind)| ("type", format!("{pointer} = {kind:?}"))));
+        let indexes = info.settings.indexes.iter();
+        rows.extend(indexes.map(|(name, index)| ("index", format!("{name} on {}", index.fields.join(", ")))));
         facts(&rows)
     })?;
     Ok(())

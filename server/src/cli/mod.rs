@@ -14,6 +14,7 @@ mod documents;
 mod erasure;
 mod failure;
 mod history;
+mod index;
 mod key;
 mod keys;
 mod mend;
@@ -145,6 +146,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
                 access::release(&client, transaction, output).await
             }
             Command::Verify(_) => cluster::verify(&client, output).await,
+            Command::Index { command } => index::index(&client, command, output).await,
             Command::Witness { command } => witness::witness(&client, command, output).await,
             Command::Key { command } => key::key(&client, &find, command, output).await,
             Command::Device { command } => device::device(&client, &find, command, output).await,

@@ -41,8 +41,13 @@ fn at<'a>(document: &'a Value, place: &str) -> Option<&'a Value> {
 }
 
 fn explain(plan: &QueryPlan, output: &Output) {
-    let QueryPlan { kind, looked_at, micros } = plan;
-    output.note(&format!("looked at {looked_at} documents ({kind}) in {:.1} ms", *micros as f64 / 1_000.0));
+    let QueryPlan { kind, index, in_order, looked_at, micros, hint } = plan;
+    let by = index.as_ref().map_or_else(|| kind.clone(), |index| format!("{kind} {index}"));
+    let order = if *in_order { "in order" } else { "not in order" };
+    output.note(&format!("looked at {looked_at} documents ({by}, {order}) in {:.1} ms", *micros as f64 / 1_000.0));
+    if let Some(hint) = hint {
+        output.note(hint);
+    }
 }
 
 fn row(document: &Document, fields: &[String]) -> Result<Vec<String>, Failure> {

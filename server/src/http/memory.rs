@@ -220,6 +220,10 @@ impl Queries for Shared {
     async fn aggregate(&self, _: &CollectionName, _: &AggregateQuery) -> Result<AggregatePage> {
         nobody()
     }
+
+    async fn indexes(&self, _: &CollectionName) -> Result<Vec<IndexInfo>> {
+        nobody()
+    }
 }
 
 #[async_trait]

@@ -28,6 +28,8 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         history::restore,
         queries::find,
         queries::aggregate,
+        queries::explain,
+        queries::indexes,
         changes::all,
         changes::of_collection,
         erasure::erase,

@@ -1,7 +1,7 @@
 //! Queries.
 
 use folkmoot::Result;
-use folkmoot::api::{AggregatePage, AggregateQuery, FindQuery};
+use folkmoot::api::{AggregatePage, AggregateQuery, FindQuery, IndexInfo, QueryPlan};
 use folkmoot::wire::{self, DocumentMeta, Items};
 use http::Method;
 use warp::reply::Response;
@@ -34,6 +34,44 @@ pub(super) async fn find(request: Request, collection: String) -> Result<Respons
     let page = database.find(&name, &query).await?;
     let items = page.items.iter().map(|document| spliced(&DocumentMeta::from(document), Some(&document.json)));
     super::reply::page(items, &serde_json::json!({ "next": page.next, "plan": page.plan }))
+}
+
+/// Runs a query and tells only how it was carried out.
+#[utoipa::path(post, path = "/v1/collections/{collection}/explain", tag = "queries",
+    params(("collection" = String, Path, description = "Name of the collection")),
+    request_body = FindQuery,
+    responses(
+        (status = 200, description = "By which index, how many documents were looked at, and what would be quicker", body = QueryPlan),
+        (status = 400, description = "invalid_query with a pointer to what is wrong, invalid_cursor", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "query_too_long: to be sorted, and too many documents for the node's time", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn explain(request: Request, collection: String) -> Result<Response> {
+    if request.method != Method::POST {
+        return Ok(method_not_allowed("POST"));
+    }
+    let name = collection_name(&collection)?;
+    let Request { database, query, body, .. } = request;
+    query.finish("")?;
+    let query = FindQuery::from_json(&body.whole(REQUEST_BYTES_MAX).await?)?;
+    json_answer(&database.explain(&name, &query).await?)
+}
+
+/// Tells the indexes of a collection as they are on this node.
+#[utoipa::path(get, path = "/v1/collections/{collection}/indexes", tag = "queries",
+    params(("collection" = String, Path, description = "Name of the collection")),
+    responses(
+        (status = 200, description = "The indexes by name, and how far those are that are being made", body = Items<IndexInfo>),
+        (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn indexes(request: Request, collection: String) -> Result<Response> {
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
+    }
+    let name = collection_name(&collection)?;
+    request.query.finish("")?;
+    let items = request.database.indexes(&name).await?;
+    json_answer(&Items { items })
 }
 
 /// Counts, adds up and lists values over the documents that a selector means, by groups.

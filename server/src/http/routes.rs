@@ -175,6 +175,20 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .unify()
             .or(in_collection!(
                 context,
+                warp::path("explain"),
+                "/v1/collections/{collection}/explain",
+                queries::explain
+            ))
+            .unify()
+            .or(in_collection!(
+                context,
+                warp::path("indexes"),
+                "/v1/collections/{collection}/indexes",
+                queries::indexes
+            ))
+            .unify()
+            .or(in_collection!(
+                context,
                 warp::path("aggregate"),
                 "/v1/collections/{collection}/aggregate",
                 queries::aggregate

@@ -17,6 +17,7 @@ mod fields;
 mod first_steps;
 mod history;
 mod hostile;
+mod indexes;
 mod joining;
 mod keys;
 mod lan;

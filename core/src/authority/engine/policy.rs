@@ -183,6 +183,16 @@ impl Policy {
         FieldRights::any_of(rights.map(|right| right.target.fields.clone()))
     }
 
+    /// Returns whether a principal sees each document of a collection wholly now or not at all.
+    #[must_use]
+    pub fn sees_whole(&self, principal: PrincipalId, collection: &CollectionName, now: Hlc) -> bool {
+        let mut rights = self.rights(principal, now).filter(|right| right.target.touches(collection));
+        rights.all(|right| {
+            let reads = right.rights.actions.has(Action::Read) || right.rights.own_actions.has(Action::Read);
+            !reads || right.target.fields.is_all()
+        })
+    }
+
     /// Returns whether a principal may do something to everything there is now.
     #[must_use]
     pub fn may_everywhere(&self, principal: PrincipalId, action: Action, now: Hlc) -> bool {

@@ -288,6 +288,11 @@ fn cases() -> Vec<(&'static str, Op)> {
                 types: types.map(|(pointer, kind)| FieldDeclaration { pointer: pointer.to_owned(), kind }).collect(),
                 dropped: false,
                 audit_reads: false,
+                indexes: vec![IndexDeclaration {
+                    name: "by_land".to_owned(),
+                    fields: vec!["land".to_owned(), "-people.count".to_owned()],
+                    sparse: true,
+                }],
             })),
         ),
         ("op-1-rules", control(Act::Rules(Rules { version: 2 }))),

@@ -297,8 +297,14 @@ fn acts_out_of_bounds() {
         check_act("quorum of a witness out of bounds", Act::Duty(duty));
     }
 
-    let collection =
-        || Collection { name: "c".parse().unwrap(), shards: 1, types: Vec::new(), dropped: false, audit_reads: false };
+    let collection = || Collection {
+        name: "c".parse().unwrap(),
+        shards: 1,
+        types: Vec::new(),
+        dropped: false,
+        audit_reads: false,
+        indexes: vec![],
+    };
     let field = |pointer: &str| FieldDeclaration { pointer: pointer.to_owned(), kind: FieldKind::Text };
     let bounds = "collection settings out of bounds";
     check_act(bounds, Act::Collection(Collection { shards: 0, ..collection() }));
@@ -312,6 +318,18 @@ fn acts_out_of_bounds() {
     check_act("field types out of order", Act::Collection(Collection { types: twice, ..collection() }));
     let bare = vec![field("a")];
     check_act("field type without JSON pointer", Act::Collection(Collection { types: bare, ..collection() }));
+    let index = |name: &str, field: &str| IndexDeclaration {
+        name: name.to_owned(),
+        fields: vec![field.to_owned()],
+        sparse: false,
+    };
+    let with = |indexes| Act::Collection(Collection { indexes, ..collection() });
+    check_act(bounds, with((0..=limits::INDEXES_MAX).map(|n| index(&format!("{n:03}"), "a")).collect()));
+    check_act("indexes out of order", with(vec![index("b", "a"), index("a", "a")]));
+    for (name, field) in [("", "a"), ("a b", "a"), ("a", "_id"), ("a", "a..b"), ("a", "")] {
+        check_act("an index that is none", with(vec![index(name, field)]));
+    }
+    check_act("an index that is none", with(vec![IndexDeclaration { fields: vec![], ..index("a", "a") }]));
     check_act("rules version 0", Act::Rules(Rules { version: 0 }));
 }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::flush::feed_key;
 use super::load::Published;
 use super::open::{OpenError, damaged};
-use super::read::read_view;
+use super::read::{ReadError, damaged as damaged_record, read_view};
 use super::types::{BatchId, Effect, Signer};
 use super::{Now, Replica};
 use crate::hlc::Hlc;
@@ -111,6 +111,24 @@ pub(super) fn erasure_of(store: &dyn Read, key: &DocKey) -> Result<Option<Erasur
     let record = envelope::open(value).ok().and_then(|value| ErasureRecord::decode(&value).ok());
     let damaged = || StoreError::Damaged { keyspace: Keyspace::Control, source: "record of an erasure".into() };
     record.map(Some).ok_or_else(damaged)
+}
+
+/// Returns the collections of which documents are erased and may be on the disk still.
+///
+/// # Errors
+/// [`ReadError`] if the store cannot be read.
+pub fn collections_with_erasures(store: &dyn Read) -> Result<BTreeSet<CollectionName>, ReadError> {
+    let mut collections = BTreeSet::new();
+    for entry in store.scan(Keyspace::Control, &ErasureKey::all(), Order::Ascending) {
+        let (key, value) = entry?;
+        let ErasureKey(key) = ErasureKey::decode(&key).map_err(|error| damaged_record(Keyspace::Control, error))?;
+        let value = envelope::open(value).map_err(|error| damaged_record(Keyspace::Control, error))?;
+        let record = ErasureRecord::decode(&value).map_err(|error| damaged_record(Keyspace::Control, error))?;
+        if record.stage != ErasureStage::Gone {
+            collections.insert(key.collection);
+        }
+    }
+    Ok(collections)
 }
 
 /// What is to be done with the ops of a document.

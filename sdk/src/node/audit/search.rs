@@ -415,7 +415,8 @@ pub(super) fn target_of(act: &Act) -> String {
         Act::Evidence(evidence) => format!("evidence of {} forked streams", evidence.pins.len()),
         Act::Erased(erased) => format!("carried out {} erasures", erased.acts.len()),
         Act::Collection(config) => {
-            format!("{} shards, {} types, audit_reads {}", config.shards, config.types.len(), config.audit_reads)
+            let (types, indexes) = (config.types.len(), config.indexes.len());
+            format!("{} shards, {types} types, {indexes} indexes, audit_reads {}", config.shards, config.audit_reads)
         }
         _ => String::new(),
     }

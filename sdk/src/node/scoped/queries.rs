@@ -2,22 +2,23 @@
 
 use async_trait::async_trait;
 use folkmoot_core::authority::{Action, Readable};
-use folkmoot_core::id::CollectionName;
+use folkmoot_core::id::{CollectionName, DocId};
 use folkmoot_core::op::FieldRights;
 
-use super::super::query::{Sight, all_seen};
+use super::super::query::Sight;
 use super::Scoped;
 use super::view::View;
-use crate::api::{AggregatePage, AggregateQuery, FindPage, FindQuery, Queries, Result};
+use crate::api::{AggregatePage, AggregateQuery, FindPage, FindQuery, IndexInfo, Queries, Result};
 
 /// Says what the caller may see of each document of a collection, at this moment.
 fn sight(view: View, collection: &CollectionName) -> Sight {
     // Asked of each document only where they differ.
     if view.readable(collection) == Readable::All && view.fields(Action::Read, collection, None).are_all() {
-        return all_seen();
+        return Sight::everything();
     }
-    let collection = collection.clone();
-    Box::new(move |doc| -> FieldRights { view.fields(Action::Read, &collection, Some(doc)) })
+    let (collection, is_whole) = (collection.clone(), view.sees_whole(collection));
+    let of = move |doc: &DocId| -> FieldRights { view.fields(Action::Read, &collection, Some(doc)) };
+    Sight { of: Box::new(of), is_whole }
 }
 
 #[async_trait]
@@ -34,5 +35,15 @@ impl Queries for Scoped {
         view.demand_some(collection)?;
         let who = Some(view.who());
         self.node.inner.aggregate_documents(who, sight(view, collection), collection, query).await
+    }
+
+    async fn indexes(&self, collection: &CollectionName) -> Result<Vec<IndexInfo>> {
+        let view = self.view()?;
+        view.demand_some(collection)?;
+        // How many entries there are tells of all documents.
+        if view.readable(collection) != Readable::All {
+            return Err(view.denied(Action::Read, &format!("all of {collection}"), Some(collection), None));
+        }
+        self.node.indexes(collection).await
     }
 }

@@ -71,6 +71,11 @@ impl View {
         given.within(self.limits.target.fields.clone())
     }
 
+    /// Returns whether it sees each document of a collection wholly or not at all.
+    pub(super) fn sees_whole(&self, collection: &CollectionName) -> bool {
+        self.limits.target.fields.is_all() && self.policy.sees_whole(self.principal, collection, self.now)
+    }
+
     /// Returns what a write may read and write at most: the replica asks what the principal may, and does not know of tokens.
     pub(super) fn write_limits(&self) -> WriteLimits {
         let fields = &self.limits.target.fields;
