@@ -81,6 +81,8 @@ async fn what_is_erased_is_on_no_disk_any_more() {
     b.put("notes", "a", json!({ "text": PLANTED[1], "by": "b" })).await;
     a.put("notes", "kept", json!({ "text": "kept" })).await;
     converged(&[&a, &b]).await;
+    // An index holds what documents say, too.
+    told(&a, &["index", "create", "notes", "--wait", "text"]).await;
     b.stop().await;
     let old = folder.path().join("old");
     copy(b.data(), &old);

@@ -25,6 +25,7 @@ async fn plant(node: &mut Node) -> String {
     for n in 0..40 {
         node.put("notes", "long", json!({ "n": n, "text": format!("{} {n} ", PLANTED[4]).repeat(200) })).await;
     }
+    told(node, &["index", "create", "notes", "--wait", "text", "of.ref"]).await;
     told(node, &["user", "add", PLANTED[5]]).await;
     let token = told(node, &["token", "issue", PLANTED[5]]).await["token"].as_str().unwrap().to_owned();
     node.kill();
