@@ -144,7 +144,7 @@ impl Document {
         let mut places = BTreeSet::new();
         let located = gate::located(&operations, change.start_op().get(), change.actor_id());
         let are_known = gate::all_places(located, path, |place| {
-            places.insert(place.to_vec());
+            places.insert(place.iter().map(|step| step.clone().into_owned()).collect());
             true
         });
         are_known.then_some(places)

@@ -33,8 +33,8 @@ pub enum FieldPathError {
     TooLong,
 }
 
-fn steps_cover(pattern: &[String], steps: &[String]) -> bool {
-    pattern.len() <= steps.len() && pattern.iter().zip(steps).all(|(own, other)| own == ANY || own == other)
+fn steps_cover<S: AsRef<str>>(pattern: &[String], steps: &[S]) -> bool {
+    pattern.len() <= steps.len() && pattern.iter().zip(steps).all(|(own, other)| own == ANY || own == other.as_ref())
 }
 
 impl FieldPath {
@@ -61,7 +61,7 @@ impl FieldPath {
 
     /// Returns whether a place, given by its steps, lies at or below this field. The step of a list position is [`ANY`].
     #[must_use]
-    pub fn leads_to(&self, steps: &[String]) -> bool {
+    pub fn leads_to<S: AsRef<str>>(&self, steps: &[S]) -> bool {
         steps_cover(self.steps(), steps)
     }
 
@@ -145,7 +145,7 @@ impl FieldPaths {
 
     /// Returns whether a place lies at or below one of them.
     #[must_use]
-    pub fn lead_to(&self, steps: &[String]) -> bool {
+    pub fn lead_to<S: AsRef<str>>(&self, steps: &[S]) -> bool {
         self.iter().any(|path| path.leads_to(steps))
     }
 

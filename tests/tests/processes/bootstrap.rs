@@ -18,6 +18,9 @@ async fn fill(node: &Node) {
     assert!(output.status.success(), "{}", printed(&output));
 }
 
+/// Documents that are told of and not yet on the disk: two batches of some pieces each.
+const ON_THE_WAY_MAX: u64 = 4_096;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bulk_goes_on_after_giver_and_taker_are_killed() {
     let folder = tempfile::tempdir().unwrap();
@@ -36,7 +39,7 @@ async fn bulk_goes_on_after_giver_and_taker_are_killed() {
     a.thaw();
     let before = until("documents come", async || {
         let status = c.client().status().await.map_err(|error| error.to_string())?;
-        let found = status.bootstraps.iter().find(|one| one.stage == BootstrapStage::Documents && one.documents > 0);
+        let found = status.bootstraps.iter().find(|one| one.stage == BootstrapStage::Documents && one.documents > 500);
         found.cloned().ok_or_else(|| format!("{:?}, {:?}", status.bootstraps, status.last_bootstrap))
     });
     let before = before.await;
@@ -50,7 +53,9 @@ async fn bulk_goes_on_after_giver_and_taker_are_killed() {
     c.start().await;
     let status = c.client().status().await.unwrap();
     let resumed = status.bootstraps.first().cloned().expect("it goes on");
-    assert!(resumed.documents >= before.documents && resumed.started == before.started, "{resumed:?} after {before:?}");
+    // What was on its way to the disk is asked for again.
+    assert!(resumed.documents > 0 && resumed.documents + ON_THE_WAY_MAX >= before.documents, "{resumed:?} after {before:?}");
+    assert_eq!(resumed.started, before.started);
     assert!(!status.readiness.ready && status.readiness.reasons.iter().any(|reason| reason.contains("in bulk")));
     let shown = printed(&c.cli(&["status"], "").await);
     assert!(shown.contains(&format!("of {DOCUMENTS} documents")), "{shown}");

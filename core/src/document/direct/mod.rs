@@ -65,7 +65,7 @@ impl Fresh {
     /// Reads a change that was scanned; none if it is not of this kind, or writes outside of the fields that it declares.
     pub(super) fn read(scan: &Scan, bytes: &[u8], fields: Option<&FieldPaths>) -> Option<Self> {
         let content = decode::content(scan, bytes)?;
-        let lies_within = fields.is_none_or(|fields| content.keys().all(|key| fields.lead_to(&[key.to_owned()])));
+        let lies_within = fields.is_none_or(|fields| content.keys().all(|key| fields.lead_to(&[key])));
         if content.is_empty() || content.depth() > limits::DOC_DEPTH_MAX || !lies_within {
             return None;
         }

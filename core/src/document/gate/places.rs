@@ -4,6 +4,7 @@
 //! text. The path of an object is fixed by the operations that made it and those around it: nothing moves, so the path can be told
 //! from the ancestors of a change alone, whatever others have deleted or put in conflict with it since.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 #[cfg(doc)]
@@ -24,11 +25,11 @@ pub(in crate::document) struct Located<'a, K> {
 pub(in crate::document) fn all_places<'a, K: Ord>(
     operations: impl Iterator<Item = Located<'a, K>>,
     mut outside: impl FnMut(&K) -> Option<Vec<String>>,
-    mut visit: impl FnMut(&[String]) -> bool,
+    mut visit: impl FnMut(&[Cow<'a, str>]) -> bool,
 ) -> bool {
-    let mut paths: BTreeMap<K, Vec<String>> = BTreeMap::new();
+    let mut paths: BTreeMap<K, Vec<Cow<'a, str>>> = BTreeMap::new();
     // The object before, and the place there; it is told again only if it is another.
-    let mut last: Option<(Option<K>, Vec<String>)> = None;
+    let mut last: Option<(Option<K>, Vec<Cow<'a, str>>)> = None;
     for Located { object, step, makes } in operations {
         let is_same_object = last.as_ref().is_some_and(|(before, _)| *before == object);
         let is_same = is_same_object && last.as_ref().and_then(|(_, place)| place.last()).is_some_and(|s| s == step);
@@ -43,11 +44,11 @@ pub(in crate::document) fn all_places<'a, K: Ord>(
                     Some(path) => path.clone(),
                     None => {
                         let Some(path) = outside(id) else { return false };
-                        path
+                        path.into_iter().map(Cow::Owned).collect()
                     }
                 },
             };
-            place.push(step.to_owned());
+            place.push(Cow::Borrowed(step));
             if !visit(&place) {
                 return false;
             }

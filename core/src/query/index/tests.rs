@@ -101,7 +101,7 @@ impl World {
             let runs: Vec<u64> = lock(&index.state).record.runs.iter().map(|run| run.id).collect();
             runs.into_iter().map(|run| (index.prefix.clone(), run))
         });
-        let stored = self.store.scan(Keyspace::Index, &Span::prefix([super::INDEXES]), Order::Ascending);
+        let stored = self.store.scan(Keyspace::Index, &Span::prefix([INDEXES]), Order::Ascending);
         let stored = stored.filter_map(|entry| {
             let key = entry.unwrap().0;
             let run = |index: &Arc<Index>| Some((index.prefix.clone(), run::run_of_key(&index.prefix, &key)?));
@@ -366,6 +366,22 @@ fn runs_are_merged_and_what_is_not_so_any_more_goes() {
 }
 
 #[test]
+fn runs_that_were_merged_are_not_for_moments_before() {
+    let mut world = filled(300);
+    world.indexes.sizes = Sizes { runs_per_level: 1_000, ..SMALL };
+    world.declare(&[&["n"]], false);
+    world.work(1_000, usize::MAX).unwrap();
+    let old = world.reader.views(&world.collection);
+    let index = world.indexes.of(&world.collection).remove(0);
+    assert!(index.view(&old, old.feed_end().unwrap(), SMALL).is_ok());
+    // What it was then goes with merging, though it is too little to be written for itself.
+    world.write("d00007", "{\"n\":0}");
+    world.indexes.sizes = SMALL;
+    world.work(1, usize::MAX).unwrap();
+    assert!(index.view(&old, old.feed_end().unwrap(), SMALL).is_err());
+}
+
+#[test]
 fn declared_anew_it_is_made_anew_and_dropped_it_is_gone() {
     let mut world = filled(200);
     world.declare(&[&["n"]], false);
@@ -401,6 +417,8 @@ fn damage_is_found_and_mended() {
     assert!(find(&world.indexed(), &asked, &ALL).is_err());
     world.indexes.distrust(&world.collection, "damaged");
     assert_eq!(find(&world.indexed(), &asked, &ALL).unwrap().explain.plan, Plan::Collection);
+    world.work(1, usize::MAX).unwrap();
+    assert_eq!(world.store.scan(Keyspace::Index, &Span::prefix([INDEXES]), Order::Ascending).count(), 0);
     world.work(10, usize::MAX).unwrap();
     assert_eq!(find(&world.indexed(), &asked, &ALL).unwrap().explain.plan, Plan::Index);
 }
