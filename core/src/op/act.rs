@@ -12,6 +12,7 @@ use super::target::Target;
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, Salt, StreamId, TokenVerifier};
 use crate::limits;
+use crate::schema::SchemaText;
 
 /// How strong a statement or act is: −1 recovery, 0 owners, greater is weaker. Says who may cut whom, never what one may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -204,7 +205,7 @@ pub struct Readmit {
 
 /// Configuration of a collection. Of several effective ones, that with the greatest (time, op id) counts, except that
 /// the number of shards is that of the smallest.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct Collection {
     /// Its name.
     pub name: CollectionName,
@@ -215,13 +216,33 @@ pub struct Collection {
     /// Whether the collection is dropped: its documents are hidden and new ones refused at the edge.
     pub dropped: bool,
     /// Whether nodes record who reads its documents.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     pub audit_reads: bool,
+    /// The form that its documents are to have, if any is set.
+    #[serde(default)]
+    pub schema: Option<SchemaText>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-const fn is_false(value: &bool) -> bool {
-    !*value
+impl Serialize for Collection {
+    /// Fields at the end that say nothing are left out.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let Self { name, shards, types, dropped, audit_reads, schema } = self;
+        let said = [*audit_reads, schema.is_some()];
+        let optional = said.iter().rposition(|said| *said).map_or(0, |last| last + 1);
+        let mut out = serializer.serialize_struct("Collection", 4 + optional)?;
+        out.serialize_field("name", name)?;
+        out.serialize_field("shards", shards)?;
+        out.serialize_field("types", types)?;
+        out.serialize_field("dropped", dropped)?;
+        if optional > 0 {
+            out.serialize_field("audit_reads", audit_reads)?;
+        }
+        if optional > 1 {
+            out.serialize_field("schema", schema)?;
+        }
+        out.end()
+    }
 }
 
 /// How the field at a JSON pointer merges. `*` stands for any list element or key.

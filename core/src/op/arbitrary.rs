@@ -19,6 +19,7 @@ use crate::id::{
 };
 use crate::keys::SecretKey;
 use crate::limits;
+use crate::schema::SchemaText;
 
 /// Any key pair.
 pub fn secret_key() -> impl Strategy<Value = SecretKey> {
@@ -174,12 +175,15 @@ fn collections() -> impl Strategy<Value = Target> {
 fn collection() -> impl Strategy<Value = Collection> {
     let kind = select(vec![FieldKind::Text, FieldKind::Counter, FieldKind::Timestamp, FieldKind::Bytes]);
     let types = vec(("(/[a-z*]{1,8}){1,3}", kind), 0..5);
-    let switches = (any::<bool>(), any::<bool>());
+    let schema = option::of(select(vec!["{}", r#"{"type":"object"}"#, r#"{"properties":{"n":{"minimum":0}}}"#]));
+    let switches = (any::<bool>(), any::<bool>(), schema);
     (collection_name(), 1..=limits::SHARDS_MAX, types, switches).prop_map(|(name, shards, types, switches)| {
         let mut types: Vec<_> = types.into_iter().map(|(pointer, kind)| FieldDeclaration { pointer, kind }).collect();
         types.sort();
         types.dedup_by(|a, b| a.pointer == b.pointer);
-        Collection { name, shards, types, dropped: switches.0, audit_reads: switches.1 }
+        let (dropped, audit_reads, schema) = switches;
+        let schema = schema.and_then(|text| SchemaText::from_json(text.as_bytes()).ok());
+        Collection { name, shards, types, dropped, audit_reads, schema }
     })
 }
 

@@ -40,6 +40,7 @@ mod rebuild;
 mod records;
 mod rejudge;
 mod replace;
+mod schemas;
 mod serve;
 mod sessions;
 mod spill;
@@ -75,6 +76,7 @@ pub use rebuild::{Gap, RebuildError, Rebuilding, Rebuilt, Selection, rebuild};
 #[cfg(test)]
 pub(crate) use records::ViewRecord;
 pub use records::{TxRecord, TxRef, TxState};
+pub use schemas::SchemaCheck;
 pub use succession::SuccessionBasis;
 pub use types::{
     ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
@@ -178,6 +180,7 @@ pub struct Replica {
     audit: audit::Audit,
     answers: answers::Answers,
     erasures: erase::Erasures,
+    schemas: schemas::Schemas,
     testimony: witness::Testimony,
     bulks: bulk::Bulks,
     loose: import::Loose,

@@ -196,6 +196,7 @@ impl Replica {
             audit: super::audit::Audit::new(now),
             answers: super::answers::Answers::new(now),
             erasures: super::erase::Erasures::default(),
+            schemas: super::schemas::Schemas::default(),
             testimony: super::witness::Testimony::default(),
             bulks: super::bulk::Bulks::new(config.bulk_page_documents),
             loose: super::import::Loose::default(),
@@ -216,6 +217,7 @@ impl Replica {
         replica.resume_loose()?;
         replica.resume_bans()?;
         replica.resume_erasures()?;
+        replica.resume_schemas()?;
         replica.evidence_is_due();
         Ok(replica)
     }

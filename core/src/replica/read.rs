@@ -107,7 +107,7 @@ fn view_of(doc: DocId, value: Bytes) -> Result<View, ReadError> {
     Ok(shown(doc, view_record(value)?))
 }
 
-fn view_record(value: Bytes) -> Result<ViewRecord, ReadError> {
+pub(super) fn view_record(value: Bytes) -> Result<ViewRecord, ReadError> {
     let value = envelope::open(value).map_err(|error| damaged(Keyspace::Views, error))?;
     ViewRecord::decode(&value).map_err(|error| damaged(Keyspace::Views, error))
 }

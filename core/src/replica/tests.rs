@@ -9,6 +9,7 @@ mod long;
 mod others;
 mod owed;
 mod rebuild;
+mod schemas;
 mod serve;
 mod succession;
 mod waits;

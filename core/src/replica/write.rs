@@ -6,6 +6,7 @@ use super::Replica;
 use super::flush::Waiter;
 use super::load::Loaded;
 use super::records::{DeleteRecord, RequestRecord, Told, TxRef, TxState};
+use super::schemas::admit;
 use super::types::{
     DocWrite, Effect, ItemOutcome, ItemStatus, Precondition, RequestTicket, WriteError, WriteItem, WriteOutcome,
     WriteRequest,
@@ -19,7 +20,10 @@ use crate::id::{
     AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, RequestName, ShardId, StreamId,
 };
 use crate::limits;
-use crate::op::{Body, ChangeRef, Collection, Delete, FieldPaths, Op, StreamKey, Transaction, WriteAction};
+use crate::op::{
+    Body, ChangeRef, Collection, Delete, FieldPaths, FieldRights, Op, StreamKey, Transaction, WriteAction,
+};
+use crate::schema::Compiled;
 use crate::store::Keyspace;
 use crate::store::keys::{DocKey, Key as _, RequestKey};
 
@@ -76,6 +80,12 @@ fn declared(drafts: &[Draft]) -> usize {
     drafts.iter().map(|draft| draft.fields.as_ref().map_or(0, FieldPaths::len)).sum()
 }
 
+/// The form that a collection's settings give its documents.
+struct Form {
+    types: FieldTypes,
+    schema: Option<Compiled>,
+}
+
 /// A change that was made to a loaded document and is to be signed.
 struct Draft {
     key: DocKey,
@@ -117,8 +127,10 @@ impl Replica {
             self.staged.waiters.push(Waiter::Write(ticket, outcome));
             return Ok(());
         }
+        let schema = self.schemas.of(settings.as_ref());
         let types = settings.map_or_else(FieldTypes::default, |settings| FieldTypes::new(&settings.types));
-        let (drafts, items) = self.edit_all(&shard, author, principal, request, &types)?;
+        let form = Form { types, schema };
+        let (drafts, items) = self.edit_all(&shard, author, principal, request, &form)?;
         let outcome = WriteOutcome { tx: None, items, hlc: Hlc::ZERO, replayed: false };
         if let Some(id) = request.request {
             // Also if nothing changed: made again later, the request might change what came after it.
@@ -160,7 +172,7 @@ impl Replica {
         author: AuthorKey,
         principal: PrincipalId,
         request: &WriteRequest,
-        types: &FieldTypes,
+        form: &Form,
     ) -> Result<(Vec<Draft>, Vec<ItemOutcome>), WriteError> {
         let mut before: Vec<(DocKey, document::Document, Vec<DeleteRecord>)> = Vec::new();
         let mut drafts = Vec::new();
@@ -175,7 +187,7 @@ impl Replica {
             {
                 before.push((key.clone(), loaded.document.clone(), loaded.deletes.clone()));
             }
-            match self.edit_one(&stream, principal, &key, item, request, types) {
+            match self.edit_one(&stream, principal, &key, item, request, form) {
                 Ok((draft, outcome)) => {
                     drafts.extend(draft);
                     items.push(outcome);
@@ -201,7 +213,7 @@ impl Replica {
         key: &DocKey,
         item: &WriteItem,
         request: &WriteRequest,
-        types: &FieldTypes,
+        form: &Form,
     ) -> Result<(Option<Draft>, ItemOutcome), WriteError> {
         let next = self.own.get(&(stream.shard.clone(), stream.author)).map_or(1, |own| own.next_seq);
         let not_kept = || WriteError::Damaged { doc: key.doc.clone(), reason: "it was not kept loaded".to_owned() };
@@ -241,8 +253,18 @@ impl Replica {
             }
             DocWrite::Edit(edit) => {
                 let limits = Limits::of(rights);
-                let before = limits.is_some().then(|| loaded.document.clone());
-                let change = edit_loaded(loaded, &actor, key, item, edit, types, limits.as_ref())?;
+                let before = (limits.is_some() || form.schema.is_some()).then(|| loaded.document.clone());
+                let change = edit_loaded(loaded, &actor, key, item, edit, &form.types, limits.as_ref())?;
+                if let (Some(schema), Some(_)) = (&form.schema, &change) {
+                    // Who makes a document knows all that is in it.
+                    let all = FieldRights::all();
+                    let sight = limits.as_ref().filter(|_| existed || was_there).map_or(&all, Limits::sight);
+                    let earlier = before.as_ref().filter(|_| existed);
+                    if let Err(refused) = admit(schema, earlier, &loaded.document, sight) {
+                        loaded.document = before.unwrap_or_default();
+                        return Err(refused.of(key.doc.clone()));
+                    }
+                }
                 let fields = match (&limits, &change) {
                     (Some(limits), Some(change)) => match limits.declaration(&loaded.document, change) {
                         Ok(fields) => fields,

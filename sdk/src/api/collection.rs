@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use folkmoot_core::id::CollectionName;
 use serde::{Deserialize, Serialize};
 
+use super::schema::SchemaProgress;
+
 /// How a field merges that is more than plain JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -32,11 +34,16 @@ pub struct CollectionSettings {
     /// Whether nodes record in their audit logs who reads its documents.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub audit_reads: bool,
+    /// The form that documents are to have: a JSON Schema, draft 2020-12. Local writes are held against it; what has not the form
+    /// after a merge is kept and listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub schema: Option<serde_json::Value>,
 }
 
 impl Default for CollectionSettings {
     fn default() -> Self {
-        Self { shards: 1, types: BTreeMap::new(), audit_reads: false }
+        Self { shards: 1, types: BTreeMap::new(), audit_reads: false, schema: None }
     }
 }
 
@@ -56,4 +63,7 @@ pub struct CollectionInfo {
     /// Bytes of their JSON text; told to the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// How far they are held against the schema, if there is one; told to the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_check: Option<SchemaProgress>,
 }

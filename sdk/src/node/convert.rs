@@ -7,6 +7,7 @@ use folkmoot_core::op::{FieldDeclaration, FieldKind};
 use folkmoot_core::replica::{
     ActError, DocWrite, ItemStatus, Precondition as CorePrecondition, ReadError, WriteError, WriteItem,
 };
+use folkmoot_core::schema::SchemaText;
 
 use crate::api::{
     CollectionSettings, Edit, Error, ErrorCode, FieldType, Heads, PatchKind, Precondition, Result, WriteStatus,
@@ -124,6 +125,11 @@ pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
             format!("document {doc} would have about {bytes} bytes, at most {max} are allowed"),
         )
         .hint("keep many small documents instead of one large one"),
+        WriteError::Schema { doc, findings, withheld } => super::schema::violated(&doc, findings, withheld),
+        WriteError::SchemaUnusable(reason) => {
+            let what = format!("the schema of the collection cannot be used by this node: {reason}");
+            Error::new(ErrorCode::InvalidSettings, what).hint("set another one, or upgrade the node")
+        }
         WriteError::Invalid(what) if what.contains("dropped") => Error::new(ErrorCode::CollectionDropped, what),
         WriteError::Invalid(what) => Error::new(ErrorCode::InvalidRequest, what),
         WriteError::RequestReused => {
@@ -201,6 +207,7 @@ pub(super) const fn status(status: ItemStatus) -> WriteStatus {
 pub(super) fn collection_act(
     name: &CollectionName,
     settings: &CollectionSettings,
+    schema: Option<SchemaText>,
     dropped: bool,
 ) -> folkmoot_core::op::Collection {
     let kind = |field: FieldType| match field {
@@ -219,6 +226,7 @@ pub(super) fn collection_act(
             .collect(),
         dropped,
         audit_reads: settings.audit_reads,
+        schema,
     }
 }
 
@@ -234,5 +242,6 @@ pub(super) fn settings(config: &folkmoot_core::op::Collection) -> CollectionSett
         shards: config.shards,
         types: config.types.iter().map(|declared| (declared.pointer.clone(), field(declared.kind))).collect(),
         audit_reads: config.audit_reads,
+        schema: config.schema.as_ref().and_then(|schema| serde_json::from_str(schema.as_str()).ok()),
     }
 }

@@ -15,11 +15,12 @@ use super::audit::Who;
 use super::convert::{status, write_error, write_item};
 use super::core_thread::{Command, wall_ms};
 use super::history::Rights;
+use super::query::all_seen;
 use super::quota::Room;
 use super::{Inner, Node, random};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
-    Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, Invite,
+    Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, InvalidPage, InvalidQuery, Invite,
     InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo, QuarantinePage,
     QuarantineQuery, ReadOptions, Readiness, Result, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions,
     WriteOutcome, poll_changes,
@@ -191,6 +192,10 @@ impl Database for Node {
 
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
         self.conflicts_for(None, collection, id).await
+    }
+
+    async fn invalid(&self, collection: &CollectionName, query: &InvalidQuery) -> Result<InvalidPage> {
+        self.inner.invalid_documents(None, all_seen(), collection, query).await
     }
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {
@@ -452,9 +457,13 @@ impl Node {
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
         let outcome = answer.await.map_err(|_| gone())?.map_err(|error| {
             let error = write_error(error, creates);
-            Error::new(ErrorCode::AtomicFailed, error.detail().to_owned())
+            let failed = Error::new(ErrorCode::AtomicFailed, error.detail().to_owned())
                 .hint("nothing of the batch was written")
-                .heads(error.current_heads().cloned())
+                .heads(error.current_heads().cloned());
+            match error.found_violations() {
+                Some(found) => failed.violations(found.clone()),
+                None => failed,
+            }
         })?;
         let outcomes = inner.outcome(outcome, options.durability, options.timeout).await?;
         Ok(outcomes.into_iter().map(Ok).collect())

@@ -27,6 +27,7 @@ mod query;
 mod quota;
 mod read;
 mod rotation;
+mod schema;
 mod scoped;
 mod scrubber;
 mod state;
@@ -41,6 +42,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use folkmoot_core::schema::SchemaCache;
 use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::id::AuthorKey;
 use folkmoot_core::keys::SecretKey;
@@ -108,6 +110,8 @@ pub(crate) struct Inner {
     made: quota::Made,
     /// Turns of queries.
     queries: Arc<tokio::sync::Semaphore>,
+    /// Schemas ready for use, for what is listed; the replica has its own.
+    schemas: Arc<Mutex<SchemaCache>>,
     audit: audit::Recorder,
     whereabouts: Mutex<Whereabouts>,
     /// Requests to join that are being answered.
@@ -341,6 +345,7 @@ impl Node {
             oidc,
             made,
             queries: Arc::new(tokio::sync::Semaphore::new(query::AT_ONCE)),
+            schemas: Arc::default(),
             audit: recorder,
             whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),

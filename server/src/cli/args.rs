@@ -157,6 +157,7 @@ pub(super) enum Command {
     /// Write all documents of a collection as NDJSON
     Export(Export),
     /// List, show, configure or drop collections
+    #[command(visible_alias = "collection")]
     Collections(Collections),
     /// Print changes in commit order
     #[command(visible_alias = "watch")]
@@ -589,6 +590,20 @@ pub(super) enum CollectionsCommand {
         /// Record in the audit logs who reads its documents
         #[arg(long)]
         audit_reads: bool,
+        /// File with the JSON Schema that documents must meet; `-` reads standard input. Without it the schema stays
+        #[arg(long, value_name = "FILE")]
+        schema: Option<PathBuf>,
+        /// Remove the schema
+        #[arg(long, conflicts_with = "schema")]
+        no_schema: bool,
+    },
+    /// List the documents that do not meet the collection's schema, with what is wrong
+    Invalid {
+        /// The collection
+        collection: CollectionName,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
     },
     /// Drop a collection: its documents are hidden everywhere
     Drop {

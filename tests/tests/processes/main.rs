@@ -28,6 +28,7 @@ mod queries;
 mod quic;
 mod quotas;
 mod retries;
+mod schema;
 mod sealed;
 mod tls;
 mod witness;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::hlc::Hlc;
 use crate::id::{ChangeHash, CollectionName, DocId, Salt, StreamId, TokenVerifier};
+use crate::schema::SchemaText;
 use crate::keys::SecretKey;
 
 fn owner() -> SecretKey {
@@ -288,6 +289,18 @@ fn cases() -> Vec<(&'static str, Op)> {
                 types: types.map(|(pointer, kind)| FieldDeclaration { pointer: pointer.to_owned(), kind }).collect(),
                 dropped: false,
                 audit_reads: false,
+                schema: None,
+            })),
+        ),
+        (
+            "op-1-collection-schema",
+            control(Act::Collection(Collection {
+                name: "cities".parse().unwrap(),
+                shards: 1,
+                types: Vec::new(),
+                dropped: false,
+                audit_reads: false,
+                schema: Some(SchemaText::from_json(br#"{"required": ["name"], "type": "object"}"#).unwrap()),
             })),
         ),
         ("op-1-rules", control(Act::Rules(Rules { version: 2 }))),

@@ -185,6 +185,7 @@ fn a_witness_goes_on_as_a_node() {
             types: Vec::new(),
             dropped: false,
             audit_reads: false,
+            schema: None,
         });
         lab.act(0, Signer::Node, ActRequest::One(config)).unwrap();
         let pin = Pin { stream: StreamId::new([round; 32]), seq: 1, head: OpId::new([round + 1; 32]) };

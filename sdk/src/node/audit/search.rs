@@ -415,7 +415,9 @@ pub(super) fn target_of(act: &Act) -> String {
         Act::Evidence(evidence) => format!("evidence of {} forked streams", evidence.pins.len()),
         Act::Erased(erased) => format!("carried out {} erasures", erased.acts.len()),
         Act::Collection(config) => {
-            format!("{} shards, {} types, audit_reads {}", config.shards, config.types.len(), config.audit_reads)
+            let schema = config.schema.as_ref().map_or(0, |schema| schema.as_str().len());
+            let (shards, types) = (config.shards, config.types.len());
+            format!("{shards} shards, {types} types, audit_reads {}, schema of {schema} bytes", config.audit_reads)
         }
         _ => String::new(),
     }
