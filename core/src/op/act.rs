@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::tagged_enum;
+use super::fields::FieldPath;
 use super::role::{Actions, Rights, Role};
 use super::succession::Succeed;
 use super::target::Target;
@@ -221,14 +222,26 @@ pub struct Collection {
     /// The form that its documents are to have, if any is set.
     #[serde(default)]
     pub schema: Option<SchemaText>,
+    /// When its documents are over, if they ever are.
+    #[serde(default)]
+    pub expires: Option<Expires>,
+}
+
+/// When documents are over: some time after that which a field of theirs holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Expires {
+    /// The field.
+    pub field: FieldPath,
+    /// Seconds after it.
+    pub after_s: u32,
 }
 
 impl Serialize for Collection {
     /// Fields at the end that say nothing are left out.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let Self { name, shards, types, dropped, audit_reads, schema } = self;
-        let said = [*audit_reads, schema.is_some()];
+        let Self { name, shards, types, dropped, audit_reads, schema, expires } = self;
+        let said = [*audit_reads, schema.is_some(), expires.is_some()];
         let optional = said.iter().rposition(|said| *said).map_or(0, |last| last + 1);
         let mut out = serializer.serialize_struct("Collection", 4 + optional)?;
         out.serialize_field("name", name)?;
@@ -240,6 +253,9 @@ impl Serialize for Collection {
         }
         if optional > 1 {
             out.serialize_field("schema", schema)?;
+        }
+        if optional > 2 {
+            out.serialize_field("expires", expires)?;
         }
         out.end()
     }

@@ -176,14 +176,15 @@ fn collection() -> impl Strategy<Value = Collection> {
     let kind = select(vec![FieldKind::Text, FieldKind::Counter, FieldKind::Timestamp, FieldKind::Bytes]);
     let types = vec(("(/[a-z*]{1,8}){1,3}", kind), 0..5);
     let schema = option::of(select(vec!["{}", r#"{"type":"object"}"#, r#"{"properties":{"n":{"minimum":0}}}"#]));
-    let switches = (any::<bool>(), any::<bool>(), schema);
+    let switches = (any::<bool>(), any::<bool>(), schema, option::of(any::<u32>()));
     (collection_name(), 1..=limits::SHARDS_MAX, types, switches).prop_map(|(name, shards, types, switches)| {
         let mut types: Vec<_> = types.into_iter().map(|(pointer, kind)| FieldDeclaration { pointer, kind }).collect();
         types.sort();
         types.dedup_by(|a, b| a.pointer == b.pointer);
-        let (dropped, audit_reads, schema) = switches;
+        let (dropped, audit_reads, schema, after) = switches;
+        let expires = after.map(|after_s| Expires { field: "/at".parse().expect("a pointer"), after_s });
         let schema = schema.and_then(|text| SchemaText::from_json(text.as_bytes()).ok());
-        Collection { name, shards, types, dropped, audit_reads, schema }
+        Collection { name, shards, types, dropped, audit_reads, schema, expires }
     })
 }
 

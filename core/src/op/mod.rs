@@ -18,7 +18,7 @@ pub mod succession;
 mod target;
 
 pub use act::{
-    Act, Approve, Certify, Collection, Control, Duty, DutyGrant, Erase, Erased, Evidence, FieldDeclaration, FieldKind,
+    Act, Approve, Certify, Collection, Control, Duty, DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration, FieldKind,
     Genesis, Grant, Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke,
     RevokeTarget, RoleRevision, Rules, Secret, Statement, Token,
 };

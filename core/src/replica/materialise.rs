@@ -103,6 +103,7 @@ impl Replica {
             return false;
         }
         self.now = now;
+        self.expiries.set_now(now);
         self.regain();
         self.rejudge(transactions_max);
         self.carry_out_erasures();

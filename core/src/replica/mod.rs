@@ -20,6 +20,7 @@ mod cache;
 mod chains;
 mod conduct;
 mod erase;
+mod expiry;
 mod figures;
 mod flush;
 #[cfg(feature = "fuzzing")]
@@ -181,6 +182,8 @@ pub struct Replica {
     answers: answers::Answers,
     erasures: erase::Erasures,
     schemas: schemas::Schemas,
+    expiries: expiry::Expiries,
+    sweep: expiry::Sweep,
     testimony: witness::Testimony,
     bulks: bulk::Bulks,
     loose: import::Loose,
@@ -215,6 +218,8 @@ pub struct Counters {
     pub documents_rebuilt: u64,
     /// Documents of which nothing is left in the store, because they were erased.
     pub documents_erased: u64,
+    /// Documents deleted here because their time was over.
+    pub documents_expired: u64,
     /// Forks found.
     pub forks: u64,
     /// Forked streams of which this node has given evidence.
@@ -247,6 +252,7 @@ impl Replica {
                 self.settle_previews(effects);
                 self.tell_erasures(now, effects);
                 self.give_evidence(now, effects);
+                self.sweep(now);
                 self.scrub_if_due(now, effects);
             }
             Input::Net(input) => {

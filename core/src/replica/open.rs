@@ -197,6 +197,8 @@ impl Replica {
             answers: super::answers::Answers::new(now),
             erasures: super::erase::Erasures::default(),
             schemas: super::schemas::Schemas::default(),
+            expiries: super::expiry::Expiries::default(),
+            sweep: super::expiry::Sweep::default(),
             testimony: super::witness::Testimony::default(),
             bulks: super::bulk::Bulks::new(config.bulk_page_documents),
             loose: super::import::Loose::default(),
@@ -218,6 +220,8 @@ impl Replica {
         replica.resume_bans()?;
         replica.resume_erasures()?;
         replica.resume_schemas()?;
+        replica.expiries.set_now(now);
+        replica.follow_expiries();
         replica.evidence_is_due();
         Ok(replica)
     }

@@ -3,6 +3,7 @@ mod approval;
 mod audit;
 mod bulk;
 mod erase;
+mod expiry;
 mod fields;
 mod forks;
 mod long;

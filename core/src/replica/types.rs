@@ -207,6 +207,8 @@ pub enum DocWrite {
     Edit(Edit),
     /// Delete what this replica has seen of it.
     Delete,
+    /// The same, if its time is over.
+    Expire,
 }
 
 /// What must hold of a document for it to be written.

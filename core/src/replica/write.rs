@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Replica;
+use super::expiry::Over;
 use super::flush::Waiter;
 use super::load::Loaded;
 use super::records::{DeleteRecord, RequestRecord, Told, TxRef, TxState};
@@ -84,6 +85,7 @@ fn declared(drafts: &[Draft]) -> usize {
 struct Form {
     types: FieldTypes,
     schema: Option<Compiled>,
+    over: Over,
 }
 
 /// A change that was made to a loaded document and is to be signed.
@@ -98,13 +100,14 @@ struct Draft {
 
 impl Replica {
     pub(super) fn write(&mut self, ticket: RequestTicket, request: WriteRequest, effects: &mut Vec<Effect>) {
-        match self.try_write(ticket, &request) {
+        match self.try_write(Some(ticket), &request) {
             Ok(()) => {}
             Err(error) => effects.push(Effect::WriteDone { ticket, result: Err(error) }),
         }
     }
 
-    fn try_write(&mut self, ticket: RequestTicket, request: &WriteRequest) -> Result<(), WriteError> {
+    /// Makes a write; without a ticket nobody is told when it is durable.
+    pub(super) fn try_write(&mut self, ticket: Option<RequestTicket>, request: &WriteRequest) -> Result<(), WriteError> {
         if let Some(reason) = &self.halted {
             return Err(WriteError::NotReady(reason.clone()));
         }
@@ -124,12 +127,12 @@ impl Replica {
             && let Some(outcome) = self.replay(id, request)?
         {
             self.counters.requests_replayed += 1;
-            self.staged.waiters.push(Waiter::Write(ticket, outcome));
+            self.staged.waiters.extend(ticket.map(|ticket| Waiter::Write(ticket, outcome)));
             return Ok(());
         }
         let schema = self.schemas.of(settings.as_ref());
         let types = settings.map_or_else(FieldTypes::default, |settings| FieldTypes::new(&settings.types));
-        let form = Form { types, schema };
+        let form = Form { types, schema, over: self.expiries.of(&request.collection) };
         let (drafts, items) = self.edit_all(&shard, author, principal, request, &form)?;
         let outcome = WriteOutcome { tx: None, items, hlc: Hlc::ZERO, replayed: false };
         if let Some(id) = request.request {
@@ -141,14 +144,14 @@ impl Replica {
         }
         if drafts.is_empty() {
             // What the answer speaks of may still be on its way to the disk: the answer waits for it too.
-            self.staged.waiters.push(Waiter::Write(ticket, outcome));
+            self.staged.waiters.extend(ticket.map(|ticket| Waiter::Write(ticket, outcome)));
             return Ok(());
         }
         for draft in &drafts {
             self.dirty(&draft.key);
         }
-        let waiter = Waiter::Write(ticket, outcome);
-        self.append(&shard, author, principal, request.request, drafts, Some(waiter));
+        let waiter = ticket.map(|ticket| Waiter::Write(ticket, outcome));
+        self.append(&shard, author, principal, request.request, drafts, waiter);
         Ok(())
     }
 
@@ -218,13 +221,15 @@ impl Replica {
         let next = self.own.get(&(stream.shard.clone(), stream.author)).map_or(1, |own| own.next_seq);
         let not_kept = || WriteError::Damaged { doc: key.doc.clone(), reason: "it was not kept loaded".to_owned() };
         let loaded = self.cache.get(key).ok_or_else(not_kept)?;
-        let existed = loaded.exists();
+        let is_over = loaded.exists() && form.over.is_ever() && form.over.hides(&loaded.document.json());
+        let existed = loaded.exists() && !is_over;
         check_precondition(&item.precondition, existed, loaded.document.heads(), &key.doc)?;
         let action = match (&item.write, existed) {
             (DocWrite::Delete, true) => Action::Delete,
+            (DocWrite::Expire, false) if is_over => Action::Delete,
             (DocWrite::Edit(_), true) => Action::Update,
             (DocWrite::Edit(Edit::Put(_)), false) => Action::Create,
-            (DocWrite::Delete | DocWrite::Edit(_), false) => return Err(WriteError::NotFound(key.doc.clone())),
+            (DocWrite::Expire, _) | (DocWrite::Delete | DocWrite::Edit(_), false) => return Err(WriteError::NotFound(key.doc.clone())),
         };
         let was_there = action == Action::Create && !loaded.document.is_pristine();
         let mut rights = self.write_rights(principal, action, key, &request.limits)?;
@@ -235,7 +240,7 @@ impl Replica {
         let loaded = self.cache.get(key).ok_or_else(not_kept)?;
         let actor = stream.actor(&principal, &key.doc);
         match &item.write {
-            DocWrite::Delete => {
+            DocWrite::Delete | DocWrite::Expire => {
                 let tx = TxRef { stream: stream.id(), seq: next, op: OpId::ZERO, tx: 0 };
                 let heads = loaded.document.heads().to_vec();
                 let record = DeleteRecord { tx, heads: heads.clone(), counts: true, hlc: Hlc::ZERO };
@@ -475,7 +480,7 @@ impl Replica {
             .map_err(|error| WriteError::Damaged { doc: item.doc.clone(), reason: error.to_string() })?;
         let heads = self.cache.get(&key).map(|loaded| loaded.document.heads().to_vec()).unwrap_or_default();
         let status = match &item.write {
-            DocWrite::Delete => ItemStatus::Deleted,
+            DocWrite::Delete | DocWrite::Expire => ItemStatus::Deleted,
             // It was made by the write that this one repeats.
             DocWrite::Edit(_) if item.precondition == Precondition::Absent => ItemStatus::Created,
             DocWrite::Edit(_) => ItemStatus::Updated,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use folkmoot_core::id::CollectionName;
+use folkmoot_core::op::FieldPath;
 use serde::{Deserialize, Serialize};
 
 use super::schema::SchemaProgress;
@@ -39,11 +40,27 @@ pub struct CollectionSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub schema: Option<serde_json::Value>,
+    /// When documents are over: then they are found no more, and deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Expires>,
+}
+
+/// When a document is over: some time after that which a field of it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Expires {
+    /// The field: a JSON pointer to a time, RFC 3339. A document without such a time is never over.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub field: FieldPath,
+    /// Seconds after it.
+    #[serde(default)]
+    pub after: u32,
 }
 
 impl Default for CollectionSettings {
     fn default() -> Self {
-        Self { shards: 1, types: BTreeMap::new(), audit_reads: false, schema: None }
+        Self { shards: 1, types: BTreeMap::new(), audit_reads: false, schema: None, expires: None }
     }
 }
 

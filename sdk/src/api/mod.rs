@@ -48,7 +48,7 @@ pub use audit_export::AuditFormat;
 pub use authors::{AuthorInfo, AuthorKind, Authors, NodeRotation, Replacement, Succession, SuccessionBasis};
 pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
-pub use collection::{CollectionInfo, CollectionSettings, FieldType};
+pub use collection::{CollectionInfo, CollectionSettings, Expires, FieldType};
 pub use cursor::Cursor;
 pub use document::{
     Conflict, ConflictValue, Document, ListPage, ListPurpose, ListQuery, ReadOptions, SessionToken, export,

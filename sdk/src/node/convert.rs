@@ -3,14 +3,14 @@
 use folkmoot_core::document::edit::{Edit as CoreEdit, EditError, EditErrorKind, EditFormat};
 use folkmoot_core::id::{CollectionName, DocId};
 use folkmoot_core::limits;
-use folkmoot_core::op::{FieldDeclaration, FieldKind};
+use folkmoot_core::op::{self, FieldDeclaration, FieldKind};
 use folkmoot_core::replica::{
     ActError, DocWrite, ItemStatus, Precondition as CorePrecondition, ReadError, WriteError, WriteItem,
 };
 use folkmoot_core::schema::SchemaText;
 
 use crate::api::{
-    CollectionSettings, Edit, Error, ErrorCode, FieldType, Heads, PatchKind, Precondition, Result, WriteStatus,
+    CollectionSettings, Edit, Error, ErrorCode, Expires, FieldType, Heads, PatchKind, Precondition, Result, WriteStatus,
 };
 
 /// Turns an edit of the API into the write of one document. `new_id` makes an id where the client gave none.
@@ -227,6 +227,10 @@ pub(super) fn collection_act(
         dropped,
         audit_reads: settings.audit_reads,
         schema,
+        expires: settings
+            .expires
+            .as_ref()
+            .map(|expires| op::Expires { field: expires.field.clone(), after_s: expires.after }),
     }
 }
 
@@ -243,5 +247,6 @@ pub(super) fn settings(config: &folkmoot_core::op::Collection) -> CollectionSett
         types: config.types.iter().map(|declared| (declared.pointer.clone(), field(declared.kind))).collect(),
         audit_reads: config.audit_reads,
         schema: config.schema.as_ref().and_then(|schema| serde_json::from_str(schema.as_str()).ok()),
+        expires: config.expires.as_ref().map(|expires| Expires { field: expires.field.clone(), after: expires.after_s }),
     }
 }

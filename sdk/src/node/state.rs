@@ -8,6 +8,7 @@ use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::authority::Action;
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName, PrincipalId};
+use folkmoot_core::op::ANY;
 use folkmoot_core::replica::{ShardInfo, TxState};
 use folkmoot_core::replication::{BulkProgress, BulkStage, BulkStatus, ConductStatus, Input as NetInput};
 use folkmoot_core::store::CommitterFigures;
@@ -115,6 +116,10 @@ impl Inner {
                 format!("collection {name} has {} shards, which is fixed at its creation", now.settings.shards),
             )
             .pointer("/shards"));
+        }
+        if let Some(expires) = wanted.expires.as_ref().filter(|expires| expires.field.steps().iter().any(|step| step == ANY)) {
+            let what = format!("{} is not one field: a document has one end", expires.field);
+            return Err(Error::new(ErrorCode::InvalidSettings, what).pointer("/expires/field"));
         }
         // Nothing is held against the schema of what is dropped.
         let wanted_schema = if dropped { None } else { self.schema_text(wanted).await? };
@@ -556,6 +561,7 @@ impl Inner {
             metrics::counter!("folkmoot_documents_loaded_total").absolute(counters.documents_loaded);
             metrics::counter!("folkmoot_documents_rebuilt_total").absolute(counters.documents_rebuilt);
             metrics::counter!("folkmoot_views_written_total").absolute(counters.views_written);
+            metrics::counter!("folkmoot_documents_expired_total").absolute(counters.documents_expired);
             metrics::counter!("folkmoot_documents_rolled_over_total").absolute(counters.documents_rolled_over);
             metrics::counter!("folkmoot_histories_loaded_total").absolute(counters.histories_loaded);
             metrics::counter!("folkmoot_forks_total").absolute(counters.forks);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use folkmoot::api::{At, Durability, Heads, PrincipalName};
-use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
+use folkmoot::{AuthorKey, CollectionName, DocId, FieldPath, OpId};
 
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
 
@@ -596,6 +596,15 @@ pub(super) enum CollectionsCommand {
         /// Remove the schema
         #[arg(long, conflicts_with = "schema")]
         no_schema: bool,
+        /// Field with the time after which a document is found no more, and is deleted, as /ends. Without it that stays as it is
+        #[arg(long, value_name = "POINTER")]
+        expires: Option<FieldPath>,
+        /// How much longer documents are kept
+        #[arg(long, value_name = "TIME", requires = "expires", value_parser = humantime::parse_duration)]
+        expires_after: Option<Duration>,
+        /// Keep documents for good
+        #[arg(long, conflicts_with = "expires")]
+        no_expires: bool,
     },
     /// List the documents that do not meet the collection's schema, with what is wrong
     Invalid {

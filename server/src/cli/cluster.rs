@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use folkmoot::api::{
     Bootstrap, BootstrapStage, Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo,
-    CollectionSettings, Database as _, ExitCode, FieldType, InvalidQuery, InviteOptions, LastBootstrap, LinkRule, QuarantineQuery,
+    CollectionSettings, Database as _, ExitCode, Expires, FieldType, InvalidQuery, InviteOptions, LastBootstrap, LinkRule, QuarantineQuery,
     Since, VerifyReport,
 };
 use folkmoot::wire::ChangeMeta;
@@ -33,14 +33,32 @@ pub(super) async fn collections(client: &Client, args: Collections, output: &Out
             })?;
         }
         Some(CollectionsCommand::Show { collection }) => show(&client.collection(&collection).await?, output)?,
-        Some(CollectionsCommand::Set { collection, shards, types, audit_reads, schema, no_schema }) => {
+        Some(CollectionsCommand::Set {
+            collection,
+            shards,
+            types,
+            audit_reads,
+            schema,
+            no_schema,
+            expires,
+            expires_after,
+            no_expires,
+        }) => {
             let types = types.iter().map(|text| field(text)).collect::<Result<BTreeMap<_, _>, _>>()?;
+            let now = settings_of(client, &collection).await?;
             let schema = match schema {
                 Some(file) => Some(schema_in(&file)?),
-                None if no_schema => None,
-                None => schema_of(client, &collection).await?,
+                None => now.schema.filter(|_| !no_schema),
             };
-            let settings = CollectionSettings { shards, types, audit_reads, schema };
+            let expires = match expires {
+                Some(field) => {
+                    let after = expires_after.unwrap_or_default().as_secs();
+                    let after = u32::try_from(after).map_err(|_| Failure::usage("documents are kept 136 years at most"))?;
+                    Some(Expires { field, after })
+                }
+                None => now.expires.filter(|_| !no_expires),
+            };
+            let settings = CollectionSettings { shards, types, audit_reads, schema, expires };
             show(&client.configure(&collection, settings).await?, output)?;
         }
         Some(CollectionsCommand::Invalid { collection, limit }) => invalid(client, &collection, limit, output).await?,
@@ -62,11 +80,11 @@ fn counted(count: Option<u64>) -> String {
     count.map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
-/// Returns the schema that a collection has, if there is one.
-async fn schema_of(client: &Client, collection: &CollectionName) -> Result<Option<serde_json::Value>, Failure> {
+/// Returns the settings that a collection has.
+async fn settings_of(client: &Client, collection: &CollectionName) -> Result<CollectionSettings, Failure> {
     match client.collection(collection).await {
-        Ok(info) => Ok(info.settings.schema),
-        Err(error) if error.code() == ErrorCode::CollectionNotFound => Ok(None),
+        Ok(info) => Ok(info.settings),
+        Err(error) if error.code() == ErrorCode::CollectionNotFound => Ok(CollectionSettings::default()),
         Err(error) => Err(error.into()),
     }
 }
@@ -134,6 +152,9 @@ fn show(info: &CollectionInfo, output: &Output) -> Result<(), Failure> {
         ];
         if let Some(schema) = &info.settings.schema {
             rows.push(("schema", schema.to_string()));
+        }
+        if let Some(Expires { field, after }) = &info.settings.expires {
+            rows.push(("expires", format!("{field} + {after} s")));
         }
         rows.extend(info.schema_check.iter().map(|check| {
             let so_far = if check.complete { String::new() } else { format!(", {} looked at so far", check.seen) };

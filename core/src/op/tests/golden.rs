@@ -290,6 +290,7 @@ fn cases() -> Vec<(&'static str, Op)> {
                 dropped: false,
                 audit_reads: false,
                 schema: None,
+                expires: None,
             })),
         ),
         (
@@ -301,6 +302,19 @@ fn cases() -> Vec<(&'static str, Op)> {
                 dropped: false,
                 audit_reads: false,
                 schema: Some(SchemaText::from_json(br#"{"required": ["name"], "type": "object"}"#).unwrap()),
+                expires: None,
+            })),
+        ),
+        (
+            "op-1-collection-expires",
+            control(Act::Collection(Collection {
+                name: "sessions".parse().unwrap(),
+                shards: 1,
+                types: Vec::new(),
+                dropped: false,
+                audit_reads: false,
+                schema: None,
+                expires: Some(Expires { field: "/seen".parse().unwrap(), after_s: 3_600 }),
             })),
         ),
         ("op-1-rules", control(Act::Rules(Rules { version: 2 }))),

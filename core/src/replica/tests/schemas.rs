@@ -14,11 +14,12 @@ fn settings(schema: Option<&str>) -> ActRequest {
         dropped: false,
         audit_reads: false,
         schema: schema.map(|text| SchemaText::from_json(text.as_bytes()).unwrap()),
+        expires: None,
     }))
 }
 
 fn lab() -> Lab {
-    Lab::new(&[BuiltInRole::Node])
+    Lab::new(&[BuiltInRole::Editor])
 }
 
 impl Lab {
