@@ -202,8 +202,13 @@ impl Replica {
 
     /// Stages what the batch changes of how far the collections are.
     pub(super) fn stage_checks(&mut self) {
-        let changed = self.schemas.states.iter_mut().filter(|(_, state)| std::mem::take(&mut state.is_changed));
-        let changed: Vec<_> = changed.map(|(name, state)| (check_key(name), state.check.encode())).collect();
+        let changed = self.schemas.states.iter_mut().filter(|(_, state)| state.is_changed);
+        let changed: Vec<_> = changed
+            .map(|(name, state)| {
+                state.is_changed = false;
+                (check_key(name), state.check.encode())
+            })
+            .collect();
         for (key, record) in changed {
             self.put(Keyspace::Meta, key, &record);
         }

@@ -104,7 +104,8 @@ impl Findings {
 
 fn member(place: &str, name: &str) -> String {
     let mut pointer = place.to_owned();
-    write_step(&mut pointer, name);
+    // Writing to a string cannot fail.
+    let _ = write_step(&mut pointer, name);
     pointer
 }
 

@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 
 use super::SchemaError;
-use crate::document::json::{Value, write_step};
+use crate::document::json::Value;
 use crate::limits;
+use crate::pointer::write_step;
 
 /// The one dialect.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -140,7 +141,8 @@ pub(super) fn read(schema: &Value) -> Result<u64, SchemaError> {
 
 fn below<T>(pointer: &mut String, step: &str, read: impl FnOnce(&mut String) -> T) -> T {
     let len = pointer.len();
-    write_step(pointer, step);
+    // Writing to a string cannot fail.
+    let _ = write_step(pointer, step);
     let out = read(pointer);
     pointer.truncate(len);
     out

@@ -193,7 +193,7 @@ fn a_crash_at_any_batch_loses_no_flag() {
     lab.step(0, Input::Write { ticket, request });
     lab.act(0, Signer::Node, settings(Some(POSITIVE))).unwrap();
     lab.run(3);
-    lab.write(0, "d001", ops(r#"{"ops":[{"op":"increment","path":"/n","by":4}]}"#));
+    lab.write(0, "d001", put(r#"{"n":4}"#));
     lab.act(0, Signer::Node, settings(Some(r#"{"properties":{"n":{"minimum":1}}}"#))).unwrap();
     lab.run(3);
     let expected = lab.invalid(0);
