@@ -77,15 +77,31 @@ fn core_precondition(precondition: Precondition) -> CorePrecondition {
     }
 }
 
-/// Turns the failure of a write into the API's error. `creates` tells whether the document was to be new.
-pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
+/// What was sent of a document, by which its errors are named.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sent {
+    /// The document is to be new.
+    pub(super) creates: bool,
+    /// All of it, not a patch.
+    pub(super) whole: bool,
+}
+
+impl Sent {
+    pub(super) const fn of(edit: &Edit) -> Self {
+        let creates = matches!(edit, Edit::Create { .. });
+        Self { creates, whole: creates || matches!(edit, Edit::Put { .. }) }
+    }
+}
+
+/// Turns the failure of a write into the API's error.
+pub(super) fn write_error(error: WriteError, sent: Sent) -> Error {
     match error {
         WriteError::NotAllowed(reason) => Error::new(ErrorCode::NotAllowed, reason),
         WriteError::NotFound(doc) => not_found(&doc),
         WriteError::Erased(doc) => erased(&doc),
         WriteError::Precondition { doc, heads } => {
             let heads = heads.map(Heads::new);
-            if creates {
+            if sent.creates {
                 return Error::new(ErrorCode::AlreadyExists, format!("document {doc} exists already"))
                     .hint("put replaces a document, patch changes it")
                     .heads(heads);
@@ -108,7 +124,7 @@ pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
                 EditErrorKind::UnknownBase => ErrorCode::UnknownHeads,
                 EditErrorKind::Engine => ErrorCode::Internal,
                 EditErrorKind::Withheld => ErrorCode::NotAllowed,
-                EditErrorKind::TypeMismatch if creates => ErrorCode::InvalidDocument,
+                EditErrorKind::TypeMismatch if sent.whole => ErrorCode::InvalidDocument,
                 _ => ErrorCode::PatchFailed,
             };
             let mut error = edit_error(code, source);

@@ -8,7 +8,6 @@ use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::authority::Action;
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{AuthorKey, CollectionName, PrincipalId};
-use folkmoot_core::op::ANY;
 use folkmoot_core::replica::{ShardInfo, TxState};
 use folkmoot_core::replication::{BulkProgress, BulkStage, BulkStatus, ConductStatus, Input as NetInput};
 use folkmoot_core::store::CommitterFigures;
@@ -117,10 +116,7 @@ impl Inner {
             )
             .pointer("/shards"));
         }
-        if let Some(expires) = wanted.expires.as_ref().filter(|expires| expires.field.steps().iter().any(|step| step == ANY)) {
-            let what = format!("{} is not one field: a document has one end", expires.field);
-            return Err(Error::new(ErrorCode::InvalidSettings, what).pointer("/expires/field"));
-        }
+        schema::check_settings(wanted)?;
         // Nothing is held against the schema of what is dropped.
         let wanted_schema = if dropped { None } else { self.schema_text(wanted).await? };
         let act = folkmoot_core::op::Act::Collection(collection_act(name, wanted, wanted_schema, dropped));

@@ -31,4 +31,5 @@ mod retries;
 mod schema;
 mod sealed;
 mod tls;
+mod types;
 mod witness;
