@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use folkmoot_core::audit::AuditAction;
+use folkmoot_core::document::json::Pointer;
 use folkmoot_core::id::{CollectionName, DocId};
+use folkmoot_core::limits;
+use folkmoot_core::op::{ANY, FieldPath};
 use folkmoot_core::replica::{DocKey, ReadError, Reader, Replica, SchemaCheck, View};
 use folkmoot_core::schema::{self, Compiled, Findings, SchemaError, SchemaText};
 
@@ -30,6 +33,37 @@ fn unusable(error: SchemaError) -> Error {
         Some(hint) => refused.hint(hint),
         None => refused,
     }
+}
+
+/// Checks what settings say of shards, types and the end of documents.
+///
+/// # Errors
+/// [`ErrorCode::InvalidSettings`], with the place.
+pub(super) fn check_settings(settings: &CollectionSettings) -> Result<()> {
+    let wrong = |what: String, place: &[&str]| {
+        let mut pointer = Pointer::ROOT;
+        place.iter().for_each(|step| pointer.push(*step));
+        Err(Error::new(ErrorCode::InvalidSettings, what).pointer(pointer.to_string()))
+    };
+    if settings.shards == 0 || settings.shards > limits::SHARDS_MAX {
+        return wrong(format!("a collection has 1 to {} shards", limits::SHARDS_MAX), &["shards"]);
+    }
+    if settings.types.len() > limits::FIELD_TYPES_MAX {
+        return wrong(format!("at most {} fields have declared types", limits::FIELD_TYPES_MAX), &["types"]);
+    }
+    for pointer in settings.types.keys() {
+        if let Err(error) = pointer.parse::<FieldPath>() {
+            return wrong(format!("{pointer:?}: {error}"), &["types", pointer]);
+        }
+        if pointer.len() > limits::ACT_TEXT_BYTES_MAX {
+            let what = format!("the pointer of a declared type has at most {} bytes", limits::ACT_TEXT_BYTES_MAX);
+            return wrong(what, &["types", pointer]);
+        }
+    }
+    if let Some(expires) = settings.expires.as_ref().filter(|expires| expires.field.steps().iter().any(|step| step == ANY)) {
+        return wrong(format!("{} is not one field: a document has one end", expires.field), &["expires", "field"]);
+    }
+    Ok(())
 }
 
 fn violation(found: schema::Violation) -> Violation {
