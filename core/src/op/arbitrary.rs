@@ -8,9 +8,9 @@ use proptest::sample::select;
 use super::succession::Place;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
-    DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join,
-    Member, Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role,
-    RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
+    DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant,
+    Header, Join, Member, Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke,
+    RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{

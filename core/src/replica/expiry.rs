@@ -206,8 +206,7 @@ impl Replica {
     }
 
     fn delete_over(&mut self, name: &CollectionName, doc: DocId) -> Result<(), super::WriteError> {
-        let item =
-            WriteItem { doc, write: DocWrite::Expire, precondition: Precondition::None, base: None, bytes: 0 };
+        let item = WriteItem { doc, write: DocWrite::Expire, precondition: Precondition::None, base: None, bytes: 0 };
         let request = WriteRequest {
             collection: name.clone(),
             principal: None,

@@ -368,7 +368,10 @@ impl Reader {
 }
 
 /// Returns the collections whose documents are all held against a schema that can be used, with it.
-pub(super) fn checked(store: &dyn Read, authority: &Authority) -> Result<BTreeMap<CollectionName, Compiled>, ReadError> {
+pub(super) fn checked(
+    store: &dyn Read,
+    authority: &Authority,
+) -> Result<BTreeMap<CollectionName, Compiled>, ReadError> {
     let mut ready = SchemaCache::default();
     let mut checked = BTreeMap::new();
     for (name, check) in read_checks(store)?.into_iter().filter(|(_, check)| check.done) {

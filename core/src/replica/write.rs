@@ -107,7 +107,11 @@ impl Replica {
     }
 
     /// Makes a write; without a ticket nobody is told when it is durable.
-    pub(super) fn try_write(&mut self, ticket: Option<RequestTicket>, request: &WriteRequest) -> Result<(), WriteError> {
+    pub(super) fn try_write(
+        &mut self,
+        ticket: Option<RequestTicket>,
+        request: &WriteRequest,
+    ) -> Result<(), WriteError> {
         if let Some(reason) = &self.halted {
             return Err(WriteError::NotReady(reason.clone()));
         }
@@ -229,7 +233,9 @@ impl Replica {
             (DocWrite::Expire, false) if is_over => Action::Delete,
             (DocWrite::Edit(_), true) => Action::Update,
             (DocWrite::Edit(Edit::Put(_)), false) => Action::Create,
-            (DocWrite::Expire, _) | (DocWrite::Delete | DocWrite::Edit(_), false) => return Err(WriteError::NotFound(key.doc.clone())),
+            (DocWrite::Expire, _) | (DocWrite::Delete | DocWrite::Edit(_), false) => {
+                return Err(WriteError::NotFound(key.doc.clone()));
+            }
         };
         let was_there = action == Action::Create && !loaded.document.is_pristine();
         let mut rights = self.write_rights(principal, action, key, &request.limits)?;

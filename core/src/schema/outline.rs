@@ -172,13 +172,7 @@ impl Outline {
         Ok(index)
     }
 
-    fn keyword(
-        &mut self,
-        index: usize,
-        keyword: &str,
-        value: &Value,
-        pointer: &mut String,
-    ) -> Result<(), SchemaError> {
+    fn keyword(&mut self, index: usize, keyword: &str, value: &Value, pointer: &mut String) -> Result<(), SchemaError> {
         if let Some(shape) = shape(keyword) {
             self.mark(index, keyword.starts_with("unevaluated"), 0);
             return self.schemas(index, shape, value, pointer);
@@ -238,13 +232,7 @@ impl Outline {
         Ok(())
     }
 
-    fn schemas(
-        &mut self,
-        index: usize,
-        shape: Shape,
-        value: &Value,
-        pointer: &mut String,
-    ) -> Result<(), SchemaError> {
+    fn schemas(&mut self, index: usize, shape: Shape, value: &Value, pointer: &mut String) -> Result<(), SchemaError> {
         let mut found = Vec::new();
         let way = match (shape, value) {
             (Shape::One(way), value) => {
@@ -286,7 +274,8 @@ impl Outline {
             let to = target.strip_prefix('#').and_then(|place| self.places.get(place)).copied();
             let Some(node) = self.nodes.get_mut(from) else { continue };
             let Some(to) = to else {
-                let refused = SchemaError::new(format!("{}/$ref", node.pointer), format!("{target:?} leads to no schema"));
+                let refused =
+                    SchemaError::new(format!("{}/$ref", node.pointer), format!("{target:?} leads to no schema"));
                 return Err(refused.hint("references stay in the schema: \"#\" or \"#/$defs/NAME\""));
             };
             node.ways.push((to, Way::Same));

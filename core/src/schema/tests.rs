@@ -82,8 +82,10 @@ fn words_hold_no_values_of_the_document() {
 
 #[test]
 fn what_may_not_be_read_is_counted_and_not_told() {
-    let person = schema(r#"{"required":["secret"],"maxProperties":2,"properties":{"open":{"type":"string"},"list":{"items":{
-        "properties":{"secret":{"type":"string"},"open":{"type":"string"}}}}}}"#);
+    let person = schema(
+        r#"{"required":["secret"],"maxProperties":2,"properties":{"open":{"type":"string"},"list":{"items":{
+        "properties":{"secret":{"type":"string"},"open":{"type":"string"}}}}}}"#,
+    );
     let hidden = |path: &str| FieldPath::at(path.parse().unwrap()).unwrap();
     let rights = FieldRights::any_of([Fields::Except(FieldPaths::of([hidden("/secret"), hidden("/list/*/secret")]))]);
     let found = person.check(br#"{"open":1,"list":[{"secret":1,"open":1}],"x":1}"#);
@@ -130,10 +132,12 @@ fn what_cannot_be_used_is_refused_with_its_place() {
     let deep = format!("{}{{}}{}", "{\"not\":".repeat(40), "}".repeat(40));
     let chain: Vec<String> = (0..70).map(|n| format!("\"d{n}\":{{\"$ref\":\"#/$defs/d{}\"}}", n + 1)).collect();
     let chain = format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{},"d70":{{}}}}}}"##, chain.join(","));
-    let doubling: Vec<String> =
-        (0..20).map(|n| format!("\"d{n}\":{{\"allOf\":[{{\"$ref\":\"#/$defs/d{0}\"}},{{\"$ref\":\"#/$defs/d{0}\"}}]}}", n + 1)).collect();
+    let doubling: Vec<String> = (0..20)
+        .map(|n| format!("\"d{n}\":{{\"allOf\":[{{\"$ref\":\"#/$defs/d{0}\"}},{{\"$ref\":\"#/$defs/d{0}\"}}]}}", n + 1))
+        .collect();
     let doubling = format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{},"d20":{{}}}}}}"##, doubling.join(","));
-    let patterns: Vec<String> = (0..=limits::SCHEMA_PATTERNS_MAX).map(|n| format!("\"p{n}\":{{\"pattern\":\"x\"}}")).collect();
+    let patterns: Vec<String> =
+        (0..=limits::SCHEMA_PATTERNS_MAX).map(|n| format!("\"p{n}\":{{\"pattern\":\"x\"}}")).collect();
     let patterns = format!("{{\"properties\":{{{}}}}}", patterns.join(","));
     let long = format!("{{\"pattern\":\"{}\"}}", "x".repeat(limits::SCHEMA_PATTERN_BYTES_MAX + 1));
     let large = format!("{{\"$comment\":\"{}\"}}", "x".repeat(limits::SCHEMA_BYTES_MAX));

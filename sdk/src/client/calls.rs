@@ -13,10 +13,10 @@ use super::transport::{Answer, Call};
 use super::{Client, events};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangeContent, ChangesPage, ChangesQuery, CollectionInfo,
-    CollectionSettings, Conflict, Database, Document, Durability, Edit, Error, ErrorCode, Heads, IdempotencyKey, InvalidPage, InvalidQuery,
-    Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo, Precondition,
-    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, SessionToken, ShardDigest, Since, Status,
-    VerifyReport, WriteOptions, WriteOutcome,
+    CollectionSettings, Conflict, Database, Document, Durability, Edit, Error, ErrorCode, Heads, IdempotencyKey,
+    InvalidPage, InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose,
+    ListQuery, PeerInfo, Precondition, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, SessionToken,
+    ShardDigest, Since, Status, VerifyReport, WriteOptions, WriteOutcome,
 };
 use crate::wire;
 

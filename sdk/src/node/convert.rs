@@ -263,6 +263,9 @@ pub(super) fn settings(config: &folkmoot_core::op::Collection) -> CollectionSett
         types: config.types.iter().map(|declared| (declared.pointer.clone(), field(declared.kind))).collect(),
         audit_reads: config.audit_reads,
         schema: config.schema.as_ref().and_then(|schema| serde_json::from_str(schema.as_str()).ok()),
-        expires: config.expires.as_ref().map(|expires| Expires { field: expires.field.clone(), after: expires.after_s }),
+        expires: config
+            .expires
+            .as_ref()
+            .map(|expires| Expires { field: expires.field.clone(), after: expires.after_s }),
     }
 }

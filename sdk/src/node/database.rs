@@ -20,10 +20,10 @@ use super::quota::Room;
 use super::{Inner, Node, random};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
-    Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, InvalidPage, InvalidQuery, Invite,
-    InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo, QuarantinePage,
-    QuarantineQuery, ReadOptions, Readiness, Result, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions,
-    WriteOutcome, poll_changes,
+    Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, InvalidPage,
+    InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo,
+    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, ShardDigest, Status, Timestamp, VerifyReport,
+    WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// How long a write waits for its durability when the client does not say.

@@ -42,11 +42,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use folkmoot_core::schema::SchemaCache;
 use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::id::AuthorKey;
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::replica::{Founding, Identity, Reader, Replica, ReplicaConfig, found_cluster};
+use folkmoot_core::schema::SchemaCache;
 use folkmoot_core::store::sealed::SealedStore;
 use folkmoot_core::store::watermark::{Lost, Mark, Recorded, Standing, WatermarkFile};
 use folkmoot_core::store::{Durability, FjallOptions, Store};

@@ -60,7 +60,9 @@ pub(super) fn check_settings(settings: &CollectionSettings) -> Result<()> {
             return wrong(what, &["types", pointer]);
         }
     }
-    if let Some(expires) = settings.expires.as_ref().filter(|expires| expires.field.steps().iter().any(|step| step == ANY)) {
+    if let Some(expires) =
+        settings.expires.as_ref().filter(|expires| expires.field.steps().iter().any(|step| step == ANY))
+    {
         return wrong(format!("{} is not one field: a document has one end", expires.field), &["expires", "field"]);
     }
     Ok(())

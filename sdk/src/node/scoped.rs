@@ -27,12 +27,12 @@ use crate::api::{
     Access, AccessAnswer, AccessQuestion, Approval, Approved, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject,
     AuditVerifyReport, AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery,
     CollectionInfo, CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage,
-    ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo, InvalidPage, InvalidQuery, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
-    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword,
-    NewPrincipal, NewRole, NewToken, NewWitnesses, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName,
-    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo,
-    ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, Witness, Witnesses,
-    WriteOptions, WriteOutcome, poll_changes,
+    ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo, InvalidPage, InvalidQuery, Invite, InviteOptions,
+    IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewErasure,
+    NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, NewWitnesses, NodeRotation, PeerInfo,
+    PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result,
+    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo,
+    VerifyReport, Witness, Witnesses, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// The node, for one principal and perhaps one of its tokens. Clones are handles to the same.

@@ -21,8 +21,8 @@ use super::join::role_of;
 use super::{Inner, lock, random, schema};
 use crate::api::{
     CollectionInfo, CollectionSettings, Conduct, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule,
-    PeerInfo, PeerState, PrincipalName, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, SchemaProgress,
-    ShardDigest,    Status, StoreState, Timestamp, VerifyReport,
+    PeerInfo, PeerState, PrincipalName, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result,
+    SchemaProgress, ShardDigest, Status, StoreState, Timestamp, VerifyReport,
 };
 
 /// Ops that may wait to be applied in a node that calls itself ready.

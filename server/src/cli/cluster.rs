@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use folkmoot::api::{
     Bootstrap, BootstrapStage, Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo,
-    CollectionSettings, Database as _, ExitCode, Expires, FieldType, InvalidQuery, InviteOptions, LastBootstrap, LinkRule, QuarantineQuery,
-    Since, VerifyReport,
+    CollectionSettings, Database as _, ExitCode, Expires, FieldType, InvalidQuery, InviteOptions, LastBootstrap,
+    LinkRule, QuarantineQuery, Since, VerifyReport,
 };
 use folkmoot::wire::ChangeMeta;
 use folkmoot::{AuthorKey, Client, CollectionName, Error, ErrorCode};
@@ -53,7 +53,8 @@ pub(super) async fn collections(client: &Client, args: Collections, output: &Out
             let expires = match expires {
                 Some(field) => {
                     let after = expires_after.unwrap_or_default().as_secs();
-                    let after = u32::try_from(after).map_err(|_| Failure::usage("documents are kept 136 years at most"))?;
+                    let after =
+                        u32::try_from(after).map_err(|_| Failure::usage("documents are kept 136 years at most"))?;
                     Some(Expires { field, after })
                 }
                 None => now.expires.filter(|_| !no_expires),
@@ -110,9 +111,12 @@ async fn invalid(client: &Client, name: &CollectionName, limit: usize, output: &
         for document in page.items {
             match output.format() {
                 Format::Json => output.show(&document, String::new)?,
-                Format::People => rows.extend(document.violations.iter().map(|found| {
-                    [document.id.to_string(), found.pointer.clone(), found.detail.clone()]
-                })),
+                Format::People => rows.extend(
+                    document
+                        .violations
+                        .iter()
+                        .map(|found| [document.id.to_string(), found.pointer.clone(), found.detail.clone()]),
+                ),
             }
         }
         more |= page.next.is_some();

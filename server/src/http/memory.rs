@@ -103,7 +103,13 @@ impl State {
             .ok_or_else(|| Error::new(ErrorCode::CollectionNotFound, format!("collection {name} does not exist")))?;
         let of = self.documents.iter().filter(|((collection, _), _)| collection == name);
         let (documents, bytes) = of.fold((0, 0), |(n, bytes), (_, (json, _))| (n + 1, bytes + json.len() as u64));
-        Ok(CollectionInfo { name: name.clone(), settings, documents: Some(documents), bytes: Some(bytes), schema_check: None })
+        Ok(CollectionInfo {
+            name: name.clone(),
+            settings,
+            documents: Some(documents),
+            bytes: Some(bytes),
+            schema_check: None,
+        })
     }
 
     fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {

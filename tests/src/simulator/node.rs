@@ -259,7 +259,15 @@ pub(super) fn found(
     settle(&mut first, &store, now, None);
     for (name, shards) in [(COLLECTION, 1), (SHARDED_COLLECTION, 4)] {
         let name = name.parse().expect("a good name");
-        let act = Act::Collection(Collection { name, shards, types: Vec::new(), dropped: false, audit_reads: false, schema: None, expires: None });
+        let act = Act::Collection(Collection {
+            name,
+            shards,
+            types: Vec::new(),
+            dropped: false,
+            audit_reads: false,
+            schema: None,
+            expires: None,
+        });
         let input = Input::Act { ticket: 0, signer: Signer::Node, request: ActRequest::One(act) };
         settle(&mut first, &store, now, Some(input));
     }

@@ -1,7 +1,7 @@
 //! Schemas of collections, over processes: by the command line, REST and the SDK.
 
 use folkmoot::api::{
-    Atomicity, At, BulkOp, BulkOptions, CollectionSettings, Database as _, Edit, FieldType, Histories as _,
+    At, Atomicity, BulkOp, BulkOptions, CollectionSettings, Database as _, Edit, FieldType, Histories as _,
     InvalidQuery, LinkRule, Patch, PatchKind, WriteOptions,
 };
 use folkmoot::{Client, Error, ErrorCode};
@@ -63,8 +63,20 @@ async fn no_way_of_writing_breaks_the_form() {
     let node = Node::found(folder.path(), "a").await;
     let client = node.client();
     let people = name("people");
-    let bad = node.http("PUT", "/v1/collections/people", &[("content-type", "application/json")], br#"{"schema":{"properties":{"a":{"typ":"string"}}}}"#).await;
-    assert_eq!((bad.status, &bad.json["code"], &bad.json["pointer"]), (422, &json!("invalid_settings"), &json!("/schema/properties/a/typ")), "{}", bad.json);
+    let bad = node
+        .http(
+            "PUT",
+            "/v1/collections/people",
+            &[("content-type", "application/json")],
+            br#"{"schema":{"properties":{"a":{"typ":"string"}}}}"#,
+        )
+        .await;
+    assert_eq!(
+        (bad.status, &bad.json["code"], &bad.json["pointer"]),
+        (422, &json!("invalid_settings"), &json!("/schema/properties/a/typ")),
+        "{}",
+        bad.json
+    );
     assert!(bad.json["hint"].as_str().unwrap().contains("\"type\""), "{}", bad.json);
     let info = client.configure(&people, settings()).await.unwrap();
     assert_eq!(info.settings.schema, Some(form()));
@@ -72,7 +84,12 @@ async fn no_way_of_writing_breaks_the_form() {
     // By REST, with all that is told.
     let headers = [("content-type", "application/json")];
     let answer = node.http("PUT", "/v1/collections/people/docs/ann", &headers, br#"{"left":-1}"#).await;
-    assert_eq!((answer.status, &answer.json["code"], &answer.json["pointer"]), (422, &json!("schema_violation"), &json!("/left")), "{}", answer.json);
+    assert_eq!(
+        (answer.status, &answer.json["code"], &answer.json["pointer"]),
+        (422, &json!("schema_violation"), &json!("/left")),
+        "{}",
+        answer.json
+    );
     assert_eq!(
         answer.json["violations"],
         json!([
@@ -165,9 +182,11 @@ async fn what_a_merge_or_a_schema_breaks_is_listed_until_it_is_mended() {
     for node in [&a, &b] {
         assert_eq!(node.get("people", "ann").await.unwrap(), json!({"name": "Ann", "left": -2}));
         invalid_is(node, &all).await;
-        until("the metric follows", async || match node.metrics().await.get("folkmoot_documents_invalid{collection=\"people\"}") {
-            Some(4.0) => Ok(()),
-            other => Err(format!("{other:?}")),
+        until("the metric follows", async || {
+            match node.metrics().await.get("folkmoot_documents_invalid{collection=\"people\"}") {
+                Some(4.0) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
         })
         .await;
     }
@@ -195,8 +214,13 @@ async fn what_a_merge_or_a_schema_breaks_is_listed_until_it_is_mended() {
 
     // It is mended step by step, and other fields are edited meanwhile.
     patch(b.client(), "ann", PatchKind::Merge, json!({"note": "x"})).await.unwrap();
-    assert_eq!(wrong(&patch(b.client(), "ann", PatchKind::Merge, json!({"name": ""})).await.unwrap_err()), ["/name minLength"]);
-    patch(b.client(), "ann", PatchKind::Edits, json!({"ops": [{"op": "increment", "path": "/left", "by": 2}]})).await.unwrap();
+    assert_eq!(
+        wrong(&patch(b.client(), "ann", PatchKind::Merge, json!({"name": ""})).await.unwrap_err()),
+        ["/name minLength"]
+    );
+    patch(b.client(), "ann", PatchKind::Edits, json!({"ops": [{"op": "increment", "path": "/left", "by": 2}]}))
+        .await
+        .unwrap();
     b.client().delete(&name("people"), id("d000"), &WriteOptions::default()).await.unwrap();
     patch(b.client(), "d200", PatchKind::Merge, json!({"name": "y"})).await.unwrap();
     assert_eq!(invalid(b.client()).await.unwrap(), ["d400 /name"]);

@@ -25,9 +25,13 @@ async fn declared_types_are_checked_shown_and_merged_alike_everywhere() {
     assert!(output.status.success(), "{}", printed(&output));
     let b = Node::join(folder.path(), "b", &a).await;
     let info = b.client().collection(&name("notes")).await.unwrap();
-    let types: Vec<(&str, FieldType)> = info.settings.types.iter().map(|(place, kind)| (place.as_str(), *kind)).collect();
+    let types: Vec<(&str, FieldType)> =
+        info.settings.types.iter().map(|(place, kind)| (place.as_str(), *kind)).collect();
     let (text_type, counter) = (FieldType::Text, FieldType::Counter);
-    assert_eq!(types, [("/*/at", FieldType::Timestamp), ("/body", text_type), ("/raw", FieldType::Bytes), ("/votes", counter)]);
+    assert_eq!(
+        types,
+        [("/*/at", FieldType::Timestamp), ("/body", text_type), ("/raw", FieldType::Bytes), ("/votes", counter)]
+    );
 
     // What cannot be declared.
     let headers = [("content-type", "application/json")];
@@ -45,7 +49,11 @@ async fn declared_types_are_checked_shown_and_merged_alike_everywhere() {
         let answer = a.http("PUT", "/v1/collections/other", &headers, body.as_bytes()).await;
         assert!(answer.status == 422 || (answer.status == 400 && pointer.is_none()), "{body}: {}", answer.json);
         if let Some(pointer) = pointer {
-            assert_eq!((&answer.json["code"], &answer.json["pointer"]), (&json!("invalid_settings"), &json!(pointer)), "{body}");
+            assert_eq!(
+                (&answer.json["code"], &answer.json["pointer"]),
+                (&json!("invalid_settings"), &json!(pointer)),
+                "{body}"
+            );
         }
     }
     assert_eq!(a.http("GET", "/v1/collections/other", &[], b"").await.status, 404);
@@ -75,9 +83,19 @@ async fn declared_types_are_checked_shown_and_merged_alike_everywhere() {
         (json!({"raw": [0]}), "/raw"),
     ] {
         let answer = a.http("PUT", "/v1/collections/notes/docs/rest", &headers, body.to_string().as_bytes()).await;
-        assert_eq!((answer.status, &answer.json["code"], &answer.json["pointer"]), (422, &json!("invalid_document"), &json!(pointer)), "{body}: {}", answer.json);
+        assert_eq!(
+            (answer.status, &answer.json["code"], &answer.json["pointer"]),
+            (422, &json!("invalid_document"), &json!(pointer)),
+            "{body}: {}",
+            answer.json
+        );
         let answer = a.http("POST", "/v1/collections/notes/docs", &headers, body.to_string().as_bytes()).await;
-        assert_eq!((answer.status, &answer.json["code"], &answer.json["pointer"]), (422, &json!("invalid_document"), &json!(pointer)), "{body}: {}", answer.json);
+        assert_eq!(
+            (answer.status, &answer.json["code"], &answer.json["pointer"]),
+            (422, &json!("invalid_document"), &json!(pointer)),
+            "{body}: {}",
+            answer.json
+        );
         let error = patch(a.client(), "notes", "rest", PatchKind::Merge, body.clone()).await.unwrap_err();
         assert_eq!((error.code(), error.json_pointer()), (ErrorCode::PatchFailed, Some(pointer)), "{body}");
         let output = a.cli(&["put", "notes", "rest", &body.to_string()], "").await;
@@ -93,7 +111,9 @@ async fn declared_types_are_checked_shown_and_merged_alike_everywhere() {
             {"op": "increment", "path": "/votes", "by": 2},
         ]});
         patch(node.client(), "notes", "rest", PatchKind::Edits, edits).await.unwrap();
-        patch(node.client(), "notes", "rest", PatchKind::Merge, json!({"raw": "AAEC".to_owned() + "Aw=="})).await.unwrap();
+        patch(node.client(), "notes", "rest", PatchKind::Merge, json!({"raw": "AAEC".to_owned() + "Aw=="}))
+            .await
+            .unwrap();
     }
     a.client().set_link(&b.key(), LinkRule::Open).await.unwrap();
     converged(&[&a, &b]).await;
@@ -166,14 +186,21 @@ async fn documents_that_end_are_hidden_deleted_and_stay_gone() {
     }
     until("both delete", async || {
         let (a, b) = (a.metrics().await, b.metrics().await);
-        let of = |metrics: &std::collections::BTreeMap<String, f64>| metrics.get("folkmoot_documents_expired_total").copied();
+        let of = |metrics: &std::collections::BTreeMap<String, f64>| {
+            metrics.get("folkmoot_documents_expired_total").copied()
+        };
         match (of(&a), of(&b)) {
             (Some(3.0), Some(2.0)) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
-    let query = ChangesQuery { collection: Some(name("sessions")), since: Since::Beginning, content: ChangeContent::Names, ..ChangesQuery::default() };
+    let query = ChangesQuery {
+        collection: Some(name("sessions")),
+        since: Since::Beginning,
+        content: ChangeContent::Names,
+        ..ChangesQuery::default()
+    };
     let page = a.client().changes(&query).await.unwrap();
     let soon = page.items.iter().find(|change| change.id.as_str() == "soon").unwrap();
     assert_eq!(soon.kind, ChangeKind::Deleted);
@@ -191,11 +218,15 @@ async fn documents_that_end_are_hidden_deleted_and_stay_gone() {
 
     // Who writes it makes it anew.
     let options = WriteOptions { precondition: Precondition::Absent, ..WriteOptions::default() };
-    let made = b.client().put(&name("sessions"), id("soon"), text(&json!({"ends": in_ms(60_000)})), &options).await.unwrap();
+    let made =
+        b.client().put(&name("sessions"), id("soon"), text(&json!({"ends": in_ms(60_000)})), &options).await.unwrap();
     assert_eq!(made.status, WriteStatus::Created);
     converged(&[&a, &b]).await;
     finds(&a, &["keep", "moved", "never", "soon"]).await;
-    let settings = CollectionSettings { expires: Some(Expires { field: "/ends".parse().unwrap(), after: 0 }), ..CollectionSettings::default() };
+    let settings = CollectionSettings {
+        expires: Some(Expires { field: "/ends".parse().unwrap(), after: 0 }),
+        ..CollectionSettings::default()
+    };
     a.client().configure(&name("sessions"), settings).await.unwrap();
     let output = a.cli(&["collections", "set", "sessions", "--no-expires"], "").await;
     assert!(output.status.success() && !printed(&output).contains("expires"), "{}", printed(&output));

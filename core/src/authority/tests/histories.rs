@@ -536,7 +536,15 @@ fn step(random: &mut Random, world: &mut World) {
         97..98 if random.chance(60) => erase_some(random, world, name),
         97..98 => {
             let on = random.pick(&COLLECTIONS).parse().unwrap();
-            let config = Collection { name: on, shards: 1, types: vec![], dropped: false, audit_reads: false, schema: None, expires: None };
+            let config = Collection {
+                name: on,
+                shards: 1,
+                types: vec![],
+                dropped: false,
+                audit_reads: false,
+                schema: None,
+                expires: None,
+            };
             world.act(name, Act::Collection(config));
         }
         _ => {

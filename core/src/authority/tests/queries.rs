@@ -128,7 +128,15 @@ fn heads_are_maximal_few_and_only_news_for_a_stream() {
 fn the_last_configuration_counts_but_shards_are_fixed() {
     let mut w = small();
     let config = |shards, dropped| {
-        Act::Collection(Collection { name: "x".parse().unwrap(), shards, types: vec![], dropped, audit_reads: false, schema: None, expires: None })
+        Act::Collection(Collection {
+            name: "x".parse().unwrap(),
+            shards,
+            types: vec![],
+            dropped,
+            audit_reads: false,
+            schema: None,
+            expires: None,
+        })
     };
     w.act("a0", config(4, false));
     let last = w.act("a1", config(8, true));

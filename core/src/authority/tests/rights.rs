@@ -312,7 +312,18 @@ fn who_administers_gives_and_lends_no_more_than_it_has() {
         (duty(b, Duty::Warden(()), 40), NOT_ALLOWED),
         (join(b, group, 40), NOT_ALLOWED),
         (Act::Member(member), NOT_ALLOWED),
-        (Act::Collection(Collection { name, shards: 1, types: vec![], dropped: false, audit_reads: false, schema: None, expires: None }), ALLOWED),
+        (
+            Act::Collection(Collection {
+                name,
+                shards: 1,
+                types: vec![],
+                dropped: false,
+                audit_reads: false,
+                schema: None,
+                expires: None,
+            }),
+            ALLOWED,
+        ),
     ] {
         let id = w.act("b", act.clone());
         assert_eq!(verdict(&w, id), expected, "{act:?}");

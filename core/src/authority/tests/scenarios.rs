@@ -407,8 +407,15 @@ fn a_grant_gives_no_more_than_its_maker_has() {
     for act in [outside, too_strong, no_admin] {
         assert_eq!(verdict(&w, act), Verdict::NotAllowed);
     }
-    let foreign =
-        Collection { name: "y".parse().unwrap(), shards: 1, types: vec![], dropped: false, audit_reads: false, schema: None, expires: None };
+    let foreign = Collection {
+        name: "y".parse().unwrap(),
+        shards: 1,
+        types: vec![],
+        dropped: false,
+        audit_reads: false,
+        schema: None,
+        expires: None,
+    };
     let own = Collection { name: "xyz".parse().unwrap(), ..foreign.clone() };
     let (foreign, own) = (w.act("s", Act::Collection(foreign)), w.act("s", Act::Collection(own)));
     assert_eq!((verdict(&w, foreign), verdict(&w, own)), (Verdict::NotAllowed, Verdict::Allowed));

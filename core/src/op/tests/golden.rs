@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::hlc::Hlc;
 use crate::id::{ChangeHash, CollectionName, DocId, Salt, StreamId, TokenVerifier};
-use crate::schema::SchemaText;
 use crate::keys::SecretKey;
+use crate::schema::SchemaText;
 
 fn owner() -> SecretKey {
     SecretKey::from_seed(&[1; 32])

@@ -297,8 +297,15 @@ fn acts_out_of_bounds() {
         check_act("quorum of a witness out of bounds", Act::Duty(duty));
     }
 
-    let collection =
-        || Collection { name: "c".parse().unwrap(), shards: 1, types: Vec::new(), dropped: false, audit_reads: false, schema: None, expires: None };
+    let collection = || Collection {
+        name: "c".parse().unwrap(),
+        shards: 1,
+        types: Vec::new(),
+        dropped: false,
+        audit_reads: false,
+        schema: None,
+        expires: None,
+    };
     let field = |pointer: &str| FieldDeclaration { pointer: pointer.to_owned(), kind: FieldKind::Text };
     let bounds = "collection settings out of bounds";
     check_act(bounds, Act::Collection(Collection { shards: 0, ..collection() }));

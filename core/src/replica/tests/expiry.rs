@@ -76,7 +76,8 @@ fn what_is_over_is_found_by_no_read_at_once() {
         let write = lab.ending(1_000, more);
         lab.write(0, id, write);
     }
-    for (id, json) in [("never", "{}"), ("no-time", r#"{"until":{"at":"soon"}}"#), ("number", r#"{"until":{"at":1}}"#)] {
+    for (id, json) in [("never", "{}"), ("no-time", r#"{"until":{"at":"soon"}}"#), ("number", r#"{"until":{"at":1}}"#)]
+    {
         lab.write(0, id, put(json));
     }
     lab.run(15);
@@ -131,7 +132,10 @@ fn one_node_deletes_what_is_over_and_the_next_one_if_that_is_gone() {
     let write = lab.ending(500, "");
     lab.write(second, "late", write);
     lab.run(250);
-    assert_eq!((lab.expired()[second], lab.found(first), lab.found(second)), (1, vec!["keep".to_owned()], vec!["keep".to_owned()]));
+    assert_eq!(
+        (lab.expired()[second], lab.found(first), lab.found(second)),
+        (1, vec!["keep".to_owned()], vec!["keep".to_owned()])
+    );
     lab.run(100);
     assert_eq!(lab.expired()[second], 2);
 }
@@ -148,7 +152,8 @@ fn nothing_comes_back_but_by_an_edit_that_moves_its_time() {
     lab.cut(0, 1);
     lab.nodes[second].replica.sweep.due_ms = u64::MAX;
     // Edits made in time, of which the one that deletes does not know.
-    let set = |place: &str, value: &str| ops(&format!(r#"{{"ops":[{{"op":"set","path":"{place}","value":"{value}"}}]}}"#));
+    let set =
+        |place: &str, value: &str| ops(&format!(r#"{{"ops":[{{"op":"set","path":"{place}","value":"{value}"}}]}}"#));
     lab.write(second, "same", set("/note", "x"));
     let later = lab.in_ms(3_600_000);
     lab.write(second, "moved", set("/until/at", &later));

@@ -147,9 +147,7 @@ fn a_schema_that_is_set_changed_or_removed_is_held_against_all() {
         lab.write(0, &format!("d{n:03}"), put(&format!(r#"{{"n":{}}}"#, n % 7 - 1)));
     }
     lab.run(10);
-    let of = |rest: i32| -> Vec<String> {
-        (0..700).filter(|n| n % 7 <= rest).map(|n| format!("d{n:03}")).collect()
-    };
+    let of = |rest: i32| -> Vec<String> { (0..700).filter(|n| n % 7 <= rest).map(|n| format!("d{n:03}")).collect() };
     lab.set_schema(Some(POSITIVE));
     for node in [0, 1] {
         assert_eq!(lab.invalid(node), of(0), "on {node}");
