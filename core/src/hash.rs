@@ -33,6 +33,8 @@ pub enum Domain {
     Watermark,
     /// The secret of an API token.
     Token,
+    /// The text of a JSON Schema.
+    Schema,
     /// Signatures and hashes of the network layer (tickets, beacons).
     Network,
 }
@@ -53,6 +55,7 @@ impl Domain {
             Self::RequestContent => b"folkmoot/1/request-content",
             Self::Watermark => b"folkmoot/1/watermark",
             Self::Token => b"folkmoot/1/token",
+            Self::Schema => b"folkmoot/1/schema",
             Self::Network => b"folkmoot/1/network",
         }
     }

@@ -20,4 +20,5 @@ mod random;
 pub mod rate;
 pub mod replica;
 pub mod replication;
+pub mod schema;
 pub mod store;

@@ -66,6 +66,8 @@ pub const OWNERS_MAX: usize = 16;
 pub const MEMBER_LABELS_MAX: usize = 16;
 /// Declared field types of a collection.
 pub const FIELD_TYPES_MAX: usize = 256;
+/// Text of the JSON Schema of a collection: with the field types it fits the header.
+pub const SCHEMA_BYTES_MAX: usize = 32 << 10;
 /// Bytes of the JSON pointer that names a field in a right or a declaration.
 pub const FIELD_PATH_BYTES_MAX: usize = 512;
 /// Fields that a right names.
@@ -105,6 +107,24 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const JSON_KEYS_MAX: usize = 10_000;
 /// Values of one JSON text given by a client, 32 bytes of memory each; a document that holds more is refused at the edge.
 pub const JSON_VALUES_MAX: usize = 500_000;
+/// Schemas within a JSON Schema.
+pub const SCHEMA_NODES_MAX: usize = 1_000;
+/// Schemas that lead to one another, from the whole to the last one: each takes stack.
+pub const SCHEMA_DEPTH_MAX: usize = 64;
+/// Parts of a JSON Schema with its references written out.
+pub const SCHEMA_PARTS_MAX: u64 = 10_000;
+/// Regular expressions of a JSON Schema.
+pub const SCHEMA_PATTERNS_MAX: usize = 64;
+/// Each of them.
+pub const SCHEMA_PATTERN_BYTES_MAX: usize = 1_000;
+/// The same, compiled.
+pub const SCHEMA_REGEX_COMPILED_BYTES_MAX: usize = 256 << 10;
+/// Parts of a schema times values of a document that is held against it: about a second.
+pub const SCHEMA_STEPS_MAX: u64 = 50_000_000;
+/// What is told of all that is wrong with a document.
+pub const SCHEMA_VIOLATIONS_MAX: usize = 100;
+/// Schemas that a node keeps ready for use.
+pub const SCHEMAS_COMPILED_MAX: usize = 64;
 /// Conditions of a query, with the values that are compared with.
 pub const QUERY_CONDITIONS_MAX: usize = 1_000;
 /// Nesting of a query's conditions.

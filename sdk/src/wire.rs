@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::api::{
     AwaitedApproval, BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error,
     ErrorCode, Heads, IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, Timestamp,
-    WriteOutcome, WriteStatus,
+    Violation, Violations, WriteOutcome, WriteStatus,
 };
 
 /// Request and answer header: the session token.
@@ -65,11 +65,21 @@ pub struct Problem {
     /// What was signed and waits for other owners, with `awaits_approval`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub awaits: Option<AwaitedApproval>,
+    /// What is wrong with the document, with `schema_violation`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub violations: Vec<Violation>,
+    /// How much else is wrong at places that the caller may not read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub withheld: Option<usize>,
+    /// Whether more is wrong than is told.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub more: bool,
 }
 
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
         let code = error.code();
+        let found = error.found_violations();
         Self {
             kind: format!("{PROBLEM_TYPE}{code}"),
             title: code.title().to_owned(),
@@ -81,6 +91,9 @@ impl From<&Error> for Problem {
             request_id: error.request().map(str::to_owned),
             heads: error.current_heads().cloned(),
             awaits: error.awaited(),
+            violations: found.map(|found| found.items.clone()).unwrap_or_default(),
+            withheld: found.map(|found| found.withheld).filter(|withheld| *withheld > 0),
+            more: found.is_some_and(|found| found.more),
         }
     }
 }
@@ -98,6 +111,10 @@ impl From<Problem> for Error {
         }
         if let Some(hint) = problem.hint {
             error = error.hint(hint);
+        }
+        if !problem.violations.is_empty() || problem.withheld.is_some() {
+            let (items, withheld, more) = (problem.violations, problem.withheld.unwrap_or(0), problem.more);
+            error = error.violations(Violations { items, withheld, more });
         }
         if let Some(awaited) = problem.awaits {
             error = error.awaits(awaited);

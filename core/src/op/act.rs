@@ -6,12 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::tagged_enum;
+use super::fields::FieldPath;
 use super::role::{Actions, Rights, Role};
 use super::succession::Succeed;
 use super::target::Target;
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, Salt, StreamId, TokenVerifier};
 use crate::limits;
+use crate::schema::SchemaText;
 
 /// How strong a statement or act is: −1 recovery, 0 owners, greater is weaker. Says who may cut whom, never what one may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -218,6 +220,19 @@ pub struct Collection {
     pub audit_reads: bool,
     /// Secondary indexes, by name, ascending.
     pub indexes: Vec<IndexDeclaration>,
+    /// The form that its documents are to have, if any is set.
+    pub schema: Option<SchemaText>,
+    /// When its documents are over, if they ever are.
+    pub expires: Option<Expires>,
+}
+
+/// When documents are over: some time after that which a field of theirs holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Expires {
+    /// The field.
+    pub field: FieldPath,
+    /// Seconds after it.
+    pub after_s: u32,
 }
 
 /// A secondary index of a collection. What it says is read by [`IndexDeclaration::parse`].

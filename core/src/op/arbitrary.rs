@@ -8,9 +8,10 @@ use proptest::sample::select;
 use super::succession::Place;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
-    DutyGrant, Erase, Erased, Evidence, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header,
-    IndexDeclaration, Join, Member, Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke,
-    RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
+    DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant,
+    Header, IndexDeclaration, Join, Member, Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit,
+    Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction,
+    WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -19,6 +20,7 @@ use crate::id::{
 };
 use crate::keys::SecretKey;
 use crate::limits;
+use crate::schema::SchemaText;
 
 /// Any key pair.
 pub fn secret_key() -> impl Strategy<Value = SecretKey> {
@@ -174,7 +176,8 @@ fn collections() -> impl Strategy<Value = Target> {
 fn collection() -> impl Strategy<Value = Collection> {
     let kind = select(vec![FieldKind::Text, FieldKind::Counter, FieldKind::Timestamp, FieldKind::Bytes]);
     let types = vec(("(/[a-z*]{1,8}){1,3}", kind), 0..5);
-    let switches = (any::<bool>(), any::<bool>());
+    let schema = option::of(select(vec!["{}", r#"{"type":"object"}"#, r#"{"properties":{"n":{"minimum":0}}}"#]));
+    let switches = (any::<bool>(), any::<bool>(), schema, option::of(any::<u32>()));
     let index = ("[a-z0-9_-]{1,12}", vec("-?[a-z]{1,6}", 1..=1), any::<bool>());
     let indexes = vec(index.prop_map(|(name, fields, sparse)| IndexDeclaration { name, fields, sparse }), 0..3);
     let all = (collection_name(), 1..=limits::SHARDS_MAX, types, switches, indexes);
@@ -182,9 +185,12 @@ fn collection() -> impl Strategy<Value = Collection> {
         let mut types: Vec<_> = types.into_iter().map(|(pointer, kind)| FieldDeclaration { pointer, kind }).collect();
         types.sort();
         types.dedup_by(|a, b| a.pointer == b.pointer);
+        let (dropped, audit_reads, schema, after) = switches;
+        let expires = after.map(|after_s| Expires { field: "/at".parse().expect("a pointer"), after_s });
+        let schema = schema.and_then(|text| SchemaText::from_json(text.as_bytes()).ok());
         indexes.sort();
         indexes.dedup_by(|a, b| a.name == b.name);
-        Collection { name, shards, types, dropped: switches.0, audit_reads: switches.1, indexes }
+        Collection { name, shards, types, dropped, audit_reads, indexes, schema, expires }
     })
 }
 

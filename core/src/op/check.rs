@@ -68,6 +68,9 @@ impl Act {
                     text(&field.pointer)?;
                     field.pointer.starts_with('/').then_some(()).ok_or("field type without JSON pointer")?;
                 }
+                if c.schema.as_ref().is_some_and(|schema| !schema.is_well_formed()) {
+                    return Err("schema out of bounds");
+                }
                 ascending(c.types.iter().map(|field| &field.pointer)).ok_or("field types out of order")?;
                 for index in &c.indexes {
                     index.parse().map_err(|_| "an index that is none")?;

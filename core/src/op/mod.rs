@@ -18,9 +18,9 @@ pub mod succession;
 mod target;
 
 pub use act::{
-    Act, Approve, Certify, Collection, Control, Duty, DutyGrant, Erase, Erased, Evidence, FieldDeclaration, FieldKind,
-    Genesis, Grant, IndexDeclaration, Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind, Rank,
-    Readmit, Revoke, RevokeTarget, RoleRevision, Rules, Secret, Statement, Token,
+    Act, Approve, Certify, Collection, Control, Duty, DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration,
+    FieldKind, Genesis, Grant, IndexDeclaration, Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind,
+    Rank, Readmit, Revoke, RevokeTarget, RoleRevision, Rules, Secret, Statement, Token,
 };
 pub(crate) use apart::Apart;
 pub use body::{Body, Delete};

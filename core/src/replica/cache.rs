@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::load::Loaded;
 use super::types::BatchId;
+use crate::id::CollectionName;
 use crate::store::keys::DocKey;
 
 #[derive(Debug)]
@@ -16,6 +17,12 @@ struct Entry {
     /// Places of the entries that were used right before and right after this one.
     older: Option<usize>,
     newer: Option<usize>,
+}
+
+impl Entry {
+    fn is_unstored(&self, committed: BatchId) -> bool {
+        self.loaded.dirty || self.busy.is_some_and(|batch| batch > committed)
+    }
 }
 
 /// The loaded documents of a replica.
@@ -144,12 +151,24 @@ impl Cache {
             && let Some(entry) = self.entry(place)
         {
             next = entry.newer;
-            let kept = entry.loaded.dirty || entry.busy.is_some_and(|batch| batch > committed);
-            if !kept {
+            if !entry.is_unstored(committed) {
                 let key = entry.key.clone();
                 self.remove(&key);
             }
         }
+    }
+
+    /// Whether the store does not have the document as it is here.
+    pub(super) fn is_unstored(&self, key: &DocKey, committed: BatchId) -> bool {
+        let entry = self.places.get(key).and_then(|place| self.entries.get(*place)).and_then(Option::as_deref);
+        entry.is_some_and(|entry| entry.is_unstored(committed))
+    }
+
+    /// Returns the documents of a collection that the store does not have as they are here.
+    pub(super) fn unstored_of(&self, collection: &CollectionName, committed: BatchId) -> Vec<DocKey> {
+        let entries = self.entries.iter().filter_map(Option::as_deref);
+        let of = entries.filter(|entry| entry.key.collection == *collection && entry.is_unstored(committed));
+        of.map(|entry| entry.key.clone()).collect()
     }
 
     pub(super) const fn bytes(&self) -> usize {

@@ -6,6 +6,7 @@ use super::import::AWAITED_MAX;
 use super::materialise::QUEUE_BYTES_MAX;
 use super::write::GATHERING_TRANSACTIONS_MAX;
 use crate::figure::Figure;
+use crate::limits::SCHEMAS_COMPILED_MAX;
 
 impl Replica {
     /// Returns everything that the replica and its replication engine keep in memory and that is bounded, beside its bound.
@@ -21,6 +22,7 @@ impl Replica {
             Figure::new("waiting_names", self.waits.names_in_all(), self.waits.in_all_max()),
             Figure::new("waiting_names_of_one_author", names.max().unwrap_or(0), self.waits.of_author_max()),
             Figure::new("unapplied_bytes", self.queue.bytes(), QUEUE_BYTES_MAX),
+            Figure::new("schemas_ready", self.schemas.ready(), SCHEMAS_COMPILED_MAX),
         ]);
         figures
     }

@@ -135,6 +135,7 @@ impl Replica {
             || !self.staged.dirty.is_empty()
             || !self.staged.waiters.is_empty()
             || self.bans_changed
+            || self.schemas.is_changed()
             || self.shards.values().any(|shard| shard.dirty)
     }
 
@@ -159,6 +160,7 @@ impl Replica {
         for key in std::mem::take(&mut self.staged.dirty) {
             self.write_view(&key, id);
         }
+        self.stage_checks();
         for stream in std::mem::take(&mut self.staged.heads) {
             if let Some(record) = self.heads.get(&stream) {
                 let (key, value) = (stream.encode(), record.encode());
@@ -372,6 +374,7 @@ impl Replica {
             self.put(Keyspace::Index, feed_key(now.feed), &key.encode());
         }
         self.put(Keyspace::Views, key.encode(), &view.encode());
+        self.flag(key, (!deleted).then_some(&*view.json));
         self.counters.views_written += 1;
         if let Some(folded) = folded {
             for change in folded.tail {

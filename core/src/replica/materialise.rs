@@ -103,9 +103,11 @@ impl Replica {
             return false;
         }
         self.now = now;
+        self.expiries.set_now(now);
         self.regain();
         self.rejudge(transactions_max);
         self.carry_out_erasures();
+        self.check_documents();
         self.call_spilled();
         let mut list = Vec::new();
         while list.len() < transactions_max {
@@ -142,6 +144,7 @@ impl Replica {
             || self.loose.is_due()
             || self.spilled.is_due(self.now.monotonic_ms)
             || self.has_erasures_to_carry_out()
+            || self.has_documents_to_check()
             || self.rejudging.keys().any(|stream| !self.swapping.contains(stream))
             || self.shards.keys().any(|shard| self.is_due(shard))
     }

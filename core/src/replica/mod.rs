@@ -20,6 +20,7 @@ mod cache;
 mod chains;
 mod conduct;
 mod erase;
+mod expiry;
 mod figures;
 mod flush;
 #[cfg(feature = "fuzzing")]
@@ -40,6 +41,7 @@ mod rebuild;
 mod records;
 mod rejudge;
 mod replace;
+mod schemas;
 mod serve;
 mod sessions;
 mod spill;
@@ -78,6 +80,7 @@ pub use rebuild::{Gap, RebuildError, Rebuilding, Rebuilt, Selection, rebuild};
 #[cfg(test)]
 pub(crate) use records::ViewRecord;
 pub use records::{TxRecord, TxRef, TxState};
+pub use schemas::SchemaCheck;
 pub use succession::SuccessionBasis;
 pub use types::{
     ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
@@ -181,6 +184,9 @@ pub struct Replica {
     audit: audit::Audit,
     answers: answers::Answers,
     erasures: erase::Erasures,
+    schemas: schemas::Schemas,
+    expiries: expiry::Expiries,
+    sweep: expiry::Sweep,
     testimony: witness::Testimony,
     bulks: bulk::Bulks,
     loose: import::Loose,
@@ -215,6 +221,8 @@ pub struct Counters {
     pub documents_rebuilt: u64,
     /// Documents of which nothing is left in the store, because they were erased.
     pub documents_erased: u64,
+    /// Documents deleted here because their time was over.
+    pub documents_expired: u64,
     /// Forks found.
     pub forks: u64,
     /// Forked streams of which this node has given evidence.
@@ -247,6 +255,7 @@ impl Replica {
                 self.settle_previews(effects);
                 self.tell_erasures(now, effects);
                 self.give_evidence(now, effects);
+                self.sweep(now);
                 self.scrub_if_due(now, effects);
             }
             Input::Net(input) => {

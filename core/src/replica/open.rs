@@ -196,6 +196,9 @@ impl Replica {
             audit: super::audit::Audit::new(now),
             answers: super::answers::Answers::new(now),
             erasures: super::erase::Erasures::default(),
+            schemas: super::schemas::Schemas::default(),
+            expiries: super::expiry::Expiries::default(),
+            sweep: super::expiry::Sweep::default(),
             testimony: super::witness::Testimony::default(),
             bulks: super::bulk::Bulks::new(config.bulk_page_documents),
             loose: super::import::Loose::default(),
@@ -216,6 +219,9 @@ impl Replica {
         replica.resume_loose()?;
         replica.resume_bans()?;
         replica.resume_erasures()?;
+        replica.resume_schemas()?;
+        replica.expiries.set_now(now);
+        replica.follow_expiries();
         replica.evidence_is_due();
         Ok(replica)
     }

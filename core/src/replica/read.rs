@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Replica;
 use super::bulk::Previews;
 use super::erase::{ErasureRecord, erasure_of};
+use super::expiry::{Expiries, Over};
 use super::flush::{SHARD_RECORDS, feed_key, feed_of_key, feed_span};
 use super::load::{self, LoadError};
 use super::records::{ShardRecord, TxRecord, TxRef, ViewRecord};
@@ -94,6 +95,7 @@ pub struct ShardInfo {
 pub struct Reader {
     store: Arc<dyn Store>,
     previews: Previews,
+    expiries: Expiries,
 }
 
 pub(super) fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadError {
@@ -105,17 +107,20 @@ fn erased_view(doc: DocId, record: &ErasureRecord) -> View {
     View { doc, heads, deleted: true, erased: true, modified: record.erased, changes: 0, feed: record.feed, json }
 }
 
-fn view_of(doc: DocId, value: Bytes) -> Result<View, ReadError> {
-    Ok(shown(doc, view_record(value)?))
+/// Every read of a document goes through here: what its time is over for is shown to nobody.
+fn view_of(doc: DocId, value: Bytes, over: &Over) -> Result<View, ReadError> {
+    Ok(shown(doc, view_record(value)?, over))
 }
 
-fn view_record(value: Bytes) -> Result<ViewRecord, ReadError> {
+pub(super) fn view_record(value: Bytes) -> Result<ViewRecord, ReadError> {
     let value = envelope::open(value).map_err(|error| damaged(Keyspace::Views, error))?;
     ViewRecord::decode(&value).map_err(|error| damaged(Keyspace::Views, error))
 }
 
-fn shown(doc: DocId, record: ViewRecord) -> View {
+fn shown(doc: DocId, record: ViewRecord, over: &Over) -> View {
     let ViewRecord { heads, deleted, modified, changes, feed, json, .. } = record;
+    let is_over = !deleted && over.is_ever() && over.hides(&json);
+    let (deleted, json) = if is_over { (true, Bytes::new()) } else { (deleted, json) };
     View { doc, heads, deleted, erased: false, modified, changes, feed, json }
 }
 
@@ -123,6 +128,7 @@ fn shown(doc: DocId, record: ViewRecord) -> View {
 pub struct Views {
     snapshot: Box<dyn Read>,
     collection: CollectionName,
+    over: Over,
 }
 
 /// Which ids are looked at.
@@ -152,17 +158,27 @@ impl Views {
     /// # Errors
     /// [`ReadError`] if the store cannot be read.
     pub fn get(&self, doc: &DocId) -> Result<Option<View>, ReadError> {
-        let key = DocKey { collection: self.collection.clone(), doc: doc.clone() }.encode();
-        let value = self.snapshot.get(Keyspace::Views, &key)?;
-        Ok(value.map(|value| view_of(doc.clone(), value)).transpose()?.filter(|view| !view.deleted))
+        self.get_unless(doc, &self.over)
     }
 
-    /// Returns where a document that exists stands in the feed of changes.
+    fn get_unless(&self, doc: &DocId, over: &Over) -> Result<Option<View>, ReadError> {
+        let key = DocKey { collection: self.collection.clone(), doc: doc.clone() }.encode();
+        let value = self.snapshot.get(Keyspace::Views, &key)?;
+        Ok(value.map(|value| view_of(doc.clone(), value, over)).transpose()?.filter(|view| !view.deleted))
+    }
+
+    /// Returns the same documents with those whose time is over: for what is kept of documents, and not for readers.
+    #[must_use]
+    pub(crate) fn with_all(self) -> Self {
+        Self { over: Over::default(), ..self }
+    }
+
+    /// As [`Self::get`], also if the document's time is over.
     ///
     /// # Errors
     /// [`ReadError`] if the store cannot be read.
-    pub(crate) fn feed_of(&self, doc: &DocId) -> Result<Option<u64>, ReadError> {
-        Ok(self.get(doc)?.map(|view| view.feed))
+    pub(crate) fn get_kept(&self, doc: &DocId) -> Result<Option<View>, ReadError> {
+        self.get_unless(doc, &Over::default())
     }
 
     /// Returns the last place of the feed of changes at this moment.
@@ -200,11 +216,12 @@ impl Views {
             span = span.before(&before);
         }
         let entries = self.snapshot.scan(Keyspace::Views, &span, Order::Ascending);
-        entries.filter_map(|entry| {
+        let over = self.over.clone();
+        entries.filter_map(move |entry| {
             let read = || {
                 let (key, value) = entry?;
                 let key = DocKey::decode(&key).map_err(|error| damaged(Keyspace::Views, error))?;
-                view_of(key.doc, value)
+                view_of(key.doc, value, &over)
             };
             Some(read()).filter(|view| !matches!(view, Ok(view) if view.deleted))
         })
@@ -212,16 +229,16 @@ impl Views {
 }
 
 impl Reader {
-    /// Reads from this store.
+    /// Reads from this store, as if no document's time were ever over.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, previews: Previews::default() }
+        Self { store, previews: Previews::default(), expiries: Expiries::default() }
     }
 
-    /// Reads from the store of a replica that says when there is nothing to look for beside it.
+    /// Reads from the store of a replica that says when there is nothing to look for beside it, and which documents' time is over.
     #[must_use]
     pub fn of(replica: &Replica) -> Self {
-        Self { store: replica.store.clone(), previews: replica.previews() }
+        Self { store: replica.store.clone(), previews: replica.previews(), expiries: replica.expiries.clone() }
     }
 
     /// Returns the store.
@@ -243,12 +260,13 @@ impl Reader {
             return Ok(Some(erased_view(key.doc.clone(), &record)));
         }
         let here = value.map(view_record).transpose()?.filter(|view| !view.heads.is_empty());
+        let over = self.expiries.of(&key.collection);
         if !self.previews.may_be() {
-            return Ok(here.map(|view| shown(key.doc.clone(), view)));
+            return Ok(here.map(|view| shown(key.doc.clone(), view, &over)));
         }
         // A node that has only just joined, or was away for long, shows what a peer says of a document, until its ops are here.
         let preview = super::bulk::preview_of(&*self.store, key, here.as_ref())?;
-        Ok(preview.or(here).map(|view| shown(key.doc.clone(), view)))
+        Ok(preview.or(here).map(|view| shown(key.doc.clone(), view, &over)))
     }
 
     /// Returns documents that exist, by id: after `after`, with this prefix, until there are `limit` of them or
@@ -268,6 +286,7 @@ impl Reader {
         if let Some(doc) = after {
             span = span.after(&DocKey { collection: collection.clone(), doc: doc.clone() }.encode());
         }
+        let over = self.expiries.of(collection);
         let mut views = Vec::new();
         let mut bytes = 0;
         for entry in self.store.scan(Keyspace::Views, &span, Order::Ascending) {
@@ -276,7 +295,7 @@ impl Reader {
             }
             let (key, value) = entry?;
             let key = DocKey::decode(&key).map_err(|error| damaged(Keyspace::Views, error))?;
-            let view = view_of(key.doc, value)?;
+            let view = view_of(key.doc, value, &over)?;
             if !view.deleted {
                 bytes += view.json.len();
                 views.push(view);
@@ -288,7 +307,7 @@ impl Reader {
     /// Returns the documents of a collection as they are at this moment.
     #[must_use]
     pub fn views(&self, collection: &CollectionName) -> Views {
-        Views { snapshot: self.store.snapshot(), collection: collection.clone() }
+        Views { snapshot: self.store.snapshot(), collection: collection.clone(), over: self.expiries.of(collection) }
     }
 
     /// Returns the latest changes of documents after a place in the feed, in commit order, of all collections or of one,
@@ -321,7 +340,7 @@ impl Reader {
                 continue;
             }
             if let Some(value) = snapshot.get(Keyspace::Views, &key.encode())? {
-                let view = view_of(key.doc.clone(), value)?;
+                let view = view_of(key.doc.clone(), value, &self.expiries.of(&key.collection))?;
                 entries.push(FeedEntry { seq, key, view });
             } else if let Some(record) = erasure_of(&*snapshot, &key)? {
                 let view = erased_view(key.doc.clone(), &record);

@@ -31,6 +31,8 @@ impl Replica {
         // What waited for an act or a pinned chain may be judged now.
         if std::mem::take(&mut self.policy_changed) {
             self.branches_due = true;
+            self.follow_schemas();
+            self.follow_expiries();
             self.evidence_is_due();
             self.ready.extend(self.waits.deferred());
             self.spilled.recall_all();

@@ -12,6 +12,7 @@ use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, StreamId};
 use crate::op::{Act, BuiltInRole, Fields, Op, RevokeTarget};
 use crate::replication::{self, DisconnectReason, Lane, Misbehaviour};
+use crate::schema::Findings;
 use crate::store::Batch;
 
 /// Names a batch on its way to the disk; they are committed in this order.
@@ -206,6 +207,8 @@ pub enum DocWrite {
     Edit(Edit),
     /// Delete what this replica has seen of it.
     Delete,
+    /// The same, if its time is over.
+    Expire,
 }
 
 /// What must hold of a document for it to be written.
@@ -309,6 +312,19 @@ pub enum WriteError {
         /// The bound.
         max: usize,
     },
+    /// The document would not have the form that the schema of its collection asks, and has it, or more of it, now.
+    #[error("document {doc} would not have the form that its collection's schema asks")]
+    Schema {
+        /// The document.
+        doc: DocId,
+        /// What would be wrong, as far as the writer may be told.
+        findings: Findings,
+        /// How much else would be.
+        withheld: usize,
+    },
+    /// The schema of the collection cannot be used by this node.
+    #[error("the schema of the collection cannot be used by this node: {0}")]
+    SchemaUnusable(String),
     /// The request itself makes no sense.
     #[error("invalid write: {0}")]
     Invalid(&'static str),

@@ -9,11 +9,13 @@ use super::load;
 use super::open::{OpenError, damaged, read};
 use super::read::read_view;
 use super::records::HeadRecord;
+use super::schemas;
 use crate::authority::{Authority, check_against_previous};
 use crate::document::json;
 use crate::id::{ClusterId, DocId, OpId, StoreEpoch, StreamId};
 use crate::keys::PublicKey;
 use crate::op::Op;
+use crate::schema::Compiled;
 use crate::store::keys::{DocKey, Key as _, Missing, OpKey, PendingKey, TailKey, meta};
 use crate::store::watermark::Mark;
 use crate::store::{Keyspace, Order, Read, Span, Store, envelope};
@@ -86,10 +88,14 @@ pub fn verify(store: &Arc<dyn Store>, cluster: ClusterId, mut progress: impl FnM
         }
     }
     verify_erased(&*snapshot, cluster, &heads, &authority, &mut report);
+    let schemas = schemas::checked(&*snapshot, &authority).unwrap_or_else(|error| {
+        report.found("store", Keyspace::Meta, error);
+        BTreeMap::new()
+    });
     for entry in snapshot.scan(Keyspace::Views, &Span::all(), Order::Ascending) {
         match entry {
             Ok((key, _)) => match DocKey::decode(&key) {
-                Ok(key) => verify_document(&*snapshot, &key, &mut report),
+                Ok(key) => verify_document(&*snapshot, &key, schemas.get(&key.collection), &mut report),
                 Err(error) => report.found("view", format!("{key:?}"), error),
             },
             Err(error) => {
@@ -232,7 +238,7 @@ fn verify_stream(
     if ends_unsigned { End::Unsigned } else { End::Signed }
 }
 
-fn verify_document(store: &dyn Read, key: &DocKey, report: &mut VerifyReport) {
+fn verify_document(store: &dyn Read, key: &DocKey, schema: Option<&Compiled>, report: &mut VerifyReport) {
     report.documents += 1;
     let name = format!("{}/{}", key.collection, key.doc);
     let view = match read_view(store, key) {
@@ -255,6 +261,9 @@ fn verify_document(store: &dyn Read, key: &DocKey, report: &mut VerifyReport) {
     }
     if !loaded.document.is_consistent() {
         report.found("document", &name, "what is kept beside its snapshot is not what that holds");
+    }
+    if schema.is_some_and(|schema| !schemas::is_flagged_rightly(store, key, &view, schema)) {
+        report.found("index", &name, "whether it is flagged is not what its collection's schema says of it");
     }
     match store.get(Keyspace::Index, &super::flush::feed_key(view.feed)) {
         Ok(Some(_)) => {}

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::Replica;
+use super::expiry::Over;
 use super::flush::Waiter;
 use super::load::Loaded;
 use super::records::{DeleteRecord, RequestRecord, Told, TxRef, TxState};
+use super::schemas::admit;
 use super::types::{
     DocWrite, Effect, ItemOutcome, ItemStatus, Precondition, RequestTicket, WriteError, WriteItem, WriteOutcome,
     WriteRequest,
@@ -19,7 +21,10 @@ use crate::id::{
     AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, RequestName, ShardId, StreamId,
 };
 use crate::limits;
-use crate::op::{Body, ChangeRef, Collection, Delete, FieldPaths, Op, StreamKey, Transaction, WriteAction};
+use crate::op::{
+    Body, ChangeRef, Collection, Delete, FieldPaths, FieldRights, Op, StreamKey, Transaction, WriteAction,
+};
+use crate::schema::Compiled;
 use crate::store::Keyspace;
 use crate::store::keys::{DocKey, Key as _, RequestKey};
 
@@ -76,6 +81,13 @@ fn declared(drafts: &[Draft]) -> usize {
     drafts.iter().map(|draft| draft.fields.as_ref().map_or(0, FieldPaths::len)).sum()
 }
 
+/// The form that a collection's settings give its documents.
+struct Form {
+    types: FieldTypes,
+    schema: Option<Compiled>,
+    over: Over,
+}
+
 /// A change that was made to a loaded document and is to be signed.
 struct Draft {
     key: DocKey,
@@ -88,13 +100,18 @@ struct Draft {
 
 impl Replica {
     pub(super) fn write(&mut self, ticket: RequestTicket, request: WriteRequest, effects: &mut Vec<Effect>) {
-        match self.try_write(ticket, &request) {
+        match self.try_write(Some(ticket), &request) {
             Ok(()) => {}
             Err(error) => effects.push(Effect::WriteDone { ticket, result: Err(error) }),
         }
     }
 
-    fn try_write(&mut self, ticket: RequestTicket, request: &WriteRequest) -> Result<(), WriteError> {
+    /// Makes a write; without a ticket nobody is told when it is durable.
+    pub(super) fn try_write(
+        &mut self,
+        ticket: Option<RequestTicket>,
+        request: &WriteRequest,
+    ) -> Result<(), WriteError> {
         if let Some(reason) = &self.halted {
             return Err(WriteError::NotReady(reason.clone()));
         }
@@ -114,11 +131,13 @@ impl Replica {
             && let Some(outcome) = self.replay(id, request)?
         {
             self.counters.requests_replayed += 1;
-            self.staged.waiters.push(Waiter::Write(ticket, outcome));
+            self.staged.waiters.extend(ticket.map(|ticket| Waiter::Write(ticket, outcome)));
             return Ok(());
         }
+        let schema = self.schemas.of(settings.as_ref());
         let types = settings.map_or_else(FieldTypes::default, |settings| FieldTypes::new(&settings.types));
-        let (drafts, items) = self.edit_all(&shard, author, principal, request, &types)?;
+        let form = Form { types, schema, over: self.expiries.of(&request.collection) };
+        let (drafts, items) = self.edit_all(&shard, author, principal, request, &form)?;
         let outcome = WriteOutcome { tx: None, items, hlc: Hlc::ZERO, replayed: false };
         if let Some(id) = request.request {
             // Also if nothing changed: made again later, the request might change what came after it.
@@ -129,14 +148,14 @@ impl Replica {
         }
         if drafts.is_empty() {
             // What the answer speaks of may still be on its way to the disk: the answer waits for it too.
-            self.staged.waiters.push(Waiter::Write(ticket, outcome));
+            self.staged.waiters.extend(ticket.map(|ticket| Waiter::Write(ticket, outcome)));
             return Ok(());
         }
         for draft in &drafts {
             self.dirty(&draft.key);
         }
-        let waiter = Waiter::Write(ticket, outcome);
-        self.append(&shard, author, principal, request.request, drafts, Some(waiter));
+        let waiter = ticket.map(|ticket| Waiter::Write(ticket, outcome));
+        self.append(&shard, author, principal, request.request, drafts, waiter);
         Ok(())
     }
 
@@ -160,7 +179,7 @@ impl Replica {
         author: AuthorKey,
         principal: PrincipalId,
         request: &WriteRequest,
-        types: &FieldTypes,
+        form: &Form,
     ) -> Result<(Vec<Draft>, Vec<ItemOutcome>), WriteError> {
         let mut before: Vec<(DocKey, document::Document, Vec<DeleteRecord>)> = Vec::new();
         let mut drafts = Vec::new();
@@ -175,7 +194,7 @@ impl Replica {
             {
                 before.push((key.clone(), loaded.document.clone(), loaded.deletes.clone()));
             }
-            match self.edit_one(&stream, principal, &key, item, request, types) {
+            match self.edit_one(&stream, principal, &key, item, request, form) {
                 Ok((draft, outcome)) => {
                     drafts.extend(draft);
                     items.push(outcome);
@@ -201,18 +220,22 @@ impl Replica {
         key: &DocKey,
         item: &WriteItem,
         request: &WriteRequest,
-        types: &FieldTypes,
+        form: &Form,
     ) -> Result<(Option<Draft>, ItemOutcome), WriteError> {
         let next = self.own.get(&(stream.shard.clone(), stream.author)).map_or(1, |own| own.next_seq);
         let not_kept = || WriteError::Damaged { doc: key.doc.clone(), reason: "it was not kept loaded".to_owned() };
         let loaded = self.cache.get(key).ok_or_else(not_kept)?;
-        let existed = loaded.exists();
+        let is_over = loaded.exists() && form.over.is_ever() && form.over.hides(&loaded.document.json());
+        let existed = loaded.exists() && !is_over;
         check_precondition(&item.precondition, existed, loaded.document.heads(), &key.doc)?;
         let action = match (&item.write, existed) {
             (DocWrite::Delete, true) => Action::Delete,
+            (DocWrite::Expire, false) if is_over => Action::Delete,
             (DocWrite::Edit(_), true) => Action::Update,
             (DocWrite::Edit(Edit::Put(_)), false) => Action::Create,
-            (DocWrite::Delete | DocWrite::Edit(_), false) => return Err(WriteError::NotFound(key.doc.clone())),
+            (DocWrite::Expire, _) | (DocWrite::Delete | DocWrite::Edit(_), false) => {
+                return Err(WriteError::NotFound(key.doc.clone()));
+            }
         };
         let was_there = action == Action::Create && !loaded.document.is_pristine();
         let mut rights = self.write_rights(principal, action, key, &request.limits)?;
@@ -223,7 +246,7 @@ impl Replica {
         let loaded = self.cache.get(key).ok_or_else(not_kept)?;
         let actor = stream.actor(&principal, &key.doc);
         match &item.write {
-            DocWrite::Delete => {
+            DocWrite::Delete | DocWrite::Expire => {
                 let tx = TxRef { stream: stream.id(), seq: next, op: OpId::ZERO, tx: 0 };
                 let heads = loaded.document.heads().to_vec();
                 let record = DeleteRecord { tx, heads: heads.clone(), counts: true, hlc: Hlc::ZERO };
@@ -241,8 +264,18 @@ impl Replica {
             }
             DocWrite::Edit(edit) => {
                 let limits = Limits::of(rights);
-                let before = limits.is_some().then(|| loaded.document.clone());
-                let change = edit_loaded(loaded, &actor, key, item, edit, types, limits.as_ref())?;
+                let before = (limits.is_some() || form.schema.is_some()).then(|| loaded.document.clone());
+                let change = edit_loaded(loaded, &actor, key, item, edit, &form.types, limits.as_ref())?;
+                if let (Some(schema), Some(_)) = (&form.schema, &change) {
+                    // Who makes a document knows all that is in it.
+                    let all = FieldRights::all();
+                    let sight = limits.as_ref().filter(|_| existed || was_there).map_or(&all, Limits::sight);
+                    let earlier = before.as_ref().filter(|_| existed);
+                    if let Err(refused) = admit(schema, earlier, &loaded.document, sight) {
+                        loaded.document = before.unwrap_or_default();
+                        return Err(refused.of(key.doc.clone()));
+                    }
+                }
                 let fields = match (&limits, &change) {
                     (Some(limits), Some(change)) => match limits.declaration(&loaded.document, change) {
                         Ok(fields) => fields,
@@ -453,7 +486,7 @@ impl Replica {
             .map_err(|error| WriteError::Damaged { doc: item.doc.clone(), reason: error.to_string() })?;
         let heads = self.cache.get(&key).map(|loaded| loaded.document.heads().to_vec()).unwrap_or_default();
         let status = match &item.write {
-            DocWrite::Delete => ItemStatus::Deleted,
+            DocWrite::Delete | DocWrite::Expire => ItemStatus::Deleted,
             // It was made by the write that this one repeats.
             DocWrite::Edit(_) if item.precondition == Precondition::Absent => ItemStatus::Created,
             DocWrite::Edit(_) => ItemStatus::Updated,

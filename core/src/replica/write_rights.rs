@@ -58,6 +58,11 @@ impl Limits {
         (rights.declares || !rights.edit.are_all()).then_some(Self(rights))
     }
 
+    /// Returns what its writer may read.
+    pub(super) const fn sight(&self) -> &FieldRights {
+        &self.0.edit.read
+    }
+
     /// Returns an edit as it is to be made: without touching what is withheld from its author. `base` is the version that the
     /// author had seen, none for the current one.
     ///

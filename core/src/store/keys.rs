@@ -27,6 +27,9 @@ const INDEX_OF_CHANGES: u8 = 0;
 /// First byte of the keys that say in which streams others write for a principal.
 const INDEX_OF_WRITTEN_FOR: u8 = 2;
 
+/// First byte of the keys of documents that have not the form their collection's schema asks.
+const INDEX_OF_INVALID: u8 = 3;
+
 /// What is found in the store is not a key of the type that belongs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a {kind} key")]
@@ -492,6 +495,36 @@ impl WrittenForKey {
     #[must_use]
     pub fn all() -> Span {
         Span::prefix([INDEX_OF_WRITTEN_FOR])
+    }
+}
+
+/// Key in `index`: a document that has not the form which the schema of its collection asks. Its value is empty.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct InvalidKey(pub DocKey);
+
+impl Key for InvalidKey {
+    const KIND: &'static str = "invalid document";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(INDEX_OF_INVALID);
+        self.0.write(out);
+    }
+
+    fn read(parts: &mut Parts<'_>) -> Option<Self> {
+        match parts.fixed()? {
+            [INDEX_OF_INVALID] => Key::read(parts).map(Self),
+            _ => None,
+        }
+    }
+}
+
+impl InvalidKey {
+    /// What the keys of a collection's documents begin with.
+    #[must_use]
+    pub fn collection(collection: &CollectionName) -> Vec<u8> {
+        let mut key = vec![INDEX_OF_INVALID];
+        collection.write(&mut key);
+        key
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use folkmoot_core::id::CollectionName;
-use folkmoot_core::op::IndexDeclaration;
+use folkmoot_core::op::{FieldPath, IndexDeclaration};
 use serde::{Deserialize, Serialize};
+
+use super::schema::SchemaProgress;
 
 /// How a field merges that is more than plain JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,27 @@ pub struct CollectionSettings {
     /// Secondary indexes by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub indexes: BTreeMap<String, IndexSettings>,
+    /// The form that documents are to have: a JSON Schema, draft 2020-12. Local writes are held against it; what has not the form
+    /// after a merge is kept and listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub schema: Option<serde_json::Value>,
+    /// When documents are over: then they are found no more, and deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Expires>,
+}
+
+/// When a document is over: some time after that which a field of it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Expires {
+    /// The field: a JSON pointer to a time, RFC 3339. A document without such a time is never over.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub field: FieldPath,
+    /// Seconds after it.
+    #[serde(default)]
+    pub after: u32,
 }
 
 /// A secondary index: by what documents are found without looking at all of them (`docs/query.md`).
@@ -114,7 +137,14 @@ pub struct IndexProgress {
 
 impl Default for CollectionSettings {
     fn default() -> Self {
-        Self { shards: 1, types: BTreeMap::new(), audit_reads: false, indexes: BTreeMap::new() }
+        Self {
+            shards: 1,
+            types: BTreeMap::new(),
+            audit_reads: false,
+            indexes: BTreeMap::new(),
+            schema: None,
+            expires: None,
+        }
     }
 }
 
@@ -134,4 +164,7 @@ pub struct CollectionInfo {
     /// Bytes of their JSON text; told to the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// How far they are held against the schema, if there is one; told to the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_check: Option<SchemaProgress>,
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::approvals::AwaitedApproval;
 use super::heads::Heads;
+use super::schema::Violations;
 
 /// What calls of the API return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -133,6 +134,7 @@ error_codes! {
     InvalidTarget = "invalid_target", 400, Failed, "The target is not valid";
     InvalidDocument = "invalid_document", 422, Failed, "The document cannot be stored";
     InvalidSettings = "invalid_settings", 422, Failed, "The settings are not valid";
+    SchemaViolation = "schema_violation", 422, Failed, "The document has not the form that the schema asks";
     PatchFailed = "patch_failed", 422, Failed, "The patch does not fit the document";
     AtomicFailed = "atomic_failed", 422, Failed, "An edit of the atomic batch cannot be made";
     UnknownHeads = "unknown_heads", 422, Conflict, "The document never had these heads";
@@ -225,6 +227,7 @@ struct Inner {
     hint: Option<Cow<'static, str>>,
     heads: Option<Heads>,
     awaits: Option<AwaitedApproval>,
+    violations: Option<Violations>,
     retry_after: Option<Duration>,
     request_id: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -241,6 +244,7 @@ impl Error {
             hint: None,
             heads: None,
             awaits: None,
+            violations: None,
             retry_after: None,
             request_id: None,
             source: None,
@@ -272,6 +276,13 @@ impl Error {
     #[must_use]
     pub fn awaits(mut self, awaited: AwaitedApproval) -> Self {
         self.0.awaits = Some(awaited);
+        self
+    }
+
+    /// Adds what is wrong with the document.
+    #[must_use]
+    pub fn violations(mut self, violations: Violations) -> Self {
+        self.0.violations = Some(violations);
         self
     }
 
@@ -330,6 +341,12 @@ impl Error {
     #[must_use]
     pub fn awaited(&self) -> Option<AwaitedApproval> {
         self.0.awaits
+    }
+
+    /// Returns what is wrong with the document, with [`ErrorCode::SchemaViolation`].
+    #[must_use]
+    pub fn found_violations(&self) -> Option<&Violations> {
+        self.0.violations.as_ref()
     }
 
     /// Returns how long to wait before trying again.

@@ -20,6 +20,7 @@ mod heads;
 mod history;
 mod keys;
 mod query;
+mod schema;
 mod state;
 mod time;
 pub mod typed;
@@ -48,7 +49,7 @@ pub use authors::{AuthorInfo, AuthorKind, Authors, NodeRotation, Replacement, Su
 pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
 pub use collection::{
-    CollectionInfo, CollectionSettings, FieldType, IndexInfo, IndexProgress, IndexSettings, IndexState,
+    CollectionInfo, CollectionSettings, Expires, FieldType, IndexInfo, IndexProgress, IndexSettings, IndexState,
 };
 pub use cursor::Cursor;
 pub use document::{
@@ -60,6 +61,7 @@ pub use heads::Heads;
 pub use history::{At, Diff, Histories, HistoryItem, HistoryPage, HistoryQuery};
 pub use keys::{KeyRotation, KeysInfo};
 pub use query::{AggregatePage, AggregateQuery, FindPage, FindQuery, Queries, QueryPlan, find_all};
+pub use schema::{InvalidDocument, InvalidPage, InvalidQuery, SchemaProgress, Violation, Violations};
 pub use state::{
     Conduct, Damage, Invite, InviteOptions, LinkRule, PeerInfo, PeerState, QuarantinePage, QuarantineQuery,
     Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
@@ -108,6 +110,13 @@ pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries + 
 
     /// Returns where concurrent writers left more than one value in a document; empty if nowhere.
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>>;
+
+    /// Returns documents that have not the form which the schema of their collection asks, by id: they became so by a merge, or
+    /// were there before the schema.
+    ///
+    /// # Errors
+    /// [`ErrorCode::CollectionNotFound`], [`ErrorCode::InvalidCursor`].
+    async fn invalid(&self, collection: &CollectionName, query: &InvalidQuery) -> Result<InvalidPage>;
 
     /// Returns the collections by name.
     async fn collections(&self) -> Result<Vec<CollectionInfo>>;

@@ -14,9 +14,9 @@ use super::{Client, events};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangeContent, ChangesPage, ChangesQuery, CollectionInfo,
     CollectionSettings, Conflict, Database, Document, Durability, Edit, Error, ErrorCode, Heads, IdempotencyKey,
-    Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo, Precondition,
-    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, SessionToken, ShardDigest, Since, Status,
-    VerifyReport, WriteOptions, WriteOutcome,
+    InvalidPage, InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose,
+    ListQuery, PeerInfo, Precondition, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, SessionToken,
+    ShardDigest, Since, Status, VerifyReport, WriteOptions, WriteOutcome,
 };
 use crate::wire;
 
@@ -313,6 +313,13 @@ impl Database for Client {
 
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
         self.items(format!("{}/conflicts", document_path(collection, id))).await
+    }
+
+    async fn invalid(&self, collection: &CollectionName, query: &InvalidQuery) -> Result<InvalidPage> {
+        let path = Query::new(format!("{}/invalid", collection_path(collection)))
+            .add("after", query.after.as_ref())
+            .add("limit", query.limit);
+        self.fetch(path.0).await
     }
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {

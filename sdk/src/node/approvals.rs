@@ -189,12 +189,13 @@ fn in_words(authority: &Authority, act: &Act) -> String {
         }
         Act::Collection(config) if config.dropped => format!("drops the collection {}", config.name),
         Act::Collection(config) => format!(
-            "configures the collection {}: {} shards, {} types, {} indexes, audit_reads {}",
+            "configures the collection {}: {} shards, {} types, {} indexes, audit_reads {}, schema of {} bytes",
             config.name,
             config.shards,
             config.types.len(),
             config.indexes.len(),
-            config.audit_reads
+            config.audit_reads,
+            config.schema.as_ref().map_or(0, |schema| schema.as_str().len())
         ),
         Act::Rules(rules) => format!("has all judge by version {} of the rules", rules.version),
         Act::Erase(erase) => {

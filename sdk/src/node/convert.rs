@@ -3,14 +3,15 @@
 use folkmoot_core::document::edit::{Edit as CoreEdit, EditError, EditErrorKind, EditFormat};
 use folkmoot_core::id::{CollectionName, DocId};
 use folkmoot_core::limits;
-use folkmoot_core::op::{FieldDeclaration, FieldKind};
+use folkmoot_core::op::{self, FieldDeclaration, FieldKind};
 use folkmoot_core::replica::{
     ActError, DocWrite, ItemStatus, Precondition as CorePrecondition, ReadError, WriteError, WriteItem,
 };
+use folkmoot_core::schema::SchemaText;
 
 use crate::api::{
-    CollectionSettings, Edit, Error, ErrorCode, FieldType, Heads, IndexInfo, IndexProgress, IndexSettings, IndexState,
-    PatchKind, Precondition, Result, WriteStatus,
+    CollectionSettings, Edit, Error, ErrorCode, Expires, FieldType, Heads, IndexInfo, IndexProgress, IndexSettings,
+    IndexState, PatchKind, Precondition, Result, WriteStatus,
 };
 
 /// Turns an edit of the API into the write of one document. `new_id` makes an id where the client gave none.
@@ -77,15 +78,31 @@ fn core_precondition(precondition: Precondition) -> CorePrecondition {
     }
 }
 
-/// Turns the failure of a write into the API's error. `creates` tells whether the document was to be new.
-pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
+/// What was sent of a document, by which its errors are named.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sent {
+    /// The document is to be new.
+    pub(super) creates: bool,
+    /// All of it, not a patch.
+    pub(super) whole: bool,
+}
+
+impl Sent {
+    pub(super) const fn of(edit: &Edit) -> Self {
+        let creates = matches!(edit, Edit::Create { .. });
+        Self { creates, whole: creates || matches!(edit, Edit::Put { .. }) }
+    }
+}
+
+/// Turns the failure of a write into the API's error.
+pub(super) fn write_error(error: WriteError, sent: Sent) -> Error {
     match error {
         WriteError::NotAllowed(reason) => Error::new(ErrorCode::NotAllowed, reason),
         WriteError::NotFound(doc) => not_found(&doc),
         WriteError::Erased(doc) => erased(&doc),
         WriteError::Precondition { doc, heads } => {
             let heads = heads.map(Heads::new);
-            if creates {
+            if sent.creates {
                 return Error::new(ErrorCode::AlreadyExists, format!("document {doc} exists already"))
                     .hint("put replaces a document, patch changes it")
                     .heads(heads);
@@ -108,7 +125,7 @@ pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
                 EditErrorKind::UnknownBase => ErrorCode::UnknownHeads,
                 EditErrorKind::Engine => ErrorCode::Internal,
                 EditErrorKind::Withheld => ErrorCode::NotAllowed,
-                EditErrorKind::TypeMismatch if creates => ErrorCode::InvalidDocument,
+                EditErrorKind::TypeMismatch if sent.whole => ErrorCode::InvalidDocument,
                 _ => ErrorCode::PatchFailed,
             };
             let mut error = edit_error(code, source);
@@ -125,6 +142,11 @@ pub(super) fn write_error(error: WriteError, creates: bool) -> Error {
             format!("document {doc} would have about {bytes} bytes, at most {max} are allowed"),
         )
         .hint("keep many small documents instead of one large one"),
+        WriteError::Schema { doc, findings, withheld } => super::schema::violated(&doc, findings, withheld),
+        WriteError::SchemaUnusable(reason) => {
+            let what = format!("the schema of the collection cannot be used by this node: {reason}");
+            Error::new(ErrorCode::InvalidSettings, what).hint("set another one, or upgrade the node")
+        }
         WriteError::Invalid(what) if what.contains("dropped") => Error::new(ErrorCode::CollectionDropped, what),
         WriteError::Invalid(what) => Error::new(ErrorCode::InvalidRequest, what),
         WriteError::RequestReused => {
@@ -202,15 +224,16 @@ pub(super) const fn status(status: ItemStatus) -> WriteStatus {
 pub(super) fn collection_act(
     name: &CollectionName,
     settings: &CollectionSettings,
+    schema: Option<SchemaText>,
     dropped: bool,
-) -> folkmoot_core::op::Collection {
+) -> op::Collection {
     let kind = |field: FieldType| match field {
         FieldType::Text => FieldKind::Text,
         FieldType::Counter => FieldKind::Counter,
         FieldType::Timestamp => FieldKind::Timestamp,
         FieldType::Bytes => FieldKind::Bytes,
     };
-    folkmoot_core::op::Collection {
+    op::Collection {
         name: name.clone(),
         shards: settings.shards,
         types: settings
@@ -221,6 +244,11 @@ pub(super) fn collection_act(
         dropped,
         audit_reads: settings.audit_reads,
         indexes: settings.indexes.iter().map(|(name, index)| index.declared(name)).collect(),
+        schema,
+        expires: settings
+            .expires
+            .as_ref()
+            .map(|expires| op::Expires { field: expires.field.clone(), after_s: expires.after }),
     }
 }
 
@@ -256,7 +284,7 @@ pub(super) fn index_info(info: folkmoot_core::query::index::IndexInfo, documents
 }
 
 /// Turns a collection's act into its settings.
-pub(super) fn settings(config: &folkmoot_core::op::Collection) -> CollectionSettings {
+pub(super) fn settings(config: &op::Collection) -> CollectionSettings {
     let field = |kind: FieldKind| match kind {
         FieldKind::Text => FieldType::Text,
         FieldKind::Counter => FieldType::Counter,
@@ -272,5 +300,10 @@ pub(super) fn settings(config: &folkmoot_core::op::Collection) -> CollectionSett
             .iter()
             .map(|index| (index.name.clone(), IndexSettings { fields: index.fields.clone(), sparse: index.sparse }))
             .collect(),
+        schema: config.schema.as_ref().and_then(|schema| serde_json::from_str(schema.as_str()).ok()),
+        expires: config
+            .expires
+            .as_ref()
+            .map(|expires| Expires { field: expires.field.clone(), after: expires.after_s }),
     }
 }

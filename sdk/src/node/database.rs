@@ -12,17 +12,18 @@ use tokio::sync::oneshot;
 
 use super::asked::{Asked, request_id};
 use super::audit::Who;
-use super::convert::{status, write_error, write_item};
+use super::convert::{Sent, status, write_error, write_item};
 use super::core_thread::{Command, wall_ms};
 use super::history::Rights;
+use super::query::Sight;
 use super::quota::Room;
 use super::{Inner, Node, random};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
-    Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, Invite,
-    InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo, QuarantinePage,
-    QuarantineQuery, ReadOptions, Readiness, Result, ShardDigest, Status, Timestamp, VerifyReport, WriteOptions,
-    WriteOutcome, poll_changes,
+    Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, InvalidPage,
+    InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo,
+    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, ShardDigest, Status, Timestamp, VerifyReport,
+    WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// How long a write waits for its durability when the client does not say.
@@ -38,7 +39,7 @@ pub(super) type Writer = (PrincipalId, WriteLimits);
 /// A write ready for the replica.
 struct Prepared {
     item: WriteItem,
-    creates: bool,
+    sent: Sent,
     key: Option<IdempotencyKey>,
     /// What is asked for; of a write with a key only.
     asked: Option<Asked>,
@@ -70,7 +71,7 @@ impl Inner {
     async fn prepare(&self, collection: &CollectionName, op: BulkOp, room: &mut Room) -> Result<Prepared> {
         /// JSON beyond this is parsed on a thread for blocking calls.
         const INLINE_BYTES_MAX: usize = 64 << 10;
-        let creates = matches!(op.edit, Edit::Create { .. });
+        let sent = Sent::of(&op.edit);
         let size = match &op.edit {
             Edit::Create { json, .. } | Edit::Put { json, .. } => json.len(),
             Edit::Patch { patch, .. } => patch.body.len(),
@@ -90,7 +91,7 @@ impl Inner {
         } else {
             write_item(edit, precondition, merge_onto, missing)?
         };
-        Ok(Prepared { item, creates, key, asked })
+        Ok(Prepared { item, sent, key, asked })
     }
 
     fn request(
@@ -191,6 +192,10 @@ impl Database for Node {
 
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
         self.conflicts_for(None, collection, id).await
+    }
+
+    async fn invalid(&self, collection: &CollectionName, query: &InvalidQuery) -> Result<InvalidPage> {
+        self.inner.invalid_documents(None, Sight::everything(), collection, query).await
     }
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {
@@ -328,11 +333,11 @@ impl Node {
             idempotency_key: options.idempotency_key.clone(),
         };
         let mut room = Room::of(writer.as_ref().map(|(principal, _)| *principal));
-        let Prepared { item, creates, key, asked } = inner.prepare(collection, op, &mut room).await?;
+        let Prepared { item, sent, key, asked } = inner.prepare(collection, op, &mut room).await?;
         let request = inner.request(writer.clone(), collection, vec![item], key.as_ref(), asked.as_slice());
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
-        let outcome = answer.await.map_err(|_| gone())?.map_err(|error| write_error(error, creates))?;
+        let outcome = answer.await.map_err(|_| gone())?.map_err(|error| write_error(error, sent))?;
         let outcomes = inner.outcome(outcome, options.durability, options.timeout).await?;
         outcomes.into_iter().next().ok_or_else(|| Error::new(ErrorCode::Internal, "a write without an outcome"))
     }
@@ -372,7 +377,7 @@ impl Node {
         let mut room = Room::of(writer.as_ref().map(|(principal, _)| *principal));
         for (index, op) in edits.into_iter().enumerate() {
             match inner.prepare(collection, op, &mut room).await {
-                Ok(Prepared { item, creates, key, asked }) => {
+                Ok(Prepared { item, sent, key, asked }) => {
                     requests.push(inner.request(
                         writer.clone(),
                         collection,
@@ -380,7 +385,7 @@ impl Node {
                         key.as_ref(),
                         asked.as_slice(),
                     ));
-                    places.push((index, creates));
+                    places.push((index, sent));
                     results.push(None);
                 }
                 Err(error) => results.push(Some(Err(error))),
@@ -389,13 +394,13 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::WriteMany(requests, reply)).await.map_err(|_| gone())?;
         let answers = answer.await.map_err(|_| gone())?;
-        for ((index, creates), answer) in places.into_iter().zip(answers) {
+        for ((index, sent), answer) in places.into_iter().zip(answers) {
             let result = match answer {
                 Ok(outcome) => inner
                     .outcome(outcome, options.durability, options.timeout)
                     .await
                     .and_then(|list| list.into_iter().next().ok_or_else(gone)),
-                Err(error) => Err(write_error(error, creates)),
+                Err(error) => Err(write_error(error, sent)),
             };
             if let Some(slot) = results.get_mut(index) {
                 *slot = Some(result);
@@ -429,7 +434,7 @@ impl Node {
         // One transaction is one request: the first key stands for all, and the ids made for the others follow from it.
         let request_key = edits.iter().find_map(|edit| edit.idempotency_key.clone());
         let mut all_asked = Vec::new();
-        let mut creates = false;
+        let mut sent = Sent::default();
         let mut room = Room::of(writer.as_ref().map(|(principal, _)| *principal));
         for (index, mut op) in edits.into_iter().enumerate() {
             if let (None, Some(key)) = (&op.idempotency_key, &request_key) {
@@ -443,7 +448,8 @@ impl Node {
                 Error::new(ErrorCode::AtomicFailed, format!("edit {index}: {}", error.detail()))
                     .pointer(error.json_pointer().unwrap_or_default().to_owned())
             })?;
-            creates |= prepared.creates;
+            sent.creates |= prepared.sent.creates;
+            sent.whole |= prepared.sent.whole;
             all_asked.extend(prepared.asked);
             items.push(prepared.item);
         }
@@ -451,10 +457,14 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
         let outcome = answer.await.map_err(|_| gone())?.map_err(|error| {
-            let error = write_error(error, creates);
-            Error::new(ErrorCode::AtomicFailed, error.detail().to_owned())
+            let error = write_error(error, sent);
+            let failed = Error::new(ErrorCode::AtomicFailed, error.detail().to_owned())
                 .hint("nothing of the batch was written")
-                .heads(error.current_heads().cloned())
+                .heads(error.current_heads().cloned());
+            match error.found_violations() {
+                Some(found) => failed.violations(found.clone()),
+                None => failed,
+            }
         })?;
         let outcomes = inner.outcome(outcome, options.durability, options.timeout).await?;
         Ok(outcomes.into_iter().map(Ok).collect())

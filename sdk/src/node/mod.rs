@@ -28,6 +28,7 @@ mod query;
 mod quota;
 mod read;
 mod rotation;
+mod schema;
 mod scoped;
 mod scrubber;
 mod state;
@@ -46,6 +47,7 @@ use folkmoot_core::audit::{AuditAction, AuditDecision, Event};
 use folkmoot_core::id::AuthorKey;
 use folkmoot_core::keys::SecretKey;
 use folkmoot_core::replica::{Founding, Identity, Reader, Replica, ReplicaConfig, found_cluster};
+use folkmoot_core::schema::SchemaCache;
 use folkmoot_core::store::sealed::SealedStore;
 use folkmoot_core::store::watermark::{Lost, Mark, Recorded, Standing, WatermarkFile};
 use folkmoot_core::store::{Durability, FjallOptions, Store};
@@ -110,6 +112,8 @@ pub(crate) struct Inner {
     /// Turns of queries.
     queries: Arc<tokio::sync::Semaphore>,
     indexes: Arc<folkmoot_core::query::Indexes>,
+    /// Schemas ready for use, for what is listed; the replica has its own.
+    schemas: Arc<Mutex<SchemaCache>>,
     audit: audit::Recorder,
     whereabouts: Mutex<Whereabouts>,
     /// Requests to join that are being answered.
@@ -346,6 +350,7 @@ impl Node {
             made,
             queries: Arc::new(tokio::sync::Semaphore::new(query::AT_ONCE)),
             indexes: Arc::new(folkmoot_core::query::Indexes::new(store.clone())),
+            schemas: Arc::default(),
             audit: recorder,
             whereabouts: Mutex::default(),
             joins: std::sync::atomic::AtomicUsize::new(0),

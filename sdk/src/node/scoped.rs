@@ -27,12 +27,12 @@ use crate::api::{
     Access, AccessAnswer, AccessQuestion, Approval, Approved, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject,
     AuditVerifyReport, AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery,
     CollectionInfo, CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage,
-    ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo, Invite, InviteOptions, IssuedToken, KeyRotation, KeysInfo,
-    LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword,
-    NewPrincipal, NewRole, NewToken, NewWitnesses, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName,
-    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo,
-    ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, Witness, Witnesses,
-    WriteOptions, WriteOutcome, poll_changes,
+    ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo, InvalidPage, InvalidQuery, Invite, InviteOptions,
+    IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewErasure,
+    NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, NewWitnesses, NodeRotation, PeerInfo,
+    PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result,
+    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo,
+    VerifyReport, Witness, Witnesses, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// The node, for one principal and perhaps one of its tokens. Clones are handles to the same.
@@ -281,6 +281,13 @@ impl Database for Scoped {
         self.node.inner.withhold_conflicts(fields, conflicts).await
     }
 
+    async fn invalid(&self, collection: &CollectionName, query: &InvalidQuery) -> Result<InvalidPage> {
+        let view = self.view()?;
+        view.demand_some(collection)?;
+        let who = Some(view.who());
+        self.node.inner.invalid_documents(who, queries::sight(view, collection), collection, query).await
+    }
+
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {
         let view = self.view()?;
         let all = self.node.collections().await?;
@@ -393,10 +400,12 @@ impl Database for Scoped {
     }
 }
 
-/// Who does not see all documents is not told how many there are.
+/// Who does not see all documents is not told how many there are; who does not see all of them, not how many have not the form.
 fn counted(view: &View, mut info: CollectionInfo) -> CollectionInfo {
     if view.readable(&info.name) != Readable::All {
-        (info.documents, info.bytes) = (None, None);
+        (info.documents, info.bytes, info.schema_check) = (None, None, None);
+    } else if !view.fields(Action::Read, &info.name, None).are_all() {
+        info.schema_check = None;
     }
     info
 }

@@ -18,11 +18,11 @@ use super::convert::{collection_act, read_error, settings};
 use super::core_thread::{Command, wall_ms};
 use super::invites::{InviteError, InviteRecord, secret_hash};
 use super::join::role_of;
-use super::{Inner, lock, random};
+use super::{Inner, lock, random, schema};
 use crate::api::{
     CollectionInfo, CollectionSettings, Conduct, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule,
-    PeerInfo, PeerState, PrincipalName, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result, ShardDigest,
-    Status, StoreState, Timestamp, VerifyReport,
+    PeerInfo, PeerState, PrincipalName, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result,
+    SchemaProgress, ShardDigest, Status, StoreState, Timestamp, VerifyReport,
 };
 
 /// Ops that may wait to be applied in a node that calls itself ready.
@@ -79,6 +79,7 @@ impl Inner {
             settings,
             documents: Some(0),
             bytes: Some(0),
+            schema_check: None,
         };
         for config in &configs {
             infos.insert(config.name.clone(), empty(&config.name, settings(config)));
@@ -91,6 +92,12 @@ impl Inner {
             let info = infos.entry(name.clone()).or_insert_with(|| empty(name, CollectionSettings::default()));
             info.documents = info.documents.map(|count| count + shard.documents);
             info.bytes = info.bytes.map(|count| count + shard.bytes);
+        }
+        let checks = self.schema_checks()?;
+        for info in infos.values_mut().filter(|info| info.settings.schema.is_some()) {
+            // Of a schema that was set just now nothing is written yet.
+            let none = SchemaProgress { seen: 0, invalid: 0, complete: false };
+            info.schema_check = Some(checks.get(&info.name).map_or(none, schema::progress));
         }
         infos.retain(|name, _| !dropped.contains(name));
         Ok(infos.into_values().collect())
@@ -125,7 +132,10 @@ impl Inner {
             .pointer("/shards"));
         }
         check_indexes(wanted)?;
-        let act = folkmoot_core::op::Act::Collection(collection_act(name, wanted, dropped));
+        schema::check_settings(wanted)?;
+        // Nothing is held against the schema of what is dropped.
+        let wanted_schema = if dropped { None } else { self.schema_text(wanted).await? };
+        let act = folkmoot_core::op::Act::Collection(collection_act(name, wanted, wanted_schema, dropped));
         self.state(asker, act).await?;
         self.mark_collections().await
     }
@@ -521,6 +531,7 @@ impl Inner {
                         replica.conduct(),
                         (replica.transactions_spilled(), replica.erasure_figures(), replica.forks_undecided()),
                         replica.authority().waiting_requests().len(),
+                        schema::figures(replica),
                     )
                 })
                 .await;
@@ -539,11 +550,13 @@ impl Inner {
                 conducts,
                 others,
                 approvals,
+                schemas,
             ) = looked;
             metrics::gauge!("folkmoot_approvals_waiting").set(approvals as f64);
             let (spilled, erasures, forks_undecided) = others;
             gauge("folkmoot_forks_undecided", forks_undecided as u64);
             metrics::counter!("folkmoot_evidence_total").absolute(counters.evidence_given);
+            schema::tell(&schemas);
             for (stage, documents) in [("hidden", erasures.hidden), ("swept", erasures.swept), ("gone", erasures.gone)]
             {
                 metrics::gauge!("folkmoot_documents_erased", "stage" => stage).set(to_f64(documents));
@@ -560,6 +573,7 @@ impl Inner {
             metrics::counter!("folkmoot_documents_loaded_total").absolute(counters.documents_loaded);
             metrics::counter!("folkmoot_documents_rebuilt_total").absolute(counters.documents_rebuilt);
             metrics::counter!("folkmoot_views_written_total").absolute(counters.views_written);
+            metrics::counter!("folkmoot_documents_expired_total").absolute(counters.documents_expired);
             metrics::counter!("folkmoot_documents_rolled_over_total").absolute(counters.documents_rolled_over);
             metrics::counter!("folkmoot_histories_loaded_total").absolute(counters.histories_loaded);
             metrics::counter!("folkmoot_forks_total").absolute(counters.forks);

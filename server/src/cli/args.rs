@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use folkmoot::api::{At, Durability, Heads, PrincipalName};
-use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
+use folkmoot::{AuthorKey, CollectionName, DocId, FieldPath, OpId};
 
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
 
@@ -159,6 +159,7 @@ pub(super) enum Command {
     /// Write all documents of a collection as NDJSON
     Export(Export),
     /// List, show, configure or drop collections
+    #[command(visible_alias = "collection")]
     Collections(Collections),
     /// Print changes in commit order
     #[command(visible_alias = "watch")]
@@ -596,6 +597,29 @@ pub(super) enum CollectionsCommand {
         /// Record in the audit logs who reads its documents
         #[arg(long)]
         audit_reads: bool,
+        /// File with the JSON Schema that documents must meet; `-` reads standard input. Without it the schema stays
+        #[arg(long, value_name = "FILE")]
+        schema: Option<PathBuf>,
+        /// Remove the schema
+        #[arg(long, conflicts_with = "schema")]
+        no_schema: bool,
+        /// Field with the time after which a document is found no more, and is deleted, as /ends. Without it that stays as it is
+        #[arg(long, value_name = "POINTER")]
+        expires: Option<FieldPath>,
+        /// How much longer documents are kept
+        #[arg(long, value_name = "TIME", requires = "expires", value_parser = humantime::parse_duration)]
+        expires_after: Option<Duration>,
+        /// Keep documents for good
+        #[arg(long, conflicts_with = "expires")]
+        no_expires: bool,
+    },
+    /// List the documents that do not meet the collection's schema, with what is wrong
+    Invalid {
+        /// The collection
+        collection: CollectionName,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
     },
     /// Drop a collection: its documents are hidden everywhere
     Drop {

@@ -1,23 +1,23 @@
 //! Commands about collections, the change feed, the node and its peers.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use folkmoot::api::{
     Bootstrap, BootstrapStage, Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo,
-    CollectionSettings, Database as _, ExitCode, FieldType, InviteOptions, LastBootstrap, LinkRule, QuarantineQuery,
-    Since, VerifyReport,
+    CollectionSettings, Database as _, ExitCode, Expires, FieldType, InvalidQuery, InviteOptions, LastBootstrap,
+    LinkRule, QuarantineQuery, Since, VerifyReport,
 };
 use folkmoot::wire::ChangeMeta;
-use folkmoot::{AuthorKey, Client, Error, ErrorCode};
+use folkmoot::{AuthorKey, Client, CollectionName, Error, ErrorCode};
 use futures_util::StreamExt as _;
 
 use super::agreement::{Agreement, Judge};
 use super::args::{Changes, Collections, CollectionsCommand, Invite, PeersCommand};
 use super::documents::raw;
 use super::failure::Failure;
-use super::index::settings_of;
-use super::output::{Output, facts, table};
+use super::output::{Format, Output, facts, table};
 use super::process::POLL_INTERVAL;
 
 pub(super) async fn collections(client: &Client, args: Collections, output: &Output) -> Result<ExitCode, Failure> {
@@ -33,13 +33,38 @@ pub(super) async fn collections(client: &Client, args: Collections, output: &Out
             })?;
         }
         Some(CollectionsCommand::Show { collection }) => show(&client.collection(&collection).await?, output)?,
-        Some(CollectionsCommand::Set { collection, shards, types, audit_reads }) => {
+        Some(CollectionsCommand::Set {
+            collection,
+            shards,
+            types,
+            audit_reads,
+            schema,
+            no_schema,
+            expires,
+            expires_after,
+            no_expires,
+        }) => {
             let types = types.iter().map(|text| field(text)).collect::<Result<BTreeMap<_, _>, _>>()?;
+            let now = settings_of(client, &collection).await?;
+            let schema = match schema {
+                Some(file) => Some(schema_in(&file)?),
+                None => now.schema.filter(|_| !no_schema),
+            };
+            let expires = match expires {
+                Some(field) => {
+                    let after = expires_after.unwrap_or_default().as_secs();
+                    let after =
+                        u32::try_from(after).map_err(|_| Failure::usage("documents are kept 136 years at most"))?;
+                    Some(Expires { field, after })
+                }
+                None => now.expires.filter(|_| !no_expires),
+            };
             // Indexes have a command of their own.
-            let indexes = settings_of(client, &collection).await?.indexes;
-            let settings = CollectionSettings { shards, types, audit_reads, indexes };
+            let indexes = now.indexes;
+            let settings = CollectionSettings { shards, types, audit_reads, indexes, schema, expires };
             show(&client.configure(&collection, settings).await?, output)?;
         }
+        Some(CollectionsCommand::Invalid { collection, limit }) => invalid(client, &collection, limit, output).await?,
         Some(CollectionsCommand::Drop { collection, yes }) => {
             if !yes {
                 return Err(Failure::usage(format!(
@@ -58,6 +83,63 @@ fn counted(count: Option<u64>) -> String {
     count.map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
+/// Returns the settings that a collection has.
+pub(super) async fn settings_of(client: &Client, collection: &CollectionName) -> Result<CollectionSettings, Failure> {
+    match client.collection(collection).await {
+        Ok(info) => Ok(info.settings),
+        Err(error) if error.code() == ErrorCode::CollectionNotFound => Ok(CollectionSettings::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn schema_in(file: &Path) -> Result<serde_json::Value, Failure> {
+    let unreadable = |error: std::io::Error| Failure::usage(format!("read {}: {error}", file.display()));
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin()).map_err(unreadable)?
+    } else {
+        std::fs::read_to_string(file).map_err(unreadable)?
+    };
+    serde_json::from_str(&text).map_err(|error| Failure::usage(format!("{} is no JSON: {error}", file.display())))
+}
+
+/// Lists documents that do not meet the schema.
+async fn invalid(client: &Client, name: &CollectionName, limit: usize, output: &Output) -> Result<(), Failure> {
+    let mut query = InvalidQuery::default();
+    let (mut rows, mut left, mut more) = (Vec::new(), limit, false);
+    loop {
+        query.limit = Some(left.clamp(1, InvalidQuery::LIMIT_MAX));
+        let page = client.invalid(name, &query).await?;
+        left = left.saturating_sub(page.items.len());
+        for document in page.items {
+            match output.format() {
+                Format::Json => output.show(&document, String::new)?,
+                Format::People => rows.extend(
+                    document
+                        .violations
+                        .iter()
+                        .map(|found| [document.id.to_string(), found.pointer.clone(), found.detail.clone()]),
+                ),
+            }
+        }
+        more |= page.next.is_some();
+        if !page.complete {
+            output.note("not all documents have been held against the schema yet");
+        }
+        match page.next.filter(|_| left > 0) {
+            Some(next) => (query.after, more) = (Some(next), false),
+            None => break,
+        }
+    }
+    if output.format() == Format::People {
+        let nothing = rows.is_empty();
+        output.line(&if nothing { "none".to_owned() } else { table(["id", "place", "what is wrong"], rows) })?;
+    }
+    if more {
+        output.note("there are more; --limit shows them");
+    }
+    Ok(())
+}
+
 fn field(text: &str) -> Result<(String, FieldType), Failure> {
     let wrong = || Failure::usage(format!("{text:?} is not POINTER=TYPE, with text, counter, timestamp or bytes"));
     let (pointer, name) = text.rsplit_once('=').ok_or_else(wrong)?;
@@ -74,6 +156,16 @@ fn show(info: &CollectionInfo, output: &Output) -> Result<(), Failure> {
             ("shards", info.settings.shards.to_string()),
             ("audit reads", info.settings.audit_reads.to_string()),
         ];
+        if let Some(schema) = &info.settings.schema {
+            rows.push(("schema", schema.to_string()));
+        }
+        if let Some(Expires { field, after }) = &info.settings.expires {
+            rows.push(("expires", format!("{field} + {after} s")));
+        }
+        rows.extend(info.schema_check.iter().map(|check| {
+            let so_far = if check.complete { String::new() } else { format!(", {} looked at so far", check.seen) };
+            ("invalid", format!("{}{so_far}", check.invalid))
+        }));
         rows.extend(info.settings.types.iter().map(|(pointer, kind)| ("type", format!("{pointer} = {kind:?}"))));
         let indexes = info.settings.indexes.iter();
         rows.extend(indexes.map(|(name, index)| ("index", format!("{name} on {}", index.fields.join(", ")))));

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use folkmoot::api::{CollectionSettings, ExitCode, IndexInfo, IndexProgress, IndexSettings, IndexState, Queries as _};
-use folkmoot::{Client, CollectionName, Database as _, Error, ErrorCode};
+use folkmoot::api::{ExitCode, IndexInfo, IndexProgress, IndexSettings, IndexState, Queries as _};
+use folkmoot::{Client, Database as _, Error, ErrorCode};
 
 use super::args::IndexCommand;
+use super::cluster::settings_of;
 use super::failure::Failure;
 use super::output::{Output, table};
 
@@ -41,15 +42,6 @@ fn name_of(fields: &[String]) -> String {
     let mut name = parts.collect::<Vec<_>>().join("-");
     name.truncate(NAME_BYTES_MAX);
     name
-}
-
-/// Returns the settings of a collection; the defaults where there is none yet.
-pub(super) async fn settings_of(client: &Client, collection: &CollectionName) -> Result<CollectionSettings, Failure> {
-    match client.collection(collection).await {
-        Ok(info) => Ok(info.settings),
-        Err(error) if error.code() == ErrorCode::CollectionNotFound => Ok(CollectionSettings::default()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 pub(super) async fn index(client: &Client, command: IndexCommand, output: &Output) -> Result<ExitCode, Failure> {

@@ -1,6 +1,6 @@
 //! Collections: list, read, configure, drop.
 
-use folkmoot::api::{CollectionInfo, CollectionSettings};
+use folkmoot::api::{CollectionInfo, CollectionSettings, Cursor, InvalidPage, InvalidQuery};
 use folkmoot::wire::{self, Items};
 use folkmoot::{Error, ErrorCode, Result};
 use http::{Method, StatusCode};
@@ -10,7 +10,7 @@ use super::problem::method_not_allowed;
 use super::reply::json_answer;
 use super::request::{Request, collection_name, json};
 
-/// Settings of a collection: some hundreds of field types.
+/// Settings of a collection: some hundreds of field types, and a schema.
 const SETTINGS_BYTES_MAX: usize = 256 << 10;
 
 /// Lists the collections.
@@ -128,6 +128,32 @@ async fn drop_one(request: Request, collection: String) -> Result<Response> {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
+}
+
+/// Lists documents that have not the form which the collection's schema asks, by id, with what is wrong: they became so by a merge,
+/// or were there before the schema.
+#[utoipa::path(get, path = "/v1/collections/{collection}/invalid", tag = "collections",
+    params(
+        ("collection" = String, Path, description = "Name of the collection"),
+        ("limit" = Option<u32>, Query, description = "Documents of the page, up to 1000; 100 if not given"),
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The documents; `complete` tells whether all have been looked at", body = InvalidPage),
+        (status = 400, description = "invalid_cursor, invalid_parameter", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn invalid(mut request: Request, collection: String) -> Result<Response> {
+    let name = collection_name(&collection)?;
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
+    }
+    let query = InvalidQuery {
+        limit: request.query.limit(InvalidQuery::LIMIT_MAX)?,
+        after: request.query.take("after").map(|text| Cursor::from_text(&text)),
+    };
+    request.query.finish("limit, after")?;
+    json_answer(&request.database.invalid(&name, &query).await?)
 }
 
 #[cfg(test)]

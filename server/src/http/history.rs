@@ -83,7 +83,7 @@ pub(super) async fn diff(mut request: Request, collection: String, id: String) -
         (status = 409, description = "nothing_to_restore: not deleted, or there was no document then", body = wire::Problem, content_type = "application/problem+json"),
         (status = 410, description = "erased", body = wire::Problem, content_type = "application/problem+json"),
         (status = 412, description = "precondition_failed", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "unknown_heads, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "unknown_heads, schema_violation, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn restore(mut request: Request, collection: String, id: String) -> Result<Response> {
     let (collection, id) = (collection_name(&collection)?, document_id(&id)?);

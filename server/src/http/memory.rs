@@ -103,7 +103,13 @@ impl State {
             .ok_or_else(|| Error::new(ErrorCode::CollectionNotFound, format!("collection {name} does not exist")))?;
         let of = self.documents.iter().filter(|((collection, _), _)| collection == name);
         let (documents, bytes) = of.fold((0, 0), |(n, bytes), (_, (json, _))| (n + 1, bytes + json.len() as u64));
-        Ok(CollectionInfo { name: name.clone(), settings, documents: Some(documents), bytes: Some(bytes) })
+        Ok(CollectionInfo {
+            name: name.clone(),
+            settings,
+            documents: Some(documents),
+            bytes: Some(bytes),
+            schema_check: None,
+        })
     }
 
     fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {
@@ -403,6 +409,12 @@ impl Database for Shared {
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
         self.get(collection, id, &ReadOptions::default()).await?;
         Ok(Vec::new())
+    }
+
+    async fn invalid(&self, collection: &CollectionName, query: &InvalidQuery) -> Result<InvalidPage> {
+        self.0.state.lock().unwrap().known(collection)?;
+        query.after.as_ref().map(Cursor::document).transpose()?;
+        Ok(InvalidPage { items: Vec::new(), complete: true, next: None })
     }
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {

@@ -14,6 +14,7 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         collections::put,
         collections::patch,
         collections::drop_one,
+        collections::invalid,
         documents::list,
         documents::create,
         documents::get,

@@ -201,6 +201,13 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
                 changes::of_collection
             ))
             .unify()
+            .or(in_collection!(
+                context,
+                warp::path("invalid"),
+                "/v1/collections/{collection}/invalid",
+                collections::invalid
+            ))
+            .unify()
             .or(in_collection!(context, warp::path("erase"), "/v1/collections/{collection}/erase", erasure::erase))
             .unify()
             .or(in_collection!(

@@ -266,6 +266,8 @@ pub(super) fn found(
             dropped: false,
             audit_reads: false,
             indexes: vec![],
+            schema: None,
+            expires: None,
         });
         let input = Input::Act { ticket: 0, signer: Signer::Node, request: ActRequest::One(act) };
         settle(&mut first, &store, now, Some(input));

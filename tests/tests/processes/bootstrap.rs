@@ -54,7 +54,10 @@ async fn bulk_goes_on_after_giver_and_taker_are_killed() {
     let status = c.client().status().await.unwrap();
     let resumed = status.bootstraps.first().cloned().expect("it goes on");
     // What was on its way to the disk is asked for again.
-    assert!(resumed.documents > 0 && resumed.documents + ON_THE_WAY_MAX >= before.documents, "{resumed:?} after {before:?}");
+    assert!(
+        resumed.documents > 0 && resumed.documents + ON_THE_WAY_MAX >= before.documents,
+        "{resumed:?} after {before:?}"
+    );
     assert_eq!(resumed.started, before.started);
     assert!(!status.readiness.ready && status.readiness.reasons.iter().any(|reason| reason.contains("in bulk")));
     let shown = printed(&c.cli(&["status"], "").await);

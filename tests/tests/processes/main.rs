@@ -29,6 +29,8 @@ mod queries;
 mod quic;
 mod quotas;
 mod retries;
+mod schema;
 mod sealed;
 mod tls;
+mod types;
 mod witness;

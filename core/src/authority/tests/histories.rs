@@ -536,8 +536,16 @@ fn step(random: &mut Random, world: &mut World) {
         97..98 if random.chance(60) => erase_some(random, world, name),
         97..98 => {
             let on = random.pick(&COLLECTIONS).parse().unwrap();
-            let config =
-                Collection { name: on, shards: 1, types: vec![], dropped: false, audit_reads: false, indexes: vec![] };
+            let config = Collection {
+                name: on,
+                shards: 1,
+                types: vec![],
+                dropped: false,
+                audit_reads: false,
+                indexes: vec![],
+                schema: None,
+                expires: None,
+            };
             world.act(name, Act::Collection(config));
         }
         _ => {

@@ -135,6 +135,8 @@ fn the_last_configuration_counts_but_shards_are_fixed() {
             dropped,
             audit_reads: false,
             indexes: vec![],
+            schema: None,
+            expires: None,
         })
     };
     w.act("a0", config(4, false));

@@ -320,6 +320,8 @@ fn who_administers_gives_and_lends_no_more_than_it_has() {
                 dropped: false,
                 audit_reads: false,
                 indexes: vec![],
+                schema: None,
+                expires: None,
             }),
             ALLOWED,
         ),

@@ -414,6 +414,8 @@ fn a_grant_gives_no_more_than_its_maker_has() {
         dropped: false,
         audit_reads: false,
         indexes: vec![],
+        schema: None,
+        expires: None,
     };
     let own = Collection { name: "xyz".parse().unwrap(), ..foreign.clone() };
     let (foreign, own) = (w.act("s", Act::Collection(foreign)), w.act("s", Act::Collection(own)));

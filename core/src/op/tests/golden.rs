@@ -12,6 +12,7 @@ use super::*;
 use crate::hlc::Hlc;
 use crate::id::{ChangeHash, CollectionName, DocId, Salt, StreamId, TokenVerifier};
 use crate::keys::SecretKey;
+use crate::schema::SchemaText;
 
 fn owner() -> SecretKey {
     SecretKey::from_seed(&[1; 32])
@@ -293,6 +294,34 @@ fn cases() -> Vec<(&'static str, Op)> {
                     fields: vec!["land".to_owned(), "-people.count".to_owned()],
                     sparse: true,
                 }],
+                schema: None,
+                expires: None,
+            })),
+        ),
+        (
+            "op-1-collection-schema",
+            control(Act::Collection(Collection {
+                name: "cities".parse().unwrap(),
+                shards: 1,
+                types: Vec::new(),
+                dropped: false,
+                audit_reads: false,
+                indexes: vec![],
+                schema: Some(SchemaText::from_json(br#"{"required": ["name"], "type": "object"}"#).unwrap()),
+                expires: None,
+            })),
+        ),
+        (
+            "op-1-collection-expires",
+            control(Act::Collection(Collection {
+                name: "sessions".parse().unwrap(),
+                shards: 1,
+                types: Vec::new(),
+                dropped: false,
+                audit_reads: false,
+                indexes: vec![],
+                schema: None,
+                expires: Some(Expires { field: "/seen".parse().unwrap(), after_s: 3_600 }),
             })),
         ),
         ("op-1-rules", control(Act::Rules(Rules { version: 2 }))),

@@ -304,6 +304,8 @@ fn acts_out_of_bounds() {
         dropped: false,
         audit_reads: false,
         indexes: vec![],
+        schema: None,
+        expires: None,
     };
     let field = |pointer: &str| FieldDeclaration { pointer: pointer.to_owned(), kind: FieldKind::Text };
     let bounds = "collection settings out of bounds";

@@ -317,7 +317,7 @@ impl Index {
             }
             let (feed, key) = change?;
             if key.collection == self.collection {
-                let keys = match views.get(&key.doc)? {
+                let keys = match views.get_kept(&key.doc)? {
                     Some(view) => {
                         self.definition.keys(&Candidate::read(&view, &wanted, &FieldRights::all())?.subject())
                     }

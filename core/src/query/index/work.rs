@@ -212,7 +212,7 @@ impl Indexes {
         building: Building,
         commit: &mut Commit<'_>,
     ) -> Result<(), IndexError> {
-        let views = reader.views(&index.collection);
+        let views = reader.views(&index.collection).with_all();
         let at = lock(&index.state).record.covered;
         let wanted = index.wanted();
         let range = IdRange { after: building.after.clone(), ..IdRange::default() };
@@ -247,7 +247,7 @@ impl Indexes {
 
     /// Takes in what has changed, writes it into a run when it has become much, and merges runs when they have become many.
     fn follow(&self, index: &Index, reader: &Reader, commit: &mut Commit<'_>) -> Result<bool, IndexError> {
-        let views = reader.views(&index.collection);
+        let views = reader.views(&index.collection).with_all();
         let delta = lock(&index.state).delta.clone();
         // The lock of the state is never taken under that of the changes: queries take them the other way round.
         let covered = lock(&index.state).record.covered;
@@ -282,7 +282,7 @@ impl Indexes {
         let merged: Vec<Arc<Run>> = of(level).cloned().collect();
         let ids: BTreeSet<u64> = merged.iter().map(|run| run.record.id).collect();
         let is_multiple = merged.iter().any(|run| run.record.is_multiple);
-        let views = reader.views(&index.collection);
+        let views = reader.views(&index.collection).with_all();
         let floor = views.feed_end()?;
         let view = IndexView {
             definition: index.definition.clone(),
@@ -296,7 +296,7 @@ impl Indexes {
         let entries = view.entries(views.read(), &everything).filter_map(|entry| {
             let is_live = |entry: &Entry| -> Result<bool, ReadError> {
                 let Some(doc) = entry.doc().and_then(|doc| doc.parse::<DocId>().ok()) else { return Ok(false) };
-                Ok(views.feed_of(&doc)? == Some(entry.feed))
+                Ok(views.get(&doc)?.is_some_and(|view| view.feed == entry.feed))
             };
             match entry {
                 Ok(entry) => match is_live(&entry) {

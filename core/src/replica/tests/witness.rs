@@ -186,6 +186,8 @@ fn a_witness_goes_on_as_a_node() {
             dropped: false,
             audit_reads: false,
             indexes: vec![],
+            schema: None,
+            expires: None,
         });
         lab.act(0, Signer::Node, ActRequest::One(config)).unwrap();
         let pin = Pin { stream: StreamId::new([round; 32]), seq: 1, head: OpId::new([round + 1; 32]) };

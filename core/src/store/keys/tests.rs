@@ -65,7 +65,7 @@ proptest! {
         let arrival = |shard, arrival| ArrivalKey { shard, arrival };
         check(arrival(shards.0, numbers.0), arrival(shards.1, numbers.1))?;
         let tail = |doc, change| TailKey { doc, change: ChangeHash::new(change) };
-        check(tail(docs.0, ids.0), tail(docs.1, ids.1))?;
+        check(tail(docs.0.clone(), ids.0), tail(docs.1.clone(), ids.1))?;
         check(StreamId::new(ids.0), StreamId::new(ids.1))?;
         let request = |collection, request: [u8; 32]| RequestKey {
             collection,
@@ -81,6 +81,7 @@ proptest! {
             principal: PrincipalId::new(principal), stream: StreamId::new(stream),
         };
         check(written(ids.0, ids.1), written(ids.2, ids.3))?;
+        check(InvalidKey(docs.0), InvalidKey(docs.1))?;
         let place = |stream, seq: u64| ChangePlace {
             stream: StreamId::new(stream), seq, transaction: seq as u16, change: (seq >> 16) as u16,
         };
@@ -108,6 +109,7 @@ proptest! {
         }
         prop_assert!(one_form::<OpKey>(&bytes) && one_form::<ArrivalKey>(&bytes) && one_form::<DocKey>(&bytes));
         prop_assert!(one_form::<TailKey>(&bytes) && one_form::<PendingKey>(&bytes) && one_form::<ChangeKey>(&bytes));
+        prop_assert!(one_form::<InvalidKey>(&bytes));
     }
 }
 
@@ -121,7 +123,8 @@ fn bytes_are_pinned() {
     let request = RequestKey { collection: "c".parse().unwrap(), request: RequestName::new([5; 16]) };
     let place = ChangePlace { stream, seq: 258, transaction: 3, change: 4 };
     let seq: &[u8] = &[0, 0, 0, 0, 0, 0, 1, 2];
-    let cases: [(Vec<u8>, Vec<u8>); 10] = [
+    let cases: [(Vec<u8>, Vec<u8>); 11] = [
+        (InvalidKey(doc.clone()).encode(), b"\x03cities\0Z\xc3\xbcrich\0".to_vec()),
         (OpKey::new(stream, 258).encode(), [&[1; 32], seq].concat()),
         (branch.encode(), [&[1; 32], seq, &[2; 32]].concat()),
         (ArrivalKey { shard, arrival: 258 }.encode(), [b"c\0\0\x02\x01\0", seq].concat()),

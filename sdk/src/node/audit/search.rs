@@ -415,8 +415,10 @@ pub(super) fn target_of(act: &Act) -> String {
         Act::Evidence(evidence) => format!("evidence of {} forked streams", evidence.pins.len()),
         Act::Erased(erased) => format!("carried out {} erasures", erased.acts.len()),
         Act::Collection(config) => {
-            let (types, indexes) = (config.types.len(), config.indexes.len());
-            format!("{} shards, {types} types, {indexes} indexes, audit_reads {}", config.shards, config.audit_reads)
+            let schema = config.schema.as_ref().map_or(0, |schema| schema.as_str().len());
+            let (shards, types, indexes) = (config.shards, config.types.len(), config.indexes.len());
+            let reads = config.audit_reads;
+            format!("{shards} shards, {types} types, {indexes} indexes, audit_reads {reads}, schema of {schema} bytes")
         }
         _ => String::new(),
     }

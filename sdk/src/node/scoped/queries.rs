@@ -11,7 +11,7 @@ use super::view::View;
 use crate::api::{AggregatePage, AggregateQuery, FindPage, FindQuery, IndexInfo, Queries, Result};
 
 /// Says what the caller may see of each document of a collection, at this moment.
-fn sight(view: View, collection: &CollectionName) -> Sight {
+pub(super) fn sight(view: View, collection: &CollectionName) -> Sight {
     // Asked of each document only where they differ.
     if view.readable(collection) == Readable::All && view.fields(Action::Read, collection, None).are_all() {
         return Sight::everything();
