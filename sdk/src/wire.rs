@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::api::{
     AwaitedApproval, BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error,
-    ErrorCode, Heads, IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, Timestamp,
-    WriteOutcome, WriteStatus,
+    ErrorCode, Heads, IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, SessionToken,
+    Timestamp, WriteOutcome, WriteStatus,
 };
 
 /// Request and answer header: the session token.
@@ -107,6 +107,15 @@ impl From<Problem> for Error {
             None => error,
         }
     }
+}
+
+/// What a session has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionAnswer {
+    /// The token.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub session: SessionToken,
 }
 
 /// Who becomes a member of a group.

@@ -17,6 +17,7 @@ mod bootstrap;
 mod branch;
 mod bulk;
 mod cache;
+mod catch_up;
 mod chains;
 mod conduct;
 mod erase;
@@ -61,6 +62,7 @@ use std::sync::Arc;
 pub use crate::store::keys::DocKey;
 pub use bootstrap::{Founded, Founding, found_cluster};
 pub use bulk::{LastBulk, Previews};
+pub use catch_up::{CatchUp, Lag, ShardReach};
 pub use erase::{ErasureFigures, ErasureRecord, ErasureStage};
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::fuzz_record;
@@ -87,10 +89,10 @@ pub use written::{Written, WrittenAt, WrittenPage, WrittenQuery};
 
 use crate::authority::Authority;
 use crate::hlc::HlcClock;
-use crate::id::{AuthorKey, ChangeHash, ClusterId, OpId, PrincipalId, SessionId, ShardId, StoreEpoch, StreamId};
+use crate::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, OpId, PrincipalId, SessionId, ShardId, StoreEpoch, StreamId};
 use crate::keys::SecretKey;
 use crate::op::{Op, StreamKey};
-use crate::replication::{self, Engine, Tip};
+use crate::replication::{self, Engine, Policy as _, Tip};
 use crate::store::{Batch, Store};
 
 /// A point in time as the caller measures it.
@@ -186,6 +188,8 @@ pub struct Replica {
     lacks: conduct::Lacks,
     /// Whether somebody was banned since the bans were last written.
     bans_changed: bool,
+    /// How often nothing was left to look at again.
+    settled: u64,
     counters: Counters,
     /// The time of the last call.
     now: Now,
@@ -340,6 +344,15 @@ impl Replica {
     #[must_use]
     pub fn acknowledged_by(&self, tx: &TxRef) -> usize {
         self.heads.get(&tx.stream).map_or(0, |head| self.engine.acked_by(&head.key.shard, tx.stream, tx.seq))
+    }
+
+    /// Returns how many member nodes may hold a collection.
+    #[must_use]
+    pub fn replicas_of(&self, collection: &CollectionName) -> usize {
+        let now = crate::hlc::Hlc::new(self.now.wall_ms, 0);
+        let policy = ingest::AuthorityPolicy { authority: &self.authority, closed: &self.closed, now };
+        let members = self.authority.members(now);
+        members.iter().filter(|member| policy.may_sync(&member.key, collection)).count()
     }
 
     /// Returns the number of batches on their way to the disk.

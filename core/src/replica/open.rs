@@ -202,6 +202,7 @@ impl Replica {
             accused: Vec::new(),
             lacks: super::conduct::Lacks::default(),
             bans_changed: false,
+            settled: 0,
             counters: Counters::default(),
             store,
         };

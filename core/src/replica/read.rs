@@ -55,6 +55,8 @@ pub struct View {
     pub modified: Hlc,
     /// Accepted changes.
     pub changes: u64,
+    /// Its place in the feed; 0 if it has none here.
+    pub feed: u64,
     /// The JSON text.
     pub json: Bytes,
 }
@@ -100,7 +102,7 @@ pub(super) fn damaged(keyspace: Keyspace, what: impl std::fmt::Display) -> ReadE
 
 fn erased_view(doc: DocId, record: &ErasureRecord) -> View {
     let (heads, json) = (Vec::new(), Bytes::new());
-    View { doc, heads, deleted: true, erased: true, modified: record.erased, changes: 0, json }
+    View { doc, heads, deleted: true, erased: true, modified: record.erased, changes: 0, feed: 0, json }
 }
 
 fn view_of(doc: DocId, value: Bytes) -> Result<View, ReadError> {
@@ -113,8 +115,8 @@ fn view_record(value: Bytes) -> Result<ViewRecord, ReadError> {
 }
 
 fn shown(doc: DocId, record: ViewRecord) -> View {
-    let ViewRecord { heads, deleted, modified, changes, json, .. } = record;
-    View { doc, heads, deleted, erased: false, modified, changes, json }
+    let ViewRecord { heads, deleted, modified, changes, feed, json, .. } = record;
+    View { doc, heads, deleted, erased: false, modified, changes, feed, json }
 }
 
 /// The documents of a collection at one moment. Keep it only as long as one answer takes.

@@ -242,7 +242,7 @@ impl Lab {
                     self.scrubs_in_vain = self.scrubs_in_vain.saturating_sub(1);
                     self.step(node, Input::Scrubbed { is_clean, took_ms: 1 });
                 }
-                Effect::FeedAdvanced(_)
+                Effect::Advanced { .. }
                 | Effect::MembersChanged
                 | Effect::ErasuresCarriedOut(_)
                 | Effect::EvidenceGiven { .. } => {}

@@ -174,7 +174,7 @@ error_codes! {
     QuotaExceeded = "quota_exceeded", 507, Failed, "The node takes no more of this";
     StoreFailed = "store_failed", 503, Failed, "The store cannot persist";
     ShuttingDown = "shutting_down", 503, Failed, "The node is shutting down";
-    SessionNotReached = "session_not_reached", 504, Failed, "The node did not catch up with the session in time";
+    SessionNotReached = "session_not_reached", 503, Failed, "The node did not catch up with the session in time";
     TooSlow = "too_slow", 504, Failed, "The node took too long";
     UnknownOutcome = "unknown_outcome", 500, Failed, "It is unknown whether the write happened";
     Damaged = "damaged", 500, Damaged, "Stored data is damaged";

@@ -20,6 +20,7 @@ mod heads;
 mod history;
 mod keys;
 mod query;
+mod session;
 mod state;
 mod time;
 pub mod typed;
@@ -50,7 +51,7 @@ pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, C
 pub use collection::{CollectionInfo, CollectionSettings, FieldType};
 pub use cursor::Cursor;
 pub use document::{
-    Conflict, ConflictValue, Document, ListPage, ListPurpose, ListQuery, ReadOptions, SessionToken, export,
+    Conflict, ConflictValue, Document, ListPage, ListPurpose, ListQuery, ReadOptions, export,
 };
 pub use erasure::{Erasure, ErasureReceipt, Erasures, ErasuresPage, ErasuresQuery, NewErasure};
 pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
@@ -58,6 +59,8 @@ pub use heads::Heads;
 pub use history::{At, Diff, Histories, HistoryItem, HistoryPage, HistoryQuery};
 pub use keys::{KeyRotation, KeysInfo};
 pub use query::{AggregatePage, AggregateQuery, FindPage, FindQuery, Queries, QueryPlan, find_all};
+pub(crate) use session::Seen;
+pub use session::{SessionToken, Sessions, Touched};
 pub use state::{
     Conduct, Damage, Invite, InviteOptions, LinkRule, PeerInfo, PeerState, QuarantinePage, QuarantineQuery,
     Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
@@ -75,7 +78,7 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries + Witnesses {
+pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries + Sessions + Witnesses {
     /// Returns a document.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ fn fresh_key() -> Result<IdempotencyKey> {
     IdempotencyKey::new(format!("{a:016x}{b:016x}"))
 }
 
-fn with_common(
+pub(super) fn with_common(
     mut call: Call,
     session: Option<&SessionToken>,
     durability: Durability,

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::outbox::Outbox;
 use super::scrubber::Scrubber;
+use super::session::Published;
 
 /// Commands that may wait for the thread; more wait at their senders.
 const COMMANDS_MAX: usize = 8_192;
@@ -157,6 +158,7 @@ struct Core {
     outbox: Arc<Outbox>,
     notices: mpsc::UnboundedSender<Notice>,
     feed: watch::Sender<u64>,
+    published: Arc<Published>,
     halted: watch::Sender<Option<String>>,
     policy: watch::Sender<Arc<Policy>>,
     /// That of which the policy was made.
@@ -216,6 +218,7 @@ pub(super) struct Start {
     /// First ops of a new data directory.
     pub(super) seed: Vec<Op>,
     pub(super) feed: u64,
+    pub(super) published: Arc<Published>,
 }
 
 /// Starts the thread. Returns the handle, the notices, and the thread to wait for.
@@ -250,6 +253,7 @@ pub(super) fn spawn(
         outbox: start.outbox,
         notices,
         feed,
+        published: start.published,
         halted,
         policy,
         policy_revision,
@@ -452,7 +456,8 @@ impl Core {
                         let _ = reply.send(result);
                     }
                 }
-                Effect::FeedAdvanced(feed) => {
+                Effect::Advanced { feed, shards } => {
+                    self.published.advance(&self.replica, feed, &shards);
                     self.feed.send_if_modified(|seen| {
                         let moved = *seen != feed;
                         *seen = feed;

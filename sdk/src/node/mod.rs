@@ -29,6 +29,7 @@ mod read;
 mod rotation;
 mod scoped;
 mod scrubber;
+mod session;
 mod state;
 mod token;
 mod unlock;
@@ -95,6 +96,8 @@ pub(crate) struct Inner {
     node_key: SecretKey,
     core: CoreHandle,
     reader: Reader,
+    /// How far the shards are, for tokens of sessions.
+    published: Arc<session::Published>,
     store: Arc<dyn Store>,
     /// The same, if it is sealed.
     sealed: Option<SealedStore>,
@@ -289,6 +292,7 @@ impl Node {
         let (watermark, loss) = open_watermark(&directory, &replica)?;
         let reader = Reader::of(&replica);
         let feed = reader.feed_end().unwrap_or(0);
+        let published = session::Published::of(&replica, feed);
         let outbox = Arc::new(Outbox::default());
         let start = core_thread::Start {
             replica,
@@ -298,6 +302,7 @@ impl Node {
             clock,
             seed: Vec::new(),
             feed,
+            published: published.clone(),
         };
         let passwords = password::Passwords::new()?;
         let oidc = oidc::Oidc::new(&config.oidc)?;
@@ -330,6 +335,7 @@ impl Node {
             node_key,
             core,
             reader,
+            published,
             store,
             sealed,
             outbox,

@@ -120,7 +120,7 @@ impl Inner {
         self.note_read(who, AuditAction::Query, collection, rows.iter().map(|row| &row.doc), || shape(&given));
         let document = |row: query::Row| {
             let query::Row { doc, heads, modified, json } = row;
-            let view = View { doc, heads, deleted: false, erased: false, modified, changes: 0, json };
+            let view = View { doc, heads, deleted: false, erased: false, modified, changes: 0, feed: 0, json };
             Self::document(collection, view)
         };
         let next = next.map(|place| Cursor::from_text(&place.to_text()));

@@ -11,7 +11,7 @@ use super::convert::{erased, not_found, read_error};
 use super::{Inner, Node};
 use crate::api::{
     Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Conflict, ConflictValue, Cursor,
-    Document, Error, ErrorCode, Heads, ListPage, ListQuery, Result, SessionToken, Since, Timestamp,
+    Document, Error, ErrorCode, Heads, ListPage, ListQuery, Result, Since, Timestamp,
 };
 
 /// Tokens of the feed begin with this; then the store's epoch and the place.
@@ -41,21 +41,18 @@ impl Inner {
         }
     }
 
-    /// Sessions that span nodes are not there yet; a token can only be one that no node has made.
-    pub(super) fn check_session(session: Option<&SessionToken>) -> Result<()> {
-        match session {
-            None => Ok(()),
-            Some(_) => Err(Error::new(ErrorCode::InvalidSession, "this node makes no session tokens yet")),
+    /// Returns the view of a document that exists.
+    pub(super) fn view(&self, collection: &CollectionName, id: &DocId) -> Result<View> {
+        let key = DocKey { collection: collection.clone(), doc: id.clone() };
+        match self.reader.get(&key).map_err(read_error)? {
+            Some(view) if !view.deleted => Ok(view),
+            Some(view) if view.erased => Err(erased(id)),
+            Some(_) | None => Err(not_found(id)),
         }
     }
 
     pub(super) fn get(&self, collection: &CollectionName, id: &DocId) -> Result<Document> {
-        let key = DocKey { collection: collection.clone(), doc: id.clone() };
-        match self.reader.get(&key).map_err(read_error)? {
-            Some(view) if !view.deleted => Ok(Self::document(collection, view)),
-            Some(view) if view.erased => Err(erased(id)),
-            Some(_) | None => Err(not_found(id)),
-        }
+        Ok(Self::document(collection, self.view(collection, id)?))
     }
 
     pub(super) async fn list(&self, collection: &CollectionName, query: &ListQuery) -> Result<ListPage> {

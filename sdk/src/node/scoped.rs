@@ -6,6 +6,7 @@
 
 mod history;
 mod queries;
+mod sessions;
 mod view;
 
 use std::net::IpAddr;
@@ -188,10 +189,10 @@ impl Database for Scoped {
         let view = self.view()?;
         if let Some(at) = &options.at {
             let rights = view.demand_history(collection, id)?;
-            return self.node.inner.get_at(Some(view.who()), rights, (collection, id), at).await;
+            return self.node.get_at_for(Some(view.who()), rights, (collection, id), (at, options)).await;
         }
         let fields = view.demand_read(collection, id)?;
-        let mut document = self.node.get_for(Some(view.who()), collection, id, options)?;
+        let mut document = self.node.get_for(Some(view.who()), collection, id, options).await?;
         self.node.inner.withhold(vec![(fields, &mut document.json)]).await?;
         Ok(document)
     }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use folkmoot::api::{At, Durability, Heads, PrincipalName};
+use folkmoot::api::{At, Durability, Heads, PrincipalName, SessionToken};
 use folkmoot::{AuthorKey, CollectionName, DocId, OpId};
 
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
@@ -77,6 +77,9 @@ pub(super) struct Find {
     /// Data directory of a node on this machine (or FOLKMOOT_DATA) [default: folkmoot-data]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+    /// What must be seen at least: the token that `folkmoot session` printed, or an answer's header Folkmoot-Session
+    #[arg(long, global = true, env = "FOLKMOOT_SESSION", value_name = "TOKEN")]
+    pub(super) session: Option<SessionToken>,
     /// Answer in JSON, for programs
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -161,6 +164,8 @@ pub(super) enum Command {
     /// Print changes in commit order
     #[command(visible_alias = "watch")]
     Changes(Changes),
+    /// Print a token of what the node shows now; with --session TOKEN another node waits until it shows as much
+    Session(Session),
     /// Show what the node is and how it fares
     Status,
     /// Show the other members; block or unblock links to them
@@ -598,6 +603,17 @@ pub(super) enum CollectionsCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Session {
+    /// Of documents of this collection; of who may do what if not given
+    pub(super) collection: Option<CollectionName>,
+    /// Of this document only
+    pub(super) id: Option<DocId>,
+    /// How long to wait for what --session names
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
 }
 
 #[derive(Debug, ClapArgs)]

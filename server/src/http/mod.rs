@@ -28,6 +28,7 @@ mod rates;
 mod reply;
 mod request;
 mod routes;
+mod sessions;
 mod shell;
 mod state;
 mod tls;

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, audit, authors, bulk, changes, collections, documents, erasure, history, queries, state, witness};
+use super::{access, audit, authors, bulk, changes, collections, documents, erasure, history, queries, sessions, state, witness};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -33,6 +33,7 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         erasure::erase,
         erasure::all,
         erasure::one,
+        sessions::session,
         state::status,
         state::peers,
         state::link,
