@@ -2,6 +2,8 @@
 //!
 //! They are apart from the working types of [`crate::api`]: these are what other people's programs rely on.
 
+pub mod live;
+
 use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
 use serde::{Deserialize, Serialize};

@@ -15,7 +15,7 @@ mod selector;
 mod tests;
 
 pub use aggregate::{Aggregate, Aggregated, Compute, aggregate};
-pub use find::{Found, Place, Plan, QueryRunError, Row, Run, find};
+pub use find::{Filter, Found, Place, Plan, QueryRunError, Row, Run, find};
 pub use order::SORTED_BYTES_MAX;
 pub use path::{Path, PathError};
 pub use request::{Find, SortKey};

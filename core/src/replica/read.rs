@@ -261,7 +261,7 @@ impl Reader {
         Views { snapshot: self.store.snapshot(), collection: collection.clone() }
     }
 
-    /// Returns the latest changes of documents after a place in the feed, in commit order, of all collections or of one,
+    /// Returns the latest changes of documents after a place in the feed, in commit order, of all collections or of one, that pass,
     /// and the place up to which was looked.
     ///
     /// # Errors
@@ -272,9 +272,10 @@ impl Reader {
         collection: Option<&CollectionName>,
         prefix: &str,
         limit: usize,
+        passes: &dyn Fn(&DocKey, &View) -> Result<bool, ReadError>,
     ) -> Result<(Vec<FeedEntry>, u64), ReadError> {
         /// Entries looked at in one call, so that a filter that matches little stays bounded.
-        const LOOKED_AT_MAX: usize = 50_000;
+        const LOOKED_AT_MAX: usize = 10_000;
         let snapshot = self.store.snapshot();
         let mut entries = Vec::new();
         let mut reached = after;
@@ -294,9 +295,14 @@ impl Reader {
             }
             if let Some(value) = snapshot.get(Keyspace::Views, &key.encode())? {
                 let view = view_of(key.doc.clone(), value)?;
-                entries.push(FeedEntry { seq, key, view });
+                if passes(&key, &view)? {
+                    entries.push(FeedEntry { seq, key, view });
+                }
             } else if let Some(record) = erasure_of(&*snapshot, &key)? {
                 let view = erased_view(key.doc.clone(), &record);
+                if !passes(&key, &view)? {
+                    continue;
+                }
                 entries.push(FeedEntry { seq, key, view });
             }
         }

@@ -19,6 +19,7 @@ mod error;
 mod heads;
 mod history;
 mod keys;
+mod live;
 mod query;
 mod session;
 mod state;
@@ -58,6 +59,8 @@ pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
 pub use heads::Heads;
 pub use history::{At, Diff, Histories, HistoryItem, HistoryPage, HistoryQuery};
 pub use keys::{KeyRotation, KeysInfo};
+pub(crate) use live::{Window, follow};
+pub use live::{Live, LiveEvent};
 pub use query::{AggregatePage, AggregateQuery, FindPage, FindQuery, Queries, QueryPlan, find_all};
 pub(crate) use session::Seen;
 pub use session::{SessionToken, Sessions, Touched};
@@ -78,7 +81,7 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries + Sessions + Witnesses {
+pub trait Database: Access + Audit + Authors + Erasures + Histories + Live + Queries + Sessions + Witnesses {
     /// Returns a document.
     ///
     /// # Errors
@@ -123,7 +126,10 @@ pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries + 
     async fn drop_collection(&self, name: &CollectionName) -> Result<()>;
 
     /// Returns what was committed here after a point, in commit order; with [`ChangesQuery::wait`] it waits that long
-    /// for the first change.
+    /// for the first change. A page that is empty before that time says that the caller's rights may have changed.
+    ///
+    /// # Errors
+    /// [`ErrorCode::FeedGap`] if the point is one of another node; [`ErrorCode::InvalidCursor`]; [`ErrorCode::InvalidQuery`].
     async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage>;
 
     /// Returns an endless stream of changes; it ends after an error.

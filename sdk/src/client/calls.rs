@@ -178,6 +178,7 @@ pub(super) fn feed_path(query: &ChangesQuery, feed: Feed) -> String {
     Query::new(path)
         .add("since", since)
         .add("prefix", query.prefix.as_deref())
+        .add("selector", (!query.selector.is_null()).then_some(&query.selector))
         .add("limit", query.limit)
         .add("docs", docs)
         .add("feed", feed)

@@ -13,6 +13,7 @@ pub(crate) mod connections;
 mod erasure;
 mod events;
 mod history;
+mod live;
 mod query;
 mod sessions;
 pub(crate) mod tls;

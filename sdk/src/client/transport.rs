@@ -236,7 +236,7 @@ impl Transport {
         // That there is nothing is something that was seen, too.
         self.session.note(session.as_ref(), response.headers());
         if (response.status().is_success() && !is_problem(response.headers()))
-            || response.status() == StatusCode::NOT_MODIFIED
+            || [StatusCode::NOT_MODIFIED, StatusCode::SWITCHING_PROTOCOLS].contains(&response.status())
         {
             return Ok(response);
         }

@@ -14,6 +14,7 @@ use super::convert::{status, write_error, write_item};
 use super::core_thread::{Command, wall_ms};
 use super::history::Rights;
 use super::quota::Room;
+use super::read::all_fed;
 use super::session::Pace;
 use super::{Inner, Node, random};
 use crate::api::{
@@ -210,7 +211,7 @@ impl Database for Node {
     }
 
     async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {
-        let page = self.changes_page(query).await?;
+        let page = self.changes_page(query, &all_fed()).await?;
         self.inner.note_changes(None, query, &page);
         Ok(page)
     }

@@ -9,13 +9,14 @@ use folkmoot_core::id::{CollectionName, DocId};
 use folkmoot_core::op::FieldRights;
 use folkmoot_core::query::{self, Plan, QueryRunError, Run};
 use folkmoot_core::replica::{View, Views};
+use futures_util::stream::BoxStream;
 
 use super::audit::Who;
 use super::convert::read_error;
 use super::{Inner, Node};
 use crate::api::{
-    AggregatePage, AggregateQuery, Cursor, Error, ErrorCode, FindPage, FindQuery, Queries, QueryPlan, Result,
-    error_chain,
+    AggregatePage, AggregateQuery, Cursor, Error, ErrorCode, FindPage, FindQuery, Live, LiveEvent, Queries, QueryPlan,
+    Result, error_chain, follow,
 };
 
 /// Queries that run at once; more wait.
@@ -148,6 +149,12 @@ impl Inner {
                 .map_err(|error| Error::new(ErrorCode::Internal, "render a value").with_source(error))
         };
         Ok(AggregatePage { groups: groups.into_iter().map(plain).collect::<Result<_>>()?, more, plan })
+    }
+}
+
+impl Live for Node {
+    fn live(&self, collection: &CollectionName, query: FindQuery) -> BoxStream<'static, Result<LiveEvent>> {
+        follow(self.clone(), collection.clone(), query)
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleComman
 pub(super) use device::DeviceCommand;
 pub(super) use erasure::{Erase, ErasuresArgs};
 pub(super) use history::{Diff, History, Restore};
-pub(super) use query::{Aggregate, Query, Selected};
+pub(super) use query::{Aggregate, Query, Selected, Watch};
 
 pub(super) use key::{KeyCommand, Passphrase, Recover, Rotate};
 pub(super) use witness::WitnessCommand;
@@ -162,8 +162,9 @@ pub(super) enum Command {
     /// List, show, configure or drop collections
     Collections(Collections),
     /// Print changes in commit order
-    #[command(visible_alias = "watch")]
     Changes(Changes),
+    /// Print what a query finds, and then how that changes; end with Ctrl-C
+    Watch(Watch),
     /// Print a token of what the node shows now; with --session TOKEN another node waits until it shows as much
     Session(Session),
     /// Show what the node is and how it fares
@@ -629,6 +630,9 @@ pub(super) struct Changes {
     /// Only ids that begin with this
     #[arg(long)]
     pub(super) prefix: Option<String>,
+    /// Only documents that this selector means now, and those that are gone
+    #[arg(long, value_name = "JSON", value_parser = query::selector)]
+    pub(super) selector: Option<serde_json::Value>,
     /// Print the documents too
     #[arg(long)]
     pub(super) docs: bool,

@@ -86,6 +86,7 @@ pub(super) async fn changes(client: &Client, args: Changes, output: &Output) -> 
     let query = ChangesQuery {
         collection: args.collection,
         prefix: args.prefix,
+        selector: args.selector.unwrap_or_default(),
         since,
         limit: None,
         wait: Duration::ZERO,

@@ -132,6 +132,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Export(args) => transfer::export(&client, args, output).await,
             Command::Collections(command) => cluster::collections(&client, command, output).await,
             Command::Changes(args) => cluster::changes(&client, args, output).await,
+            Command::Watch(args) => query::watch(&client, args, output).await,
             Command::Session(args) => cluster::session(&client, args, find.session.as_ref(), output).await,
             Command::Status => cluster::status(&client, output).await,
             Command::Peers { command } => cluster::peers(&client, command, output).await,

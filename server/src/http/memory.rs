@@ -211,6 +211,12 @@ impl Erasures for Shared {
     }
 }
 
+impl Live for Shared {
+    fn live(&self, _: &CollectionName, _: FindQuery) -> BoxStream<'static, Result<LiveEvent>> {
+        Box::pin(futures_util::stream::once(async { nobody() }))
+    }
+}
+
 /// Has always seen everything.
 #[async_trait]
 impl Sessions for Shared {

@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use folkmoot_core::authority::{Action, Readable};
 use folkmoot_core::id::CollectionName;
 use folkmoot_core::op::FieldRights;
+use futures_util::stream::BoxStream;
 
 use super::super::query::{Sight, all_seen};
 use super::Scoped;
 use super::view::View;
-use crate::api::{AggregatePage, AggregateQuery, FindPage, FindQuery, Queries, Result};
+use crate::api::{AggregatePage, AggregateQuery, FindPage, FindQuery, Live, LiveEvent, Queries, Result, follow};
 
 /// Says what the caller may see of each document of a collection, at this moment.
 fn sight(view: View, collection: &CollectionName) -> Sight {
@@ -18,6 +19,12 @@ fn sight(view: View, collection: &CollectionName) -> Sight {
     }
     let collection = collection.clone();
     Box::new(move |doc| -> FieldRights { view.fields(Action::Read, &collection, Some(doc)) })
+}
+
+impl Live for Scoped {
+    fn live(&self, collection: &CollectionName, query: FindQuery) -> BoxStream<'static, Result<LiveEvent>> {
+        follow(self.clone(), collection.clone(), query)
+    }
 }
 
 #[async_trait]
