@@ -29,7 +29,7 @@ enum Stage {
     /// For ops.
     Missing,
     /// Until ops up to these arrivals are applied, and what was ready then was looked at.
-    Applying { arrivals: Vec<(ShardId, u64)>, settled: u64 },
+    Applying { arrivals: Vec<(ShardId, u64)>, rests: u64 },
     /// For this batch.
     Committing(BatchId),
     /// For nothing any more.
@@ -66,7 +66,7 @@ impl Replica {
         let mut lag = Lag { ops: 0, streams: 0 };
         if let Stage::Missing = waiting.stage {
             for ShardReach { shard, streams } in &waiting.wanted {
-                for missing in streams.iter().map(|reach| self.engine.ops_missing(shard, reach)) {
+                for missing in streams.iter().map(|reach| self.engine.ops_lacked(shard, reach)) {
                     lag.ops = lag.ops.saturating_add(missing);
                     lag.streams += usize::from(missing > 0);
                 }
@@ -76,13 +76,13 @@ impl Replica {
             }
             let shards = waiting.wanted.iter().map(|wanted| wanted.shard.clone());
             let arrivals = shards.map(|shard| (shard.clone(), self.engine.last_arrival(&shard))).collect();
-            waiting.stage = Stage::Applying { arrivals, settled: self.settled };
+            waiting.stage = Stage::Applying { arrivals, rests: self.rests };
         }
-        if let Stage::Applying { arrivals, settled } = &waiting.stage {
+        if let Stage::Applying { arrivals, rests } = &waiting.stage {
             let is_applied = |(shard, arrival): &(ShardId, u64)| {
                 self.shards.get(shard).map_or(0, |state| state.applied) >= *arrival
             };
-            let is_settled = self.settled > *settled || !self.has_some_to_look_at_again();
+            let is_settled = self.rests > *rests || !self.has_some_to_look_at_again();
             if is_settled && arrivals.iter().all(is_applied) {
                 // What is applied and has not gone to the disk yet goes with the next batch.
                 let last = self.in_flight.back().map_or(self.committed, |batch| batch.id());

@@ -134,7 +134,7 @@ impl Replica {
         self.tell_wants(now, effects);
         self.tell_accused(effects);
         if !self.has_some_to_look_at_again() {
-            self.settled += 1;
+            self.rests += 1;
         }
         self.has_work()
     }

@@ -189,7 +189,7 @@ pub struct Replica {
     /// Whether somebody was banned since the bans were last written.
     bans_changed: bool,
     /// How often nothing was left to look at again.
-    settled: u64,
+    rests: u64,
     counters: Counters,
     /// The time of the last call.
     now: Now,

@@ -202,7 +202,7 @@ impl Replica {
             accused: Vec::new(),
             lacks: super::conduct::Lacks::default(),
             bans_changed: false,
-            settled: 0,
+            rests: 0,
             counters: Counters::default(),
             store,
         };

@@ -52,7 +52,7 @@ impl Engine {
     /// Returns how many ops that a replica had are not durable here: of the stream, and of the sessions before it. What lies beyond a
     /// pin, or on a branch, is not missing.
     #[must_use]
-    pub fn ops_missing(&self, shard: &ShardId, wanted: &Reach) -> u64 {
+    pub fn ops_lacked(&self, shard: &ShardId, wanted: &Reach) -> u64 {
         let Some(held) = self.heads.shard(shard) else { return wanted.seq };
         let mut first = [0; 32];
         for (to, from) in first.iter_mut().zip(wanted.stream) {

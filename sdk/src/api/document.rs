@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Database;
 use super::cursor::Cursor;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::heads::Heads;
 use super::history::At;
 use super::session::SessionToken;

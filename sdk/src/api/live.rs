@@ -13,7 +13,7 @@ use super::changes::{ChangeToken, ChangesQuery, Since};
 use super::document::Document;
 use super::error::{ErrorCode, Result};
 use super::query::FindQuery;
-use super::{Database, ListQuery, Queries as _};
+use super::{Database, ListQuery};
 
 /// What is told of a live query.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -95,7 +95,8 @@ impl Follower {
     /// Takes one message, or connects.
     async fn advance(&mut self) -> Result<()> {
         let Some(socket) = &mut self.socket else {
-            self.socket = Some(self.connect().await?);
+            let connecting = connect(self.client.clone(), self.collection.clone(), self.query.clone());
+            self.socket = Some(connecting.await?);
             self.begun = Some(Vec::new());
             return Ok(());
         };
@@ -142,42 +143,41 @@ impl Follower {
         let listed: wire::ListedDocument = serde_json::from_str(text_of(raw.as_deref())?).map_err(malformed)?;
         Ok(listed.into_document(self.collection.clone()))
     }
+}
 
-    async fn connect(&self) -> Result<Socket> {
-        let mut key = [0; 16];
-        getrandom::fill(&mut key)
-            .map_err(|error| Error::new(ErrorCode::Internal, format!("the system gives no randomness: {error}")))?;
-        let key = STANDARD.encode(key);
-        let call = Call::new(Method::GET, "/v1/live".to_owned())
-            .header("connection", "Upgrade")?
-            .header("upgrade", "websocket")?
-            .header("sec-websocket-version", "13")?
-            .header("sec-websocket-protocol", SUBPROTOCOL)?
-            .header("sec-websocket-key", &key)?;
-        let response = self.client.transport.open(&call).await?;
-        let accept = response.headers().get(SEC_WEBSOCKET_ACCEPT);
-        if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
-            return Err(Error::new(ErrorCode::InvalidAnswer, "the node did not open a WebSocket"));
-        }
-        let upgraded = hyper::upgrade::on(response).await.map_err(|error| broken(&error).with_source(error))?;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BYTES)
-            .write_buffer_size(0)
-            .max_write_buffer_size(REQUEST_BYTES_MAX * 2)
-            .max_message_size(Some(ANSWER_BYTES_MAX))
-            .max_frame_size(Some(ANSWER_BYTES_MAX));
-        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
-        let FindQuery { selector, sort, fields, limit, .. } = self.query.clone();
-        let (id, collection) = (NAME.to_owned(), self.collection.clone());
-        let request = LiveRequest::Query { id, collection, selector, sort, fields, limit };
-        let text = serde_json::to_string(&request).map_err(malformed)?;
-        if text.len() > REQUEST_BYTES_MAX {
-            let detail = format!("the query has more than {REQUEST_BYTES_MAX} bytes");
-            return Err(Error::new(ErrorCode::InvalidQuery, detail));
-        }
-        socket.send(Message::text(text)).await.map_err(|error| broken(&error).with_source(error))?;
-        Ok(socket)
+async fn connect(client: Client, collection: CollectionName, query: FindQuery) -> Result<Socket> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key)
+        .map_err(|error| Error::new(ErrorCode::Internal, format!("the system gives no randomness: {error}")))?;
+    let key = STANDARD.encode(key);
+    let call = Call::new(Method::GET, "/v1/live".to_owned())
+        .header("connection", "Upgrade")?
+        .header("upgrade", "websocket")?
+        .header("sec-websocket-version", "13")?
+        .header("sec-websocket-protocol", SUBPROTOCOL)?
+        .header("sec-websocket-key", &key)?;
+    let response = client.transport.open(&call).await?;
+    let accept = response.headers().get(SEC_WEBSOCKET_ACCEPT);
+    if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err(Error::new(ErrorCode::InvalidAnswer, "the node did not open a WebSocket"));
     }
+    let upgraded = hyper::upgrade::on(response).await.map_err(|error| broken(&error).with_source(error))?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(REQUEST_BYTES_MAX * 2)
+        .max_message_size(Some(ANSWER_BYTES_MAX))
+        .max_frame_size(Some(ANSWER_BYTES_MAX));
+    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+    let FindQuery { selector, sort, fields, limit, .. } = query;
+    let request = LiveRequest::Query { id: NAME.to_owned(), collection, selector, sort, fields, limit };
+    let text = serde_json::to_string(&request).map_err(malformed)?;
+    if text.len() > REQUEST_BYTES_MAX {
+        let detail = format!("the query has more than {REQUEST_BYTES_MAX} bytes");
+        return Err(Error::new(ErrorCode::InvalidQuery, detail));
+    }
+    socket.send(Message::text(text)).await.map_err(|error| broken(&error).with_source(error))?;
+    Ok(socket)
 }
 
 fn text_of(raw: Option<&RawValue>) -> Result<&str> {

@@ -21,6 +21,7 @@ mod hostile;
 mod joining;
 mod keys;
 mod lan;
+mod live;
 mod oidc;
 mod one_node;
 mod partition;
