@@ -88,7 +88,7 @@ impl Front {
         let is_root = uri.path() == "/";
         let open = uri.path().starts_with("/health/") || uri.path() == "/docs" || is_root;
         let arrival = request.extensions().get::<Arrival>().cloned();
-        let is_live = uri.path() == live::PATH;
+        let is_live = uri.path() == routes::LIVE;
         // A browser cannot send the header with a WebSocket: it says who it is in its first message.
         let says_later = is_live
             && !request.headers().contains_key(AUTHORIZATION)
@@ -100,7 +100,7 @@ impl Front {
                 let entered = (!says_later).then_some(entered);
                 let mut response =
                     live::upgrade(self, request, entered, &id).unwrap_or_else(|error| problem::answer(&error));
-                response.extensions_mut().insert(Route(live::PATH));
+                response.extensions_mut().insert(Route(routes::LIVE));
                 response
             }
             // Who opens the node's address in a browser is shown what can be done there.

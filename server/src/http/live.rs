@@ -39,8 +39,6 @@ use super::problem::method_not_allowed;
 use super::rates::InUse;
 use super::reply::spliced;
 
-/// The path.
-pub(super) const PATH: &str = "/v1/live";
 /// Connections at once, beside the bounds on each address.
 pub(super) const CONNECTIONS_MAX: usize = 10_000;
 /// Subscriptions of one connection.
@@ -58,7 +56,17 @@ const READ_BYTES: usize = 4 << 10;
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Answers a request to upgrade; the connection goes on by itself. `entered` is who asks, if the request says so.
+/// Follows feeds, queries and documents over a WebSocket (RFC 6455). Messages are JSON; `docs/changes.md` describes them.
+#[utoipa::path(get, path = "/v1/live", tag = "changes",
+    params(
+        ("Sec-WebSocket-Protocol" = Option<String>, Header, description = "folkmoot.live.v1, or nothing"),
+    ),
+    responses(
+        (status = 101, description = "The connection goes on as a WebSocket; without the header Authorization its first message says who the client is"),
+        (status = 400, description = "invalid_request: no upgrade to a WebSocket, or not by HTTP/1.1", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "not_allowed: a page of an origin that is not configured", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "busy: too many connections", body = Problem, content_type = "application/problem+json"),
+    ))]
 pub(super) fn upgrade<B>(
     front: &Front,
     mut request: http::Request<B>,

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, audit, authors, bulk, changes, collections, documents, erasure, history, queries, sessions, state, witness};
+use super::{access, audit, authors, bulk, changes, collections, documents, erasure, history, live, queries, sessions, state, witness};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,6 +30,7 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         queries::aggregate,
         changes::all,
         changes::of_collection,
+        live::upgrade,
         erasure::erase,
         erasure::all,
         erasure::one,

@@ -145,6 +145,8 @@ macro_rules! named {
     };
 }
 
+/// The path of the WebSocket, which the front answers: an upgrade takes the whole request.
+pub(super) const LIVE: &str = "/v1/live";
 /// The path of a document.
 const DOCUMENT: &str = "/v1/collections/{collection}/docs/{id}";
 
