@@ -2,6 +2,7 @@ mod answers;
 mod approval;
 mod audit;
 mod bulk;
+mod catch_up;
 mod erase;
 mod fields;
 mod forks;
