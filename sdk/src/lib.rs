@@ -9,7 +9,9 @@ pub mod node;
 pub mod recovery;
 pub mod wire;
 
-pub use api::{Access, Audit, Authors, Database, Erasures, Error, ErrorCode, Histories, Queries, Result, Witnesses};
+pub use api::{
+    Access, Audit, Authors, Database, Erasures, Error, ErrorCode, Histories, Live, Queries, Result, Sessions, Witnesses,
+};
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder};
 pub use folkmoot_core::audit::Event;

@@ -2,6 +2,8 @@
 //!
 //! They are apart from the working types of [`crate::api`]: these are what other people's programs rely on.
 
+pub mod live;
+
 use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
 use serde::{Deserialize, Serialize};
@@ -9,8 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::api::{
     AwaitedApproval, BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error,
-    ErrorCode, Heads, IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, Timestamp,
-    Violation, Violations, WriteOutcome, WriteStatus,
+    ErrorCode, Heads, IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, SessionToken,
+    Timestamp, Violation, Violations, WriteOutcome, WriteStatus,
 };
 
 /// Request and answer header: the session token.
@@ -124,6 +126,15 @@ impl From<Problem> for Error {
             None => error,
         }
     }
+}
+
+/// What a session has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionAnswer {
+    /// The token.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub session: SessionToken,
 }
 
 /// Who becomes a member of a group.

@@ -156,6 +156,7 @@ impl Server {
             rates: Rates::new(config.limits.rates()),
             metrics: self.metrics.clone(),
             origins: self.origins,
+            live: crate::http::live_places(),
             shutdown,
         };
         let front = Front::new(context, OwnerToken::new(&token));

@@ -162,6 +162,8 @@ pub struct HttpAnswer {
     pub status: u16,
     /// The head, in lower case.
     pub head: String,
+    /// The head as it came.
+    pub raw_head: String,
     /// The body, if it is JSON; else null.
     pub json: Value,
     /// The body.
@@ -456,11 +458,12 @@ impl Node {
         };
         tokio::time::timeout(DEADLINE, exchange).await.unwrap_or_else(|_| panic!("{method} {path}: no answer"));
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
-        let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+        let raw_head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        let head = raw_head.to_lowercase();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
         let body = answer.split_off(end + 4);
         let json = serde_json::from_slice(&body).unwrap_or_default();
-        HttpAnswer { status, head, json, body }
+        HttpAnswer { status, head, raw_head, json, body }
     }
 
     /// Returns the value of each metric, by name and labels.

@@ -10,7 +10,7 @@ use super::index::{Entry, IndexView, Indexed, Interval, behind_prefix};
 use super::order;
 use super::plan::{self, Asked, IndexWay, Served, Way};
 use super::request::Find;
-use super::selector::Subject;
+use super::selector::{Selector, Subject};
 use crate::document::json::{self, Bounds, Value, Wanted};
 use crate::document::redact::redact;
 use crate::hlc::Hlc;
@@ -145,6 +145,40 @@ impl Place {
         let (len, rest) = bytes.split_first_chunk()?;
         let (key, doc) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
         Some(Self { key: key.to_vec(), doc: String::from_utf8(doc.to_vec()).ok()? })
+    }
+}
+
+/// Says of documents one by one whether they are meant, as far as somebody may see them.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    selector: Selector,
+    wanted: Wanted,
+}
+
+impl Filter {
+    /// Those that a selector means.
+    #[must_use]
+    pub fn new(selector: Selector) -> Self {
+        let mut wanted = Wanted::default();
+        selector.add_wanted(&mut wanted);
+        Self { selector, wanted }
+    }
+
+    /// Whether all documents pass.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.selector.is_all()
+    }
+
+    /// Returns whether a document is meant. One that is deleted has nothing by which to tell, and may have been.
+    ///
+    /// # Errors
+    /// [`ReadError`] if it is damaged.
+    pub fn passes(&self, view: &View, rights: &FieldRights) -> Result<bool, ReadError> {
+        if view.deleted || self.selector.is_all() {
+            return Ok(true);
+        }
+        Ok(self.selector.selects(&Candidate::read(view, &self.wanted, rights)?.subject()))
     }
 }
 

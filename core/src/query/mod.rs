@@ -17,7 +17,7 @@ mod selector;
 mod tests;
 
 pub use aggregate::{Aggregate, Aggregated, Compute, aggregate};
-pub use find::{Explain, Found, Place, Plan, QueryRunError, Row, Run, find};
+pub use find::{Explain, Filter, Found, Place, Plan, QueryRunError, Row, Run, find};
 pub use index::{Indexed, Indexes};
 pub use order::SORTED_BYTES_MAX;
 pub use path::{Path, PathError};

@@ -121,6 +121,12 @@ pub(super) struct InFlight {
     overlay: Vec<(Keyspace, Vec<u8>)>,
 }
 
+impl InFlight {
+    pub(super) const fn id(&self) -> BatchId {
+        self.id
+    }
+}
+
 impl Replica {
     /// Stops taking writes for good.
     pub(super) fn halt(&mut self, reason: String) {
@@ -438,12 +444,15 @@ impl Replica {
                     self.staged.overlay.remove(&key);
                 }
             }
-            for (shard, arrivals) in batch.durable {
-                let shard = self.shards.entry(shard).or_default();
+            let mut shards = Vec::with_capacity(batch.durable.len());
+            for (id, arrivals) in batch.durable {
+                let shard = self.shards.entry(id.clone()).or_default();
                 shard.durable = shard.durable.max(arrivals);
+                shards.push(id);
             }
+            // Told before anybody is answered: who has an answer may ask what it is part of.
+            effects.push(Effect::Advanced { feed: batch.feed, shards });
             effects.extend(batch.waiters.into_iter().map(Waiter::answer));
-            effects.push(Effect::FeedAdvanced(batch.feed));
             for op in &batch.branch_ops {
                 self.undurable.remove_branch(op);
             }

@@ -135,14 +135,23 @@ impl Replica {
         self.follow_kept_branches();
         self.tell_wants(now, effects);
         self.tell_accused(effects);
+        if !self.has_some_to_look_at_again() {
+            self.rests += 1;
+        }
         self.has_work()
+    }
+
+    /// Whether what was looked at before is to be looked at again: what came since may let it count.
+    pub(super) fn has_some_to_look_at_again(&self) -> bool {
+        !self.ready.is_empty()
+            || self.spilled.is_due(self.now.monotonic_ms)
+            || self.rejudging.keys().any(|stream| !self.swapping.contains(stream))
     }
 
     /// Whether there is anything to be applied or judged.
     fn has_work(&self) -> bool {
-        !self.ready.is_empty()
+        self.has_some_to_look_at_again()
             || self.loose.is_due()
-            || self.spilled.is_due(self.now.monotonic_ms)
             || self.has_erasures_to_carry_out()
             || self.has_documents_to_check()
             || self.rejudging.keys().any(|stream| !self.swapping.contains(stream))

@@ -17,6 +17,7 @@ mod bootstrap;
 mod branch;
 mod bulk;
 mod cache;
+mod catch_up;
 mod chains;
 mod conduct;
 mod erase;
@@ -63,6 +64,7 @@ use std::sync::Arc;
 pub use crate::store::keys::DocKey;
 pub use bootstrap::{Founded, Founding, found_cluster};
 pub use bulk::{LastBulk, Previews};
+pub use catch_up::{CatchUp, Lag, ShardReach};
 pub use erase::{ErasureFigures, ErasureRecord, ErasureStage, collections_with_erasures};
 #[cfg(test)]
 pub(crate) use flush::feed_key as feed_key_for_tests;
@@ -93,10 +95,12 @@ pub use written::{Written, WrittenAt, WrittenPage, WrittenQuery};
 
 use crate::authority::Authority;
 use crate::hlc::HlcClock;
-use crate::id::{AuthorKey, ChangeHash, ClusterId, OpId, PrincipalId, SessionId, ShardId, StoreEpoch, StreamId};
+use crate::id::{
+    AuthorKey, ChangeHash, ClusterId, CollectionName, OpId, PrincipalId, SessionId, ShardId, StoreEpoch, StreamId,
+};
 use crate::keys::SecretKey;
 use crate::op::{Op, StreamKey};
-use crate::replication::{self, Engine, Tip};
+use crate::replication::{self, Engine, Policy as _, Tip};
 use crate::store::{Batch, Store};
 
 /// A point in time as the caller measures it.
@@ -195,6 +199,8 @@ pub struct Replica {
     lacks: conduct::Lacks,
     /// Whether somebody was banned since the bans were last written.
     bans_changed: bool,
+    /// How often nothing was left to look at again.
+    rests: u64,
     counters: Counters,
     /// The time of the last call.
     now: Now,
@@ -352,6 +358,15 @@ impl Replica {
     #[must_use]
     pub fn acknowledged_by(&self, tx: &TxRef) -> usize {
         self.heads.get(&tx.stream).map_or(0, |head| self.engine.acked_by(&head.key.shard, tx.stream, tx.seq))
+    }
+
+    /// Returns how many member nodes may hold a collection.
+    #[must_use]
+    pub fn replicas_of(&self, collection: &CollectionName) -> usize {
+        let now = crate::hlc::Hlc::new(self.now.wall_ms, 0);
+        let policy = ingest::AuthorityPolicy { authority: &self.authority, closed: &self.closed, now };
+        let members = self.authority.members(now);
+        members.iter().filter(|member| policy.may_sync(&member.key, collection)).count()
     }
 
     /// Returns the number of batches on their way to the disk.

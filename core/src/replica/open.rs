@@ -205,6 +205,7 @@ impl Replica {
             accused: Vec::new(),
             lacks: super::conduct::Lacks::default(),
             bans_changed: false,
+            rests: 0,
             counters: Counters::default(),
             store,
         };

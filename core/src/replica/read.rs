@@ -56,7 +56,7 @@ pub struct View {
     pub modified: Hlc,
     /// Accepted changes.
     pub changes: u64,
-    /// Where it stands in the feed of changes.
+    /// Its place in the feed; 0 if it has none here.
     pub feed: u64,
     /// The JSON text.
     pub json: Bytes,
@@ -310,7 +310,7 @@ impl Reader {
         Views { snapshot: self.store.snapshot(), collection: collection.clone(), over: self.expiries.of(collection) }
     }
 
-    /// Returns the latest changes of documents after a place in the feed, in commit order, of all collections or of one,
+    /// Returns the latest changes of documents after a place in the feed, in commit order, of all collections or of one, that pass,
     /// and the place up to which was looked.
     ///
     /// # Errors
@@ -321,9 +321,10 @@ impl Reader {
         collection: Option<&CollectionName>,
         prefix: &str,
         limit: usize,
+        passes: &dyn Fn(&DocKey, &View) -> Result<bool, ReadError>,
     ) -> Result<(Vec<FeedEntry>, u64), ReadError> {
         /// Entries looked at in one call, so that a filter that matches little stays bounded.
-        const LOOKED_AT_MAX: usize = 50_000;
+        const LOOKED_AT_MAX: usize = 10_000;
         let snapshot = self.store.snapshot();
         let mut entries = Vec::new();
         let mut reached = after;
@@ -341,9 +342,14 @@ impl Reader {
             }
             if let Some(value) = snapshot.get(Keyspace::Views, &key.encode())? {
                 let view = view_of(key.doc.clone(), value, &self.expiries.of(&key.collection))?;
-                entries.push(FeedEntry { seq, key, view });
+                if passes(&key, &view)? {
+                    entries.push(FeedEntry { seq, key, view });
+                }
             } else if let Some(record) = erasure_of(&*snapshot, &key)? {
                 let view = erased_view(key.doc.clone(), &record);
+                if !passes(&key, &view)? {
+                    continue;
+                }
                 entries.push(FeedEntry { seq, key, view });
             }
         }

@@ -2,6 +2,7 @@ mod answers;
 mod approval;
 mod audit;
 mod bulk;
+mod catch_up;
 mod erase;
 mod expiry;
 mod fields;
@@ -244,7 +245,7 @@ impl Lab {
                     self.scrubs_in_vain = self.scrubs_in_vain.saturating_sub(1);
                     self.step(node, Input::Scrubbed { is_clean, took_ms: 1 });
                 }
-                Effect::FeedAdvanced(_)
+                Effect::Advanced { .. }
                 | Effect::MembersChanged
                 | Effect::ErasuresCarriedOut(_)
                 | Effect::EvidenceGiven { .. } => {}
@@ -536,7 +537,7 @@ fn a_write_under_a_key_is_one_entry_of_the_feed() {
     lab.try_write(0, "d", put(r#"{"n":1}"#), Some(1)).unwrap();
     let reader = Reader::new(lab.nodes[0].store.clone());
     let places = |reader: &Reader| -> Vec<u64> {
-        reader.feed(0, None, "", 10).unwrap().0.iter().map(|entry| entry.seq).collect()
+        reader.feed(0, None, "", 10, &|_, _| Ok(true)).unwrap().0.iter().map(|entry| entry.seq).collect()
     };
     assert_eq!(places(&reader), [1]);
     lab.run(5);

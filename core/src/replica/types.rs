@@ -9,7 +9,7 @@ use super::witness::{Appointment, Dismissal};
 use crate::authority::Reach;
 use crate::document::edit::{Edit, EditError};
 use crate::hlc::Hlc;
-use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, StreamId};
+use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, ShardId, StreamId};
 use crate::op::{Act, BuiltInRole, Fields, Op, RevokeTarget};
 use crate::replication::{self, DisconnectReason, Lane, Misbehaviour};
 use crate::schema::Findings;
@@ -427,8 +427,13 @@ pub enum Effect {
         /// What it made.
         result: Result<Admitted, ActError>,
     },
-    /// The feed of changes has grown to this point, durably.
-    FeedAdvanced(u64),
+    /// A batch is durable.
+    Advanced {
+        /// The feed of changes has grown to this point.
+        feed: u64,
+        /// Shards of which it holds something.
+        shards: Vec<ShardId>,
+    },
     /// The members may have changed.
     MembersChanged,
     /// Call [`crate::store::Store::scrub`] on a thread that serves nobody, then report [`Input::Scrubbed`].

@@ -112,8 +112,13 @@ impl Stream {
         self.durable.tip.seq > 0 && self.fork != Some(1) && self.pin.is_none_or(|pin| pin.seq > 0)
     }
 
+    /// Returns the earlier sessions that its first op names, if what that says counts.
+    pub(super) fn names(&self) -> impl Iterator<Item = StreamId> + '_ {
+        self.earlier.iter().filter(|_| self.stands()).map(|(stream, _)| *stream)
+    }
+
     /// Returns up to where later sessions say that the stream goes, if that is not here.
-    fn lack(&self) -> Option<u64> {
+    pub(super) fn lack(&self) -> Option<u64> {
         let end = self.ends.iter().map(|(_, end)| end.seq).max()?.min(self.live_end());
         (self.fork.is_none() && end > self.durable.tip.seq).then_some(end)
     }

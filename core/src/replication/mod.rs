@@ -44,6 +44,7 @@ mod peer;
 mod pull;
 mod random;
 mod ranges;
+mod reach;
 mod run;
 mod serve;
 mod status;
@@ -70,6 +71,7 @@ pub mod frames {
 }
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, plant};
+pub use reach::{Reach, StreamPrefix};
 pub use status::{Counters, PeerStatus};
 
 #[cfg(test)]

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use folkmoot_core::id::{CollectionName, DocId};
+use folkmoot_core::query::Filter;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Database;
 use super::error::{Error, ErrorCode, Result};
 use super::heads::Heads;
+use super::query::selector;
 use super::time::Timestamp;
 
 /// A point in the commit order of a node; the feed goes on behind it.
@@ -68,6 +71,9 @@ pub struct ChangesQuery {
     pub collection: Option<CollectionName>,
     /// Only of documents whose ids begin with this.
     pub prefix: Option<String>,
+    /// Only of documents that this selector means as they are now, and of those that are gone; null for all. The notation is in
+    /// `docs/query.md`. Who has to know that a document is no longer meant follows a query: [`Live`](super::Live).
+    pub selector: Value,
     /// Where to begin.
     pub since: Since,
     /// At most so many; none takes [`ChangesQuery::LIMIT_DEFAULT`].
@@ -95,6 +101,14 @@ impl ChangesQuery {
     pub const LIMIT_MAX: usize = 1_000;
     /// The longest wait: below the idle time-outs of usual proxies.
     pub const WAIT_MAX: Duration = Duration::from_secs(60);
+
+    /// Returns the filter that the selector makes; none for all documents.
+    pub(crate) fn filter(&self) -> Result<Option<Filter>> {
+        if self.selector.is_null() {
+            return Ok(None);
+        }
+        Ok(Some(Filter::new(selector(&self.selector)?)).filter(|filter| !filter.is_all()))
+    }
 
     /// Returns how many changes the page may have.
     #[must_use]

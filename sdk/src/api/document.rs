@@ -1,6 +1,5 @@
 //! Reading documents.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,46 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Database;
 use super::cursor::Cursor;
-use super::error::{Error, ErrorCode, Result};
+use super::error::{Error, Result};
 use super::heads::Heads;
 use super::history::At;
+use super::session::SessionToken;
 use super::time::Timestamp;
-
-/// What a client has seen: sent back to any node, that node answers from a state at least as new.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct SessionToken(String);
-
-/// About 20 bytes a shard touched; a session that touched more shards than fit begins anew.
-const SESSION_TOKEN_BYTES_MAX: usize = 4 << 10;
-
-impl SessionToken {
-    /// Wraps a token.
-    ///
-    /// # Errors
-    /// [`ErrorCode::InvalidSession`] if it is longer than any token or holds other than visible ASCII characters.
-    pub fn new(text: impl Into<String>) -> Result<Self> {
-        let text = text.into();
-        if text.is_empty() || text.len() > SESSION_TOKEN_BYTES_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Error::new(ErrorCode::InvalidSession, "session token is malformed")
-                .hint("send the Folkmoot-Session header of an answer back as it is, or none"));
-        }
-        Ok(Self(text))
-    }
-
-    /// Returns the token as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SessionToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// How to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

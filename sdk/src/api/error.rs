@@ -166,6 +166,7 @@ error_codes! {
     Erased = "erased", 410, Failed, "The document was erased";
     CollectionDropped = "collection_dropped", 410, Failed, "The collection was dropped";
     NotWaiting = "not_waiting", 409, Conflict, "The act does not wait for this approval";
+    FeedGap = "feed_gap", 409, Conflict, "The feed cannot go on from there";
     PreconditionFailed = "precondition_failed", 412, Conflict, "The document has another version";
     QueryTooLong = "query_too_long", 422, Failed, "The query takes more than the node gives it";
     // The state of the node.
@@ -176,7 +177,7 @@ error_codes! {
     QuotaExceeded = "quota_exceeded", 507, Failed, "The node takes no more of this";
     StoreFailed = "store_failed", 503, Failed, "The store cannot persist";
     ShuttingDown = "shutting_down", 503, Failed, "The node is shutting down";
-    SessionNotReached = "session_not_reached", 504, Failed, "The node did not catch up with the session in time";
+    SessionNotReached = "session_not_reached", 503, Failed, "The node did not catch up with the session in time";
     TooSlow = "too_slow", 504, Failed, "The node took too long";
     UnknownOutcome = "unknown_outcome", 500, Failed, "It is unknown whether the write happened";
     Damaged = "damaged", 500, Damaged, "Stored data is damaged";

@@ -19,8 +19,10 @@ mod error;
 mod heads;
 mod history;
 mod keys;
+mod live;
 mod query;
 mod schema;
+mod session;
 mod state;
 mod time;
 pub mod typed;
@@ -52,16 +54,18 @@ pub use collection::{
     CollectionInfo, CollectionSettings, Expires, FieldType, IndexInfo, IndexProgress, IndexSettings, IndexState,
 };
 pub use cursor::Cursor;
-pub use document::{
-    Conflict, ConflictValue, Document, ListPage, ListPurpose, ListQuery, ReadOptions, SessionToken, export,
-};
+pub use document::{Conflict, ConflictValue, Document, ListPage, ListPurpose, ListQuery, ReadOptions, export};
 pub use erasure::{Erasure, ErasureReceipt, Erasures, ErasuresPage, ErasuresQuery, NewErasure};
 pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};
 pub use heads::Heads;
 pub use history::{At, Diff, Histories, HistoryItem, HistoryPage, HistoryQuery};
 pub use keys::{KeyRotation, KeysInfo};
+pub use live::{Live, LiveEvent};
+pub(crate) use live::{Window, follow};
 pub use query::{AggregatePage, AggregateQuery, FindPage, FindQuery, Queries, QueryPlan, find_all};
 pub use schema::{InvalidDocument, InvalidPage, InvalidQuery, SchemaProgress, Violation, Violations};
+pub(crate) use session::Seen;
+pub use session::{SessionToken, Sessions, Touched};
 pub use state::{
     Conduct, Damage, Invite, InviteOptions, LinkRule, PeerInfo, PeerState, QuarantinePage, QuarantineQuery,
     Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
@@ -79,7 +83,7 @@ pub use write::{
 /// Cancelling: dropping the future of a read has no effect; a write whose future is dropped may or may not have
 /// happened, so retry it with the same idempotency key.
 #[async_trait]
-pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries + Witnesses {
+pub trait Database: Access + Audit + Authors + Erasures + Histories + Live + Queries + Sessions + Witnesses {
     /// Returns a document.
     ///
     /// # Errors
@@ -131,7 +135,10 @@ pub trait Database: Access + Audit + Authors + Erasures + Histories + Queries + 
     async fn drop_collection(&self, name: &CollectionName) -> Result<()>;
 
     /// Returns what was committed here after a point, in commit order; with [`ChangesQuery::wait`] it waits that long
-    /// for the first change.
+    /// for the first change. A page that is empty before that time says that the caller's rights may have changed.
+    ///
+    /// # Errors
+    /// [`ErrorCode::FeedGap`] if the point is one of another node; [`ErrorCode::InvalidCursor`]; [`ErrorCode::InvalidQuery`].
     async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage>;
 
     /// Returns an endless stream of changes; it ends after an error.

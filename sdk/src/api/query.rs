@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use folkmoot_core::document::json;
 use folkmoot_core::id::CollectionName;
-use folkmoot_core::query::{Aggregate, Find, QueryError};
+use folkmoot_core::query::{Aggregate, Find, QueryError, Selector};
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -51,6 +51,14 @@ fn invalid(error: QueryError) -> Error {
 
 fn parsed(text: &[u8]) -> Result<json::Value> {
     json::parse(text).map_err(|error| Error::new(ErrorCode::InvalidQuery, error.to_string()).pointer(error.pointer))
+}
+
+/// Reads a selector that stands alone.
+///
+/// # Errors
+/// [`ErrorCode::InvalidQuery`], with a pointer to what is wrong.
+pub(crate) fn selector(value: &Value) -> Result<Selector> {
+    Selector::parse(&parsed(&text_of(value)?)?, "/selector").map_err(invalid)
 }
 
 /// Returns the text of a query as it is sent.

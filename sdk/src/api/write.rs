@@ -8,9 +8,9 @@ use bytes::Bytes;
 use folkmoot_core::id::DocId;
 use serde::{Deserialize, Serialize};
 
-use super::document::SessionToken;
 use super::error::{Error, ErrorCode, Result};
 use super::heads::Heads;
+use super::session::SessionToken;
 use super::time::Timestamp;
 
 /// One edit of one document.

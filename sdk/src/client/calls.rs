@@ -70,7 +70,7 @@ fn fresh_key() -> Result<IdempotencyKey> {
     IdempotencyKey::new(format!("{a:016x}{b:016x}"))
 }
 
-fn with_common(
+pub(super) fn with_common(
     mut call: Call,
     session: Option<&SessionToken>,
     durability: Durability,
@@ -178,6 +178,7 @@ pub(super) fn feed_path(query: &ChangesQuery, feed: Feed) -> String {
     Query::new(path)
         .add("since", since)
         .add("prefix", query.prefix.as_deref())
+        .add("selector", (!query.selector.is_null()).then_some(&query.selector))
         .add("limit", query.limit)
         .add("docs", docs)
         .add("feed", feed)

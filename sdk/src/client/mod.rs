@@ -1,7 +1,8 @@
 //! The remote client: [`Database`](crate::Database) over HTTP/1.1.
 //!
 //! It knows several nodes and asks the next one when one cannot answer. Each write gets an idempotency key, so that
-//! asking again is always safe, also at another node.
+//! asking again is always safe, also at another node. What it has seen on one node it sees on every other: it carries the token of
+//! its session along.
 
 mod access;
 mod audit;
@@ -12,19 +13,21 @@ pub(crate) mod connections;
 mod erasure;
 mod events;
 mod history;
+mod live;
 mod query;
+mod sessions;
 pub(crate) mod tls;
 mod transport;
 mod witness;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use self::transport::Transport;
-use crate::api::{Error, ErrorCode, Result};
+use self::transport::{Carried, Transport};
+use crate::api::{Error, ErrorCode, Result, SessionToken};
 
 /// A database elsewhere. Clones share their connections.
 #[derive(Clone)]
@@ -73,6 +76,14 @@ pub struct ClientBuilder {
     identity: Option<(Vec<u8>, Vec<u8>)>,
     timeout: Duration,
     attempts: u32,
+    session: Carrying,
+}
+
+/// What a client carries along from the beginning.
+#[derive(Clone)]
+enum Carrying {
+    Nothing,
+    Session(Option<SessionToken>),
 }
 
 /// How long one attempt may take, unless the request itself waits.
@@ -91,6 +102,7 @@ impl Client {
             trusted: None,
             timeout: TIMEOUT_DEFAULT,
             attempts: ATTEMPTS_DEFAULT,
+            session: Carrying::Session(None),
         }
     }
 
@@ -98,6 +110,12 @@ impl Client {
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.transport.urls()
+    }
+
+    /// Returns the token of what this client has seen so far, for another one that is to see no less; none before the first answer.
+    #[must_use]
+    pub fn seen(&self) -> Option<SessionToken> {
+        self.transport.session()
     }
 }
 
@@ -153,6 +171,23 @@ impl ClientBuilder {
         self
     }
 
+    /// Begins with what somebody else has seen: no node answers from an older state.
+    ///
+    /// A client carries a session along by itself: whichever of its nodes answers, it sees what it wrote and nothing older than what
+    /// it read. A node that lacks something of that waits for it, some seconds, before the client asks the next one.
+    #[must_use]
+    pub fn session(mut self, session: SessionToken) -> Self {
+        self.session = Carrying::Session(Some(session));
+        self
+    }
+
+    /// Carries no session along: each node answers at once, from what it has.
+    #[must_use]
+    pub fn without_session(mut self) -> Self {
+        self.session = Carrying::Nothing;
+        self
+    }
+
     /// Makes the client. Nothing is sent yet. It must be used within a tokio runtime.
     ///
     /// # Errors
@@ -162,7 +197,11 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client> {
         let identity = self.identity.as_ref().map(|(certificate, key)| (certificate.as_slice(), key.as_slice()));
         let trust = tls::Trust { given: self.trusted.as_deref(), identity };
-        let transport = Transport::new(&self.urls, self.shown.header()?, trust, self.timeout, self.attempts)?;
+        let carried = match self.session {
+            Carrying::Nothing => Carried::No,
+            Carrying::Session(session) => Carried::Yes(Mutex::new(session)),
+        };
+        let transport = Transport::new(&self.urls, self.shown.header()?, trust, self.timeout, self.attempts, carried)?;
         Ok(Client { transport: Arc::new(transport) })
     }
 }

@@ -1,6 +1,7 @@
 //! Sends requests: chooses the node, retries, and turns what comes back into answers or errors.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::connections::{Connections, Wanted};
 use super::{backoff, tls};
-use crate::api::{Error, ErrorCode, Result};
+use crate::api::{Error, ErrorCode, Result, SessionToken};
 use crate::wire;
 
 /// The largest answer taken whole. Pages end at 4 MiB of documents, a single document at 5 MiB; metadata comes on top.
@@ -102,6 +103,37 @@ pub(super) struct Transport {
     timeout: Duration,
     attempts: u32,
     http: Connections,
+    session: Carried,
+}
+
+/// What the client has seen, on whichever node.
+pub(super) enum Carried {
+    /// Nothing is carried along.
+    No,
+    /// A token, once an answer had one.
+    Yes(Mutex<Option<SessionToken>>),
+}
+
+impl Carried {
+    fn get(&self) -> Option<SessionToken> {
+        match self {
+            Self::No => None,
+            Self::Yes(token) => token.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Takes in the token of the answer to a call that was sent with `sent`.
+    fn note(&self, sent: Option<&SessionToken>, headers: &HeaderMap) {
+        let Self::Yes(token) = self else { return };
+        let answered = headers.get(wire::SESSION).and_then(|value| SessionToken::new(value.to_str().ok()?).ok());
+        let Some(answered) = answered else { return };
+        let mut token = token.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was sent is in the answer. What other calls have seen meanwhile is not.
+        *token = Some(match token.as_ref() {
+            Some(other) if Some(other) != sent => answered.joined(other),
+            Some(_) | None => answered,
+        });
+    }
 }
 
 impl Transport {
@@ -111,10 +143,11 @@ impl Transport {
         trust: tls::Trust<'_>,
         timeout: Duration,
         attempts: u32,
+        session: Carried,
     ) -> Result<Self> {
         let nodes = urls.iter().map(|url| parse_url(url)).collect::<Result<Vec<_>>>()?;
         let http = Connections::new(Wanted::of(&nodes), &trust)?;
-        Ok(Self { nodes, current: AtomicUsize::new(0), token, timeout, attempts, http })
+        Ok(Self { nodes, current: AtomicUsize::new(0), token, timeout, attempts, http, session })
     }
 
     pub(super) fn urls(&self) -> Vec<String> {
@@ -148,6 +181,11 @@ impl Transport {
         }
     }
 
+    /// Returns what the client has seen so far.
+    pub(super) fn session(&self) -> Option<SessionToken> {
+        self.session.get()
+    }
+
     fn node(&self) -> Result<(usize, &Uri)> {
         let at = self.current.load(Ordering::Relaxed);
         let node = self.nodes.get(at % self.nodes.len().max(1));
@@ -179,7 +217,8 @@ impl Transport {
     }
 
     async fn begin(&self, node: &Uri, call: &Call) -> Result<Response<Incoming>, Failure> {
-        let request = self.request(node, call).map_err(|error| Failure { error, sent: false })?;
+        let session = self.session.get();
+        let request = self.request(node, call, session.as_ref()).map_err(|error| Failure { error, sent: false })?;
         let response = self.http.request(request).await.map_err(|error| {
             let sent = !error.is_connect();
             let what = if sent { "lost the connection to" } else { "cannot reach" };
@@ -193,8 +232,10 @@ impl Transport {
                     .with_source(error);
             Failure { error, sent }
         })?;
+        // That there is nothing is something that was seen, too.
+        self.session.note(session.as_ref(), response.headers());
         if (response.status().is_success() && !is_problem(response.headers()))
-            || response.status() == StatusCode::NOT_MODIFIED
+            || [StatusCode::NOT_MODIFIED, StatusCode::SWITCHING_PROTOCOLS].contains(&response.status())
         {
             return Ok(response);
         }
@@ -210,7 +251,7 @@ impl Transport {
         Ok(Answer { headers: head.headers, body: body.to_bytes() })
     }
 
-    fn request(&self, node: &Uri, call: &Call) -> Result<Request<Full<Bytes>>> {
+    fn request(&self, node: &Uri, call: &Call, session: Option<&SessionToken>) -> Result<Request<Full<Bytes>>> {
         let uri = format!("{}{}", node.to_string().trim_end_matches('/'), call.path);
         let mut request = Request::builder()
             .method(call.method.clone())
@@ -218,6 +259,11 @@ impl Transport {
             .body(Full::new(call.body.clone()))
             .map_err(|e| Error::new(ErrorCode::InvalidRequest, format!("the request cannot be sent: {e}")))?;
         *request.headers_mut() = call.headers.clone();
+        if let (Some(session), false) = (session, call.headers.contains_key(wire::SESSION)) {
+            let value = HeaderValue::from_str(session.as_str())
+                .map_err(|_| Error::new(ErrorCode::InvalidSession, "the session token cannot be sent"))?;
+            request.headers_mut().insert(wire::SESSION, value);
+        }
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }

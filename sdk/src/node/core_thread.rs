@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::indexer::IndexerHandle;
 use super::outbox::Outbox;
 use super::scrubber::Scrubber;
+use super::session::Published;
 
 /// Commands that may wait for the thread; more wait at their senders.
 const COMMANDS_MAX: usize = 8_192;
@@ -158,6 +159,7 @@ struct Core {
     outbox: Arc<Outbox>,
     notices: mpsc::UnboundedSender<Notice>,
     feed: watch::Sender<u64>,
+    published: Arc<Published>,
     halted: watch::Sender<Option<String>>,
     policy: watch::Sender<Arc<Policy>>,
     /// That of which the policy was made.
@@ -218,6 +220,7 @@ pub(super) struct Start {
     pub(super) seed: Vec<Op>,
     pub(super) feed: u64,
     pub(super) indexer: IndexerHandle,
+    pub(super) published: Arc<Published>,
 }
 
 /// Starts the thread. Returns the handle, the notices, and the thread to wait for.
@@ -252,6 +255,7 @@ pub(super) fn spawn(
         outbox: start.outbox,
         notices,
         feed,
+        published: start.published,
         halted,
         policy,
         policy_revision,
@@ -454,7 +458,8 @@ impl Core {
                         let _ = reply.send(result);
                     }
                 }
-                Effect::FeedAdvanced(feed) => {
+                Effect::Advanced { feed, shards } => {
+                    self.published.advance(&self.replica, feed, &shards);
                     self.feed.send_if_modified(|seen| {
                         let moved = *seen != feed;
                         *seen = feed;

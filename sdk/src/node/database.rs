@@ -1,12 +1,10 @@
 //! The node as a [`Database`].
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use folkmoot_core::audit::AuditAction;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId, PrincipalId};
 use folkmoot_core::op::request_name;
-use folkmoot_core::replica::{TxRef, WriteItem, WriteLimits, WriteOutcome as CoreOutcome, WriteRequest};
+use folkmoot_core::replica::{Replica, TxRef, WriteItem, WriteLimits, WriteOutcome as CoreOutcome, WriteRequest};
 use futures_util::stream::BoxStream;
 use tokio::sync::oneshot;
 
@@ -17,21 +15,16 @@ use super::core_thread::{Command, wall_ms};
 use super::history::Rights;
 use super::query::Sight;
 use super::quota::Room;
+use super::read::all_fed;
+use super::session::Pace;
 use super::{Inner, Node, random};
 use crate::api::{
-    Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings, Conflict,
-    Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey, InvalidPage,
-    InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo,
-    QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, ShardDigest, Status, Timestamp, VerifyReport,
-    WriteOptions, WriteOutcome, poll_changes,
+    At, Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings,
+    Conflict, Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey,
+    InvalidPage, InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose,
+    ListQuery, PeerInfo, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, ShardDigest, Status,
+    Timestamp, Touched, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
-
-/// How long a write waits for its durability when the client does not say.
-const DURABILITY_WAIT: Duration = Duration::from_secs(5);
-/// The longest that it may wait.
-const DURABILITY_WAIT_MAX: Duration = Duration::from_secs(60);
-/// How often acknowledgements are looked at meanwhile.
-const DURABILITY_POLL: Duration = Duration::from_millis(5);
 
 /// Whoever writes through the node, and how far at most beside what it may.
 pub(super) type Writer = (PrincipalId, WriteLimits);
@@ -45,7 +38,7 @@ struct Prepared {
     asked: Option<Asked>,
 }
 
-fn gone() -> Error {
+pub(super) fn gone() -> Error {
     Error::new(ErrorCode::ShuttingDown, "the node is shutting down")
 }
 
@@ -109,11 +102,12 @@ impl Inner {
 
     async fn outcome(
         &self,
+        collection: &CollectionName,
         outcome: CoreOutcome,
         durability: Durability,
-        timeout: Option<Duration>,
+        pace: &mut Pace,
     ) -> Result<Vec<WriteOutcome>> {
-        let reached = self.await_durability(outcome.tx, durability, timeout).await?;
+        let reached = self.await_durability(collection, outcome.tx, durability, pace).await?;
         let modified = Timestamp::from_millis(outcome.hlc.millis());
         let items = outcome.items.into_iter().map(|item| WriteOutcome {
             id: item.doc,
@@ -129,29 +123,35 @@ impl Inner {
     /// Waits until so many replicas hold a transaction durably, or the time is over.
     async fn await_durability(
         &self,
+        collection: &CollectionName,
         tx: Option<TxRef>,
         durability: Durability,
-        timeout: Option<Duration>,
+        pace: &mut Pace,
     ) -> Result<DurabilityReached> {
-        // Asked for only where it matters: most writes are local.
-        let members = || self.members().len().max(1);
-        let needed = match durability {
-            Durability::Local => return Ok(DurabilityReached::LOCAL),
-            Durability::Peers(n) => usize::from(n),
-            Durability::Majority => members() / 2 + 1,
-            Durability::All => members(),
-        };
-        let deadline = tokio::time::Instant::now() + timeout.unwrap_or(DURABILITY_WAIT).min(DURABILITY_WAIT_MAX);
+        if durability == Durability::Local {
+            return Ok(DurabilityReached::LOCAL);
+        }
+        let begun = tokio::time::Instant::now();
+        pace.again();
         loop {
-            let replicas = self
-                .core
-                .look(move |replica, _| tx.map_or(0, |tx| replica.acknowledged_by(&tx)))
-                .await
-                .map_err(|_| gone())?
-                + 1;
-            let late = tokio::time::Instant::now() >= deadline;
+            let of = collection.clone();
+            let look = move |replica: &Replica, _: &_| {
+                let needed = match durability {
+                    Durability::Local => 1,
+                    Durability::Peers(n) => usize::from(n),
+                    Durability::Majority => replica.replicas_of(&of) / 2 + 1,
+                    Durability::All => replica.replicas_of(&of),
+                };
+                (tx.map_or(0, |tx| replica.acknowledged_by(&tx)) + 1, needed.max(1))
+            };
+            let (replicas, needed) = self.core.look(look).await.map_err(|_| gone())?;
+            let is_reached = replicas >= needed;
             // What was there already is at least here; who else has it is not tracked any more.
-            if replicas >= needed || late || tx.is_none() {
+            if is_reached || tx.is_none() || !pace.wait().await {
+                metrics::histogram!("folkmoot_durability_wait_seconds").record(begun.elapsed().as_secs_f64());
+                if !is_reached {
+                    metrics::counter!("folkmoot_durability_not_reached_total").increment(1);
+                }
                 let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
                 return Ok(DurabilityReached {
                     requested: durability,
@@ -159,7 +159,6 @@ impl Inner {
                     needed: count(needed),
                 });
             }
-            tokio::time::sleep(DURABILITY_POLL).await;
         }
     }
 }
@@ -168,8 +167,8 @@ impl Inner {
 impl Database for Node {
     async fn get(&self, collection: &CollectionName, id: &DocId, options: &ReadOptions) -> Result<Document> {
         match &options.at {
-            None => self.get_for(None, collection, id, options),
-            Some(at) => self.inner.get_at(None, Rights::new(), (collection, id), at).await,
+            None => self.get_for(None, collection, id, options).await,
+            Some(at) => self.get_at_for(None, Rights::new(), (collection, id), (at, options)).await,
         }
     }
 
@@ -217,7 +216,7 @@ impl Database for Node {
     }
 
     async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage> {
-        let page = self.changes_page(query).await?;
+        let page = self.changes_page(query, &all_fed()).await?;
         self.inner.note_changes(None, query, &page);
         Ok(page)
     }
@@ -273,17 +272,38 @@ impl Database for Node {
 
 impl Node {
     /// Reads a document for somebody; for the owner if nobody is named.
-    pub(super) fn get_for(
+    pub(super) async fn get_for(
         &self,
         who: Option<Who>,
         collection: &CollectionName,
         id: &DocId,
         options: &ReadOptions,
     ) -> Result<Document> {
-        Inner::check_session(options.session.as_ref())?;
-        let document = self.inner.get(collection, id)?;
-        self.inner.note_read(who, AuditAction::Read, collection, [id], String::new);
-        Ok(document)
+        let inner = &self.inner;
+        let (touched, session) = (Touched::document(collection, id), options.session.as_ref());
+        inner.catch_up(&touched, session, options.timeout).await?;
+        let view = inner.view(collection, id)?;
+        let feed = view.feed;
+        let document = Inner::document(collection, view);
+        inner.note_read(who, AuditAction::Read, collection, [id], String::new);
+        let session = inner.session_after(&touched, session, feed).await?;
+        Ok(Document { session: Some(session), ..document })
+    }
+
+    /// Reads a document as it was, for somebody with these rights; for the owner if nobody is named.
+    pub(super) async fn get_at_for(
+        &self,
+        who: Option<Who>,
+        rights: Rights,
+        (collection, id): (&CollectionName, &DocId),
+        (at, options): (&At, &ReadOptions),
+    ) -> Result<Document> {
+        let inner = &self.inner;
+        let (touched, session) = (Touched::document(collection, id), options.session.as_ref());
+        inner.catch_up(&touched, session, options.timeout).await?;
+        let document = inner.get_at(who, rights, (collection, id), at).await?;
+        let session = inner.session_now(&touched, session).await?;
+        Ok(Document { session: Some(session), ..document })
     }
 
     /// Lists documents for somebody; for the owner if nobody is named.
@@ -293,7 +313,7 @@ impl Node {
         collection: &CollectionName,
         query: &ListQuery,
     ) -> Result<ListPage> {
-        Inner::check_session(query.session.as_ref())?;
+        self.inner.catch_up(&Touched::collection(collection), query.session.as_ref(), None).await?;
         let page = self.inner.list(collection, query).await?;
         let shape = || query.prefix.as_ref().map(|prefix| format!("prefix {prefix}")).unwrap_or_default();
         if query.purpose == ListPurpose::Export {
@@ -324,8 +344,10 @@ impl Node {
         edit: Edit,
         options: &WriteOptions,
     ) -> Result<WriteOutcome> {
-        Inner::check_session(options.session.as_ref())?;
         let inner = &self.inner;
+        // What is written follows what the session has seen: of this document, or of all where the id is still to be made.
+        let touched = edit.id().map_or_else(|| Touched::collection(collection), |id| Touched::document(collection, id));
+        inner.catch_up(&touched, options.session.as_ref(), options.timeout).await?;
         let op = BulkOp {
             edit,
             precondition: options.precondition.clone(),
@@ -338,8 +360,13 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::Write(request, reply)).await.map_err(|_| gone())?;
         let outcome = answer.await.map_err(|_| gone())?.map_err(|error| write_error(error, sent))?;
-        let outcomes = inner.outcome(outcome, options.durability, options.timeout).await?;
-        outcomes.into_iter().next().ok_or_else(|| Error::new(ErrorCode::Internal, "a write without an outcome"))
+        let mut pace = Pace::new(options.timeout);
+        let outcomes = inner.outcome(collection, outcome, options.durability, &mut pace).await?;
+        let missing = || Error::new(ErrorCode::Internal, "a write without an outcome");
+        let outcome = outcomes.into_iter().next().ok_or_else(missing)?;
+        let touched = Touched::document(collection, &outcome.id);
+        let session = inner.session_after(&touched, options.session.as_ref(), 0).await?;
+        Ok(WriteOutcome { session: Some(session), ..outcome })
     }
 
     /// Makes edits for a principal; for the node's own if none is given.
@@ -350,17 +377,23 @@ impl Node {
         edits: Vec<BulkOp>,
         options: &BulkOptions,
     ) -> Result<Vec<Result<WriteOutcome>>> {
-        Inner::check_session(options.session.as_ref())?;
         if edits.len() > BulkOptions::EDITS_MAX {
             return Err(Error::new(
                 ErrorCode::InvalidRequest,
                 format!("{} edits in one call, at most {} are allowed", edits.len(), BulkOptions::EDITS_MAX),
             ));
         }
-        match options.atomicity {
-            Atomicity::Each => self.bulk_each(writer, collection, edits, options).await,
-            Atomicity::AllOrNothing => self.bulk_atomic(writer, collection, edits, options).await,
+        let (touched, session) = (Touched::collection(collection), options.session.as_ref());
+        self.inner.catch_up(&touched, session, options.timeout).await?;
+        let mut outcomes = match options.atomicity {
+            Atomicity::Each => self.bulk_each(writer, collection, edits, options).await?,
+            Atomicity::AllOrNothing => self.bulk_atomic(writer, collection, edits, options).await?,
+        };
+        let session = self.inner.session_after(&touched, session, 0).await?;
+        for outcome in outcomes.iter_mut().flatten() {
+            outcome.session = Some(session.clone());
         }
+        Ok(outcomes)
     }
 
     async fn bulk_each(
@@ -394,10 +427,12 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         inner.core.send(Command::WriteMany(requests, reply)).await.map_err(|_| gone())?;
         let answers = answer.await.map_err(|_| gone())?;
+        // Within the time of one: what is waited for longest for the first has come for the others.
+        let mut pace = Pace::new(options.timeout);
         for ((index, sent), answer) in places.into_iter().zip(answers) {
             let result = match answer {
                 Ok(outcome) => inner
-                    .outcome(outcome, options.durability, options.timeout)
+                    .outcome(collection, outcome, options.durability, &mut pace)
                     .await
                     .and_then(|list| list.into_iter().next().ok_or_else(gone)),
                 Err(error) => Err(write_error(error, sent)),
@@ -466,7 +501,8 @@ impl Node {
                 None => failed,
             }
         })?;
-        let outcomes = inner.outcome(outcome, options.durability, options.timeout).await?;
+        let mut pace = Pace::new(options.timeout);
+        let outcomes = inner.outcome(collection, outcome, options.durability, &mut pace).await?;
         Ok(outcomes.into_iter().map(Ok).collect())
     }
 }

@@ -31,6 +31,7 @@ mod rotation;
 mod schema;
 mod scoped;
 mod scrubber;
+mod session;
 mod state;
 mod token;
 mod unlock;
@@ -98,6 +99,8 @@ pub(crate) struct Inner {
     node_key: SecretKey,
     core: CoreHandle,
     reader: Reader,
+    /// How far the shards are, for tokens of sessions.
+    published: Arc<session::Published>,
     store: Arc<dyn Store>,
     /// The same, if it is sealed.
     sealed: Option<SealedStore>,
@@ -295,6 +298,7 @@ impl Node {
         let (watermark, loss) = open_watermark(&directory, &replica)?;
         let reader = Reader::of(&replica);
         let feed = reader.feed_end().unwrap_or(0);
+        let published = session::Published::of(&replica, feed);
         let outbox = Arc::new(Outbox::default());
         let (indexer, wishes) = indexer::IndexerHandle::new();
         let start = core_thread::Start {
@@ -306,6 +310,7 @@ impl Node {
             seed: Vec::new(),
             feed,
             indexer,
+            published: published.clone(),
         };
         let passwords = password::Passwords::new()?;
         let oidc = oidc::Oidc::new(&config.oidc)?;
@@ -338,6 +343,7 @@ impl Node {
             node_key,
             core,
             reader,
+            published,
             store: store.clone(),
             sealed,
             outbox,

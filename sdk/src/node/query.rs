@@ -10,13 +10,14 @@ use folkmoot_core::op::FieldRights;
 use folkmoot_core::query::{self, Explain, Indexed, QueryRunError, Run};
 use folkmoot_core::replica::{ReadError, View};
 use folkmoot_core::store::Keyspace;
+use futures_util::stream::BoxStream;
 
 use super::audit::Who;
 use super::convert::{index_info, read_error};
 use super::{Inner, Node};
 use crate::api::{
-    AggregatePage, AggregateQuery, Cursor, Error, ErrorCode, FindPage, FindQuery, IndexInfo, Queries, QueryPlan,
-    Result, error_chain,
+    AggregatePage, AggregateQuery, Cursor, Error, ErrorCode, FindPage, FindQuery, IndexInfo, Live, LiveEvent, Queries,
+    QueryPlan, Result, error_chain, follow,
 };
 
 /// Queries that run at once; more wait.
@@ -181,6 +182,12 @@ impl Inner {
                 .map_err(|error| Error::new(ErrorCode::Internal, "render a value").with_source(error))
         };
         Ok(AggregatePage { groups: groups.into_iter().map(plain).collect::<Result<_>>()?, more, plan })
+    }
+}
+
+impl Live for Node {
+    fn live(&self, collection: &CollectionName, query: FindQuery) -> BoxStream<'static, Result<LiveEvent>> {
+        follow(self.clone(), collection.clone(), query)
     }
 }
 

@@ -1,21 +1,31 @@
 //! Reads: on a thread for blocking calls where they may be long, on the caller's own where they are one look-up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use folkmoot_core::document::conflicts;
-use folkmoot_core::id::{CollectionName, DocId};
+use folkmoot_core::id::{CollectionName, DocId, StoreEpoch};
+use folkmoot_core::op::FieldRights;
 use folkmoot_core::replica::{DocKey, View};
 
 use super::convert::{erased, not_found, read_error};
 use super::{Inner, Node};
 use crate::api::{
     Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Conflict, ConflictValue, Cursor,
-    Document, Error, ErrorCode, Heads, ListPage, ListQuery, Result, SessionToken, Since, Timestamp,
+    Document, Error, ErrorCode, Heads, ListPage, ListQuery, Result, Since, Timestamp,
 };
 
 /// Tokens of the feed begin with this; then the store's epoch and the place.
 const TOKEN_VERSION: &str = "f1";
+
+/// Says which fields of documents somebody may see.
+pub(super) type FeedSight = Arc<dyn Fn(&CollectionName, &DocId) -> FieldRights + Send + Sync>;
+
+/// The owner sees everything.
+pub(super) fn all_fed() -> FeedSight {
+    Arc::new(|_, _| FieldRights::all())
+}
 
 impl Inner {
     /// Runs a read that may take long, or load a document, on a thread with a stack that is large enough.
@@ -41,21 +51,18 @@ impl Inner {
         }
     }
 
-    /// Sessions that span nodes are not there yet; a token can only be one that no node has made.
-    pub(super) fn check_session(session: Option<&SessionToken>) -> Result<()> {
-        match session {
-            None => Ok(()),
-            Some(_) => Err(Error::new(ErrorCode::InvalidSession, "this node makes no session tokens yet")),
+    /// Returns the view of a document that exists.
+    pub(super) fn view(&self, collection: &CollectionName, id: &DocId) -> Result<View> {
+        let key = DocKey { collection: collection.clone(), doc: id.clone() };
+        match self.reader.get(&key).map_err(read_error)? {
+            Some(view) if !view.deleted => Ok(view),
+            Some(view) if view.erased => Err(erased(id)),
+            Some(_) | None => Err(not_found(id)),
         }
     }
 
     pub(super) fn get(&self, collection: &CollectionName, id: &DocId) -> Result<Document> {
-        let key = DocKey { collection: collection.clone(), doc: id.clone() };
-        match self.reader.get(&key).map_err(read_error)? {
-            Some(view) if !view.deleted => Ok(Self::document(collection, view)),
-            Some(view) if view.erased => Err(erased(id)),
-            Some(_) | None => Err(not_found(id)),
-        }
+        Ok(Self::document(collection, self.view(collection, id)?))
     }
 
     pub(super) async fn list(&self, collection: &CollectionName, query: &ListQuery) -> Result<ListPage> {
@@ -129,13 +136,20 @@ impl Inner {
 
     fn place_of(token: &ChangeToken, epoch: &str) -> Result<u64> {
         let other = || {
-            Error::new(ErrorCode::InvalidCursor, "`since` is a token of another node or of an earlier store")
-                .hint("begin again without `since`; what you have seen comes again, nothing is left out")
+            Error::new(ErrorCode::FeedGap, "`since` is a token of another node, or of an earlier store of this one")
+                .hint("begin again without `since`: what you have seen comes again, nothing is left out")
+        };
+        let none = || {
+            Error::new(ErrorCode::InvalidCursor, "`since` is not a token of a change feed")
+                .hint("pass the `next` of an answer as it is, `now`, or nothing for the beginning")
         };
         let mut parts = token.as_str().split('.');
         match (parts.next(), parts.next(), parts.next().map(str::parse), parts.next()) {
             (Some(TOKEN_VERSION), Some(found), Some(Ok(place)), None) if found == epoch => Ok(place),
-            _ => Err(other()),
+            (Some(TOKEN_VERSION), Some(found), Some(Ok(_)), None) if found.parse::<StoreEpoch>().is_ok() => {
+                Err(other())
+            }
+            _ => Err(none()),
         }
     }
 
@@ -148,8 +162,10 @@ impl Inner {
 }
 
 impl Node {
-    pub(super) async fn changes_page(&self, query: &ChangesQuery) -> Result<ChangesPage> {
+    /// Returns a page of the feed, of what passes the query's filter as far as somebody may see it.
+    pub(super) async fn changes_page(&self, query: &ChangesQuery, sight: &FeedSight) -> Result<ChangesPage> {
         let inner = &self.inner;
+        let filter = query.filter()?;
         let epoch = inner.epoch().await?;
         let mut feed = self.feed();
         let mut place = match &query.since {
@@ -157,14 +173,23 @@ impl Node {
             Since::Now => inner.reader.feed_end().map_err(read_error)?,
             Since::After(token) => Inner::place_of(token, &epoch)?,
         };
-        let deadline = tokio::time::Instant::now() + query.wait.min(ChangesQuery::WAIT_MAX);
+        let begun = tokio::time::Instant::now();
+        let deadline = begun + query.wait.min(ChangesQuery::WAIT_MAX);
         loop {
             // Seen before reading: what comes after the read wakes the wait below.
             feed.mark_unchanged();
             let (collection, prefix) = (query.collection.clone(), query.prefix.clone().unwrap_or_default());
-            let limit = query.limit();
+            let (limit, filter, sight) = (query.limit(), filter.clone(), sight.clone());
+            let passes = move |key: &DocKey, view: &View| match &filter {
+                None => Ok(true),
+                // What may not be seen does not pass, whatever would be asked of it.
+                Some(filter) => {
+                    let rights = sight(&key.collection, &key.doc);
+                    Ok(!rights.are_none() && filter.passes(view, &rights)?)
+                }
+            };
             let (entries, reached) = inner
-                .read_on_thread(move |reader| reader.feed(place, collection.as_ref(), &prefix, limit))
+                .read_on_thread(move |reader| reader.feed(place, collection.as_ref(), &prefix, limit, &passes))
                 .await?
                 .map_err(read_error)?;
             let moved = reached > place;
@@ -193,8 +218,12 @@ impl Node {
                     .collect::<Result<_>>()?;
                 return Ok(ChangesPage { items, next: inner.token(&epoch, place)?, more });
             }
-            if moved {
+            if moved && begun.elapsed() < inner.config.query_time {
                 continue;
+            }
+            if moved {
+                // Much was looked at in vain: whoever asks goes on from here.
+                return Ok(ChangesPage { items: Vec::new(), next: inner.token(&epoch, place)?, more: true });
             }
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             let waited = if left > Duration::ZERO {

@@ -6,9 +6,12 @@
 
 mod history;
 mod queries;
+mod sessions;
 mod view;
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +25,7 @@ use futures_util::stream::BoxStream;
 use self::view::{Tried, View};
 use super::access::{count_login, now};
 use super::oidc::Shown;
+use super::read::FeedSight;
 use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Approval, Approved, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject,
@@ -34,6 +38,9 @@ use crate::api::{
     Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo,
     VerifyReport, Witness, Witnesses, WriteOptions, WriteOutcome, poll_changes,
 };
+
+/// How often it is asked whether somebody who waits may still see anything.
+const RIGHTS_LOOK: Duration = Duration::from_secs(15);
 
 /// The node, for one principal and perhaps one of its tokens. Clones are handles to the same.
 #[derive(Clone, Debug)]
@@ -188,10 +195,10 @@ impl Database for Scoped {
         let view = self.view()?;
         if let Some(at) = &options.at {
             let rights = view.demand_history(collection, id)?;
-            return self.node.inner.get_at(Some(view.who()), rights, (collection, id), at).await;
+            return self.node.get_at_for(Some(view.who()), rights, (collection, id), (at, options)).await;
         }
         let fields = view.demand_read(collection, id)?;
-        let mut document = self.node.get_for(Some(view.who()), collection, id, options)?;
+        let mut document = self.node.get_for(Some(view.who()), collection, id, options).await?;
         self.node.inner.withhold(vec![(fields, &mut document.json)]).await?;
         Ok(document)
     }
@@ -320,9 +327,24 @@ impl Database for Scoped {
         }
         let deadline = tokio::time::Instant::now() + query.wait.min(ChangesQuery::WAIT_MAX);
         let asked = query;
-        let mut query = query.clone();
+        let mut query = ChangesQuery { wait: Duration::ZERO, ..query.clone() };
+        let mut policy = self.node.inner.core.policy.clone();
+        policy.mark_unchanged();
         loop {
-            let mut page = self.node.changes_page(&query).await?;
+            let seen = self.view()?;
+            let sight: FeedSight = Arc::new(move |collection, doc| seen.fields(Action::Read, collection, Some(doc)));
+            // Whoever waits is told when rights change: what may be seen then is another question.
+            let (found, is_other) = tokio::select! {
+                found = self.node.changes_page(&query, &sight) => (Some(found?), false),
+                Ok(()) = policy.changed() => (None, true),
+            };
+            let mut page = match found {
+                Some(page) => page,
+                None => {
+                    query.wait = Duration::ZERO;
+                    self.node.changes_page(&query, &sight).await?
+                }
+            };
             // What may be seen is asked when it leaves: it may have been taken back while this waited.
             let view = self.view()?;
             let fields = |change: &Change| view.fields(Action::Read, &change.collection, Some(&change.id));
@@ -333,12 +355,13 @@ impl Database for Scoped {
             });
             self.node.inner.withhold(texts.collect()).await?;
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            if !page.items.is_empty() || (left.is_zero() && !page.more) {
+            if !page.items.is_empty() || is_other || (left.is_zero() && !page.more) {
                 self.node.inner.note_changes(Some(view.who()), asked, &page);
                 return Ok(page);
             }
             query.since = crate::api::Since::After(page.next);
-            query.wait = left;
+            // A token may end by the time alone.
+            query.wait = left.min(RIGHTS_LOOK);
         }
     }
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use folkmoot::api::{At, Durability, Heads, PrincipalName};
+use folkmoot::api::{At, Durability, Heads, PrincipalName, SessionToken};
 use folkmoot::{AuthorKey, CollectionName, DocId, FieldPath, OpId};
 
 pub(super) use access::{Can, GrantArgs, GroupCommand, Reason, Revoke, RoleCommand, Scope, TokenCommand, UserCommand};
@@ -23,7 +23,7 @@ pub(super) use device::DeviceCommand;
 pub(super) use erasure::{Erase, ErasuresArgs};
 pub(super) use history::{Diff, History, Restore};
 pub(super) use index::IndexCommand;
-pub(super) use query::{Aggregate, Query, Selected};
+pub(super) use query::{Aggregate, Query, Selected, Watch};
 
 pub(super) use key::{KeyCommand, Passphrase, Recover, Rotate};
 pub(super) use witness::WitnessCommand;
@@ -79,6 +79,9 @@ pub(super) struct Find {
     /// Data directory of a node on this machine (or FOLKMOOT_DATA) [default: folkmoot-data]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+    /// What must be seen at least: the token that `folkmoot session` printed, or an answer's header Folkmoot-Session
+    #[arg(long, global = true, env = "FOLKMOOT_SESSION", value_name = "TOKEN")]
+    pub(super) session: Option<SessionToken>,
     /// Answer in JSON, for programs
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -162,8 +165,11 @@ pub(super) enum Command {
     #[command(visible_alias = "collection")]
     Collections(Collections),
     /// Print changes in commit order
-    #[command(visible_alias = "watch")]
     Changes(Changes),
+    /// Print what a query finds, and then how that changes; end with Ctrl-C
+    Watch(Watch),
+    /// Print a token of what the node shows now; with --session TOKEN another node waits until it shows as much
+    Session(Session),
     /// Show what the node is and how it fares
     Status,
     /// Show the other members; block or unblock links to them
@@ -632,6 +638,17 @@ pub(super) enum CollectionsCommand {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct Session {
+    /// Of documents of this collection; of who may do what if not given
+    pub(super) collection: Option<CollectionName>,
+    /// Of this document only
+    pub(super) id: Option<DocId>,
+    /// How long to wait for what --session names
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct Changes {
     /// Only of this collection
     pub(super) collection: Option<CollectionName>,
@@ -644,6 +661,9 @@ pub(super) struct Changes {
     /// Only ids that begin with this
     #[arg(long)]
     pub(super) prefix: Option<String>,
+    /// Only documents that this selector means now, and those that are gone
+    #[arg(long, value_name = "JSON", value_parser = query::selector)]
+    pub(super) selector: Option<serde_json::Value>,
     /// Print the documents too
     #[arg(long)]
     pub(super) docs: bool,

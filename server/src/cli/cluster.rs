@@ -7,14 +7,14 @@ use std::time::Duration;
 use folkmoot::api::{
     Bootstrap, BootstrapStage, Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo,
     CollectionSettings, Database as _, ExitCode, Expires, FieldType, InvalidQuery, InviteOptions, LastBootstrap,
-    LinkRule, QuarantineQuery, Since, VerifyReport,
+    LinkRule, QuarantineQuery, SessionToken, Sessions as _, Since, Touched, VerifyReport,
 };
-use folkmoot::wire::ChangeMeta;
+use folkmoot::wire::{ChangeMeta, SessionAnswer};
 use folkmoot::{AuthorKey, Client, CollectionName, Error, ErrorCode};
 use futures_util::StreamExt as _;
 
 use super::agreement::{Agreement, Judge};
-use super::args::{Changes, Collections, CollectionsCommand, Invite, PeersCommand};
+use super::args::{Changes, Collections, CollectionsCommand, Invite, PeersCommand, Session};
 use super::documents::raw;
 use super::failure::Failure;
 use super::output::{Format, Output, facts, table};
@@ -184,6 +184,7 @@ pub(super) async fn changes(client: &Client, args: Changes, output: &Output) -> 
     let query = ChangesQuery {
         collection: args.collection,
         prefix: args.prefix,
+        selector: args.selector.unwrap_or_default(),
         since,
         limit: None,
         wait: Duration::ZERO,
@@ -238,6 +239,22 @@ fn print(change: &Change, output: &Output) -> Result<(), Failure> {
         format!("{}  {kind}  {}/{}{doc}", change.modified, change.collection, change.id)
     })?;
     Ok(())
+}
+
+pub(super) async fn session(
+    client: &Client,
+    args: Session,
+    seen: Option<&SessionToken>,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let Session { collection, id, timeout } = args;
+    let touched = Touched { collection, id };
+    if let Some(seen) = seen {
+        client.catch_up(&touched, seen, timeout).await?;
+    }
+    let session = client.session(&touched, seen).await?;
+    output.show(&SessionAnswer { session: session.clone() }, || session.to_string())?;
+    Ok(ExitCode::Done)
 }
 
 pub(super) async fn status(client: &Client, output: &Output) -> Result<ExitCode, Failure> {

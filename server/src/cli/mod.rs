@@ -133,6 +133,8 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Export(args) => transfer::export(&client, args, output).await,
             Command::Collections(command) => cluster::collections(&client, command, output).await,
             Command::Changes(args) => cluster::changes(&client, args, output).await,
+            Command::Watch(args) => query::watch(&client, args, output).await,
+            Command::Session(args) => cluster::session(&client, args, find.session.as_ref(), output).await,
             Command::Status => cluster::status(&client, output).await,
             Command::Peers { command } => cluster::peers(&client, command, output).await,
             Command::Digests { against, against_token_file } => {
@@ -227,6 +229,9 @@ fn connect(find: &Find) -> Result<Client, Failure> {
             Failure::Usage(Error::new(ErrorCode::InvalidParameter, what).with_source(source))
         })?;
         builder = builder.trust(pem);
+    }
+    if let Some(session) = &find.session {
+        builder = builder.session(session.clone());
     }
     let builder = credential::show(builder, find, &data)?;
     builder.build().map_err(|error| match error.code() {

@@ -1,11 +1,13 @@
 //! Commands that ask for documents by what is in them.
 
-use folkmoot::api::{AggregateQuery, Document, ExitCode, FindQuery, Queries as _, QueryPlan};
+use folkmoot::api::{AggregateQuery, Document, ExitCode, FindQuery, Live as _, LiveEvent, Queries as _, QueryPlan};
 use folkmoot::wire::DocumentMeta;
-use folkmoot::{Client, Error, ErrorCode};
+use folkmoot::wire::live::LiveKind;
+use folkmoot::{Client, DocId, Error, ErrorCode};
+use futures_util::StreamExt as _;
 use serde_json::{Map, Value, json};
 
-use super::args::{Aggregate, Query, Selected};
+use super::args::{Aggregate, Query, Selected, Watch};
 use super::documents::{Shown, preview, raw};
 use super::failure::Failure;
 use super::output::{Format, Output, table_of};
@@ -149,6 +151,50 @@ pub(super) async fn aggregate(client: &Client, args: Aggregate, output: &Output)
     })?;
     if page.more {
         output.note("there are more groups; --limit shows them");
+    }
+    Ok(ExitCode::Done)
+}
+
+/// What a live query tells, as programs get it.
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    #[serde(rename = "type")]
+    kind: LiveKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a DocId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Shown<'a>>,
+}
+
+pub(super) async fn watch(client: &Client, args: Watch, output: &Output) -> Result<ExitCode, Failure> {
+    let Watch { selected: Selected { collection, selector: given }, sort, fields, limit, lines } = args;
+    let mut query = FindQuery::new(selector(given.as_deref())?).sort(sort).limit(limit);
+    if !fields.is_empty() {
+        query = query.fields(fields.clone());
+    }
+    let mut events = client.live(&collection, query);
+    let mut left = lines.unwrap_or(usize::MAX);
+    while left > 0 {
+        let Some(event) = events.next().await else { break };
+        let (kind, sign, document, id) = match event? {
+            LiveEvent::Added(document) => (LiveKind::Added, '+', Some(document), None),
+            LiveEvent::Changed(document) => (LiveKind::Changed, '~', Some(document), None),
+            LiveEvent::Removed(id) => (LiveKind::Removed, '-', None, Some(id)),
+            // People see that it is quiet; programs want to know when to act.
+            LiveEvent::Synced if output.format() == Format::People => continue,
+            LiveEvent::Synced => (LiveKind::Synced, '=', None, None),
+        };
+        let row = document.as_ref().map(|document| row(document, &fields)).transpose()?;
+        let shown = document
+            .as_ref()
+            .map(|document| Ok::<_, Failure>(Shown { meta: DocumentMeta::from(document), doc: raw(&document.json)? }))
+            .transpose()?;
+        output.show(&Told { kind, id: id.as_ref(), document: shown }, || match (row, &id) {
+            (Some(row), _) => format!("{sign} {}", row.join("  ")),
+            (None, Some(id)) => format!("{sign} {id}"),
+            (None, None) => String::new(),
+        })?;
+        left -= 1;
     }
     Ok(ExitCode::Done)
 }

@@ -38,7 +38,7 @@ fn names_and_values_are_checked_before_anything_is_sent() {
     }
     assert_eq!(parse("folkmoot get notes").unwrap_err(), ErrorKind::MissingRequiredArgument);
     assert_eq!(parse("folkmoot got notes a").unwrap_err(), ErrorKind::InvalidSubcommand);
-    assert!(parse("folkmoot watch notes --follow --json").is_ok());
+    assert!(parse("folkmoot changes notes --follow --json").is_ok());
 }
 
 #[test]

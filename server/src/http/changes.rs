@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use folkmoot::api::{Change, ChangeContent, ChangeToken, ChangesPage, ChangesQuery, Since};
 use folkmoot::wire::{self, ChangeMeta, Items};
-use folkmoot::{CollectionName, Result};
+use folkmoot::{CollectionName, Error, ErrorCode, Result};
 use futures_util::StreamExt as _;
 use warp::reply::Response;
 
@@ -42,12 +42,14 @@ impl std::str::FromStr for Feed {
         ("feed" = Option<String>, Query, description = "normal, longpoll or sse"),
         ("wait" = Option<String>, Query, description = "How long a long poll waits, up to 60s; 25s if not given"),
         ("prefix" = Option<String>, Query, description = "Only ids that begin with this"),
+        ("selector" = Option<String>, Query, description = "Only documents that this selector means now, as JSON, and those that are gone"),
         ("docs" = Option<bool>, Query, description = "Put each document as it is now beside its change, as `doc`"),
         ("Last-Event-ID" = Option<String>, Header, description = "With sse: the token to go on behind"),
     ),
     responses(
         (status = 200, description = "`{\"items\":[…],\"next\",\"more\"}`, or events `change` whose id is the token", body = Items<ChangeMeta>),
-        (status = 400, description = "invalid_cursor, invalid_parameter", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "feed_gap: the token is of another node", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_cursor, invalid_parameter, invalid_query", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn all(request: Request) -> Result<Response> {
     feed(request, None).await
@@ -62,12 +64,14 @@ pub(super) async fn all(request: Request) -> Result<Response> {
         ("feed" = Option<String>, Query, description = "normal, longpoll or sse"),
         ("wait" = Option<String>, Query, description = "How long a long poll waits, up to 60s; 25s if not given"),
         ("prefix" = Option<String>, Query, description = "Only ids that begin with this"),
+        ("selector" = Option<String>, Query, description = "Only documents that this selector means now, as JSON, and those that are gone"),
         ("docs" = Option<bool>, Query, description = "Put each document as it is now beside its change, as `doc`"),
         ("Last-Event-ID" = Option<String>, Header, description = "With sse: the token to go on behind"),
     ),
     responses(
         (status = 200, description = "`{\"items\":[…],\"next\",\"more\"}`, or events `change` whose id is the token", body = Items<ChangeMeta>),
-        (status = 400, description = "invalid_cursor, invalid_parameter", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "feed_gap: the token is of another node", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_cursor, invalid_parameter, invalid_query", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn of_collection(request: Request, collection: String) -> Result<Response> {
     let collection = collection_name(&collection)?;
@@ -98,10 +102,16 @@ async fn feed(mut request: Request, collection: Option<CollectionName>) -> Resul
         Feed::Normal | Feed::Events => Duration::ZERO,
     };
     let prefix = request.query.take("prefix");
+    let selector = match request.query.take("selector") {
+        None => serde_json::Value::Null,
+        Some(text) => serde_json::from_str(&text).map_err(|error| {
+            Error::new(ErrorCode::InvalidQuery, format!("the selector is not JSON: {error}")).pointer("/selector")
+        })?,
+    };
     let limit = request.query.limit(ChangesQuery::LIMIT_MAX)?;
-    let query = ChangesQuery { collection, prefix, since, limit, wait, content };
+    let query = ChangesQuery { collection, prefix, selector, since, limit, wait, content };
     let Request { context, database, principal, query: rest, .. } = request;
-    rest.finish("since, limit, feed, wait, prefix, docs")?;
+    rest.finish("since, limit, feed, wait, prefix, selector, docs")?;
     // Held as long as the answer lasts.
     let stream = match feed {
         Feed::Normal => None,

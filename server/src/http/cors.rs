@@ -38,7 +38,7 @@ impl Origins {
     }
 
     /// Returns the value with which this origin is allowed; none if it is not.
-    fn allows(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
+    pub(super) fn allows(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
         let origin = origin?;
         let text = origin.to_str().ok()?.to_ascii_lowercase();
         self.0.iter().any(|allowed| *allowed == "*" || *allowed == text).then(|| origin.clone())

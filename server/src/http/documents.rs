@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use folkmoot::api::{
     At, Cursor, Database, Document, Edit, ListPurpose, ListQuery, Patch, PatchKind, Precondition, ReadOptions,
-    Timestamp, WriteOptions, WriteOutcome, WriteStatus, export,
+    Timestamp, Touched, WriteOptions, WriteOutcome, WriteStatus, export,
 };
 use folkmoot::wire::{self, DocumentMeta, Items, Written};
 use folkmoot::{CollectionName, DocId, Error, ErrorCode, Result};
@@ -17,6 +17,7 @@ use super::body::streamed;
 use super::problem::method_not_allowed;
 use super::reply::{JSON, json_answer, spliced};
 use super::request::{PreferredBody, Request, collection_name, document_id};
+use super::sessions;
 
 /// RFC 7240: which preference the answer follows.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -34,13 +35,16 @@ pub(super) async fn all(request: Request, collection: String) -> Result<Response
 
 pub(super) async fn one(request: Request, collection: String, id: String) -> Result<Response> {
     let (collection, id) = (collection_name(&collection)?, document_id(&id)?);
-    match request.method {
+    let (database, seen) = (request.database.clone(), request.read_options()?.session);
+    let touched = Touched::document(&collection, &id);
+    let answer = match request.method {
         Method::GET | Method::HEAD => get(request, collection, id).await,
         Method::PUT => put(request, collection, id).await,
         Method::PATCH => patch(request, collection, id).await,
         Method::DELETE => delete(request, collection, id).await,
         _ => Ok(method_not_allowed("GET, HEAD, PUT, PATCH, DELETE")),
-    }
+    };
+    sessions::told(&*database, &touched, seen.as_ref(), answer).await
 }
 
 /// Reads a document. The body is the plain document; with `meta=true` it is wrapped with its version.
@@ -137,7 +141,8 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
         after: request.query.take("after").map(|text| Cursor::from_text(&text)),
         limit: request.query.limit(ListQuery::LIMIT_MAX)?,
         purpose: request.query.parsed::<ListPurpose>("purpose", "look or export")?.unwrap_or_default(),
-        session: request.read_options()?.session,
+        // Waited for already.
+        session: None,
     };
     request.query.finish("limit, after, prefix, purpose")?;
     if let Some(after) = &query.after {

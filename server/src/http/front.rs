@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use folkmoot::node::Origin;
 use folkmoot::{Error, wire};
-use http::header::ORIGIN;
+use http::header::{AUTHORIZATION, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 use tower_service::Service as _;
 use tracing::Instrument as _;
@@ -18,7 +18,7 @@ use super::auth::Credential;
 use super::entrance::{Arrival, Entered};
 use super::metrics::{Counted, answered};
 use super::routes::{self, Route};
-use super::{Context, OwnerToken, auth, docs, problem};
+use super::{Context, OwnerToken, auth, docs, live, problem};
 
 /// The database behind a door.
 #[derive(Clone)]
@@ -88,8 +88,21 @@ impl Front {
         let is_root = uri.path() == "/";
         let open = uri.path().starts_with("/health/") || uri.path() == "/docs" || is_root;
         let arrival = request.extensions().get::<Arrival>().cloned();
-        let entered = if open { Ok(self.whole()) } else { self.enter(request.headers(), arrival.as_ref()).await };
+        let is_live = uri.path() == routes::LIVE;
+        // A browser cannot send the header with a WebSocket: it says who it is in its first message.
+        let says_later = is_live
+            && !request.headers().contains_key(AUTHORIZATION)
+            && arrival.as_ref().is_none_or(|arrival| arrival.certificate.is_none());
+        let entered =
+            if open || says_later { Ok(self.whole()) } else { self.enter(request.headers(), arrival.as_ref()).await };
         let mut response = match entered {
+            Ok(entered) if is_live => {
+                let entered = (!says_later).then_some(entered);
+                let mut response =
+                    live::upgrade(self, request, entered, &id).unwrap_or_else(|error| problem::answer(&error));
+                response.extensions_mut().insert(Route(routes::LIVE));
+                response
+            }
             // Who opens the node's address in a browser is shown what can be done there.
             Ok(_) if is_root => docs::way(),
             Ok(entered) => self.route(request, Door(entered)).await,
@@ -128,6 +141,14 @@ impl Front {
         };
         self.context.rates.admit(entered.principal)?;
         Ok(entered)
+    }
+
+    /// Returns the database as the holder of a token may see it, who says so over a connection that is open already.
+    pub(super) async fn enter_by_token(&self, token: &str, arrival: Option<&Arrival>) -> Result<Entered, Error> {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::try_from(format!("Bearer {}", token.trim())).map_err(|_| auth::nothing_shown())?;
+        headers.insert(AUTHORIZATION, value);
+        self.enter(&headers, arrival).await
     }
 
     async fn route<B>(&self, mut request: http::Request<B>, door: Door) -> Response

@@ -93,7 +93,7 @@ impl State {
             status,
             modified: Timestamp::from_millis(self.version),
             durability: DurabilityReached::LOCAL,
-            session: Some(SessionToken::new(format!("s{}", self.version))?),
+            session: Some(SessionToken::default()),
         })
     }
 
@@ -214,6 +214,24 @@ impl Erasures for Shared {
 
     async fn erasure(&self, _: &OpId) -> Result<Erasure> {
         nobody()
+    }
+}
+
+impl Live for Shared {
+    fn live(&self, _: &CollectionName, _: FindQuery) -> BoxStream<'static, Result<LiveEvent>> {
+        Box::pin(futures_util::stream::once(async { nobody() }))
+    }
+}
+
+/// Has always seen everything.
+#[async_trait]
+impl Sessions for Shared {
+    async fn catch_up(&self, _: &Touched, _: &SessionToken, _: Option<std::time::Duration>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn session(&self, _: &Touched, _: Option<&SessionToken>) -> Result<SessionToken> {
+        Ok(SessionToken::default())
     }
 }
 
@@ -338,7 +356,7 @@ impl Database for Shared {
             heads,
             modified: Timestamp::from_millis(1_000),
             stale: false,
-            session: Some(SessionToken::new("s")?),
+            session: Some(SessionToken::default()),
         })
     }
 

@@ -15,6 +15,8 @@ const REQUESTS: &str = "folkmoot_http_requests_total";
 const REQUEST_SECONDS: &str = "folkmoot_http_request_seconds";
 const IN_FLIGHT: &str = "folkmoot_http_requests_in_flight";
 const CONNECTIONS: &str = "folkmoot_http_connections";
+const LIVE_CONNECTIONS: &str = "folkmoot_live_connections";
+const LIVE_SUBSCRIPTIONS: &str = "folkmoot_live_subscriptions";
 
 /// From a cached read to the longest wait.
 const SECONDS: [f64; 13] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -53,6 +55,8 @@ impl Metrics {
         describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "time to the head of the answer, by route");
         describe_gauge!(IN_FLIGHT, Unit::Count, "requests whose answer has not begun");
         describe_gauge!(CONNECTIONS, Unit::Count, "open connections");
+        describe_gauge!(LIVE_CONNECTIONS, Unit::Count, "open WebSockets");
+        describe_gauge!(LIVE_SUBSCRIPTIONS, Unit::Count, "subscriptions over them");
         Self { handle, process }
     }
 
@@ -89,6 +93,14 @@ pub(super) struct Counted(Gauge);
 impl Counted {
     pub(super) fn connection() -> Self {
         Self::new(gauge!(CONNECTIONS))
+    }
+
+    pub(super) fn live_connection() -> Self {
+        Self::new(gauge!(LIVE_CONNECTIONS))
+    }
+
+    pub(super) fn subscription() -> Self {
+        Self::new(gauge!(LIVE_SUBSCRIPTIONS))
     }
 
     pub(super) fn request() -> Self {

@@ -20,6 +20,7 @@ mod front;
 mod guard;
 mod history;
 mod host;
+mod live;
 mod metrics;
 mod openapi;
 mod problem;
@@ -28,6 +29,7 @@ mod rates;
 mod reply;
 mod request;
 mod routes;
+mod sessions;
 mod shell;
 mod state;
 mod tls;
@@ -51,7 +53,7 @@ pub(crate) use shell::{Exposure, Listener, ShellError};
 pub(crate) use tls::{ClientCertificates, Tls};
 
 use folkmoot::Database;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Bounds of the HTTP shell.
 #[derive(Debug, Clone)]
@@ -85,8 +87,15 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// Whose pages may use the API from a browser.
     pub(crate) origins: Origins,
+    /// Places of live connections.
+    pub(crate) live: Arc<Semaphore>,
     /// Turns true when the server shuts down: whatever waits then ends.
     pub(crate) shutdown: watch::Receiver<bool>,
+}
+
+/// Returns the places of live connections.
+pub(crate) fn live_places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(live::CONNECTIONS_MAX))
 }
 
 impl Context {

@@ -3,7 +3,10 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{access, audit, authors, bulk, changes, collections, documents, erasure, history, queries, state, witness};
+use super::{
+    access, audit, authors, bulk, changes, collections, documents, erasure, history, live, queries, sessions, state,
+    witness,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -33,9 +36,11 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         queries::indexes,
         changes::all,
         changes::of_collection,
+        live::upgrade,
         erasure::erase,
         erasure::all,
         erasure::one,
+        sessions::session,
         state::status,
         state::peers,
         state::link,

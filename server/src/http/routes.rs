@@ -15,8 +15,8 @@ use super::entrance::Entered;
 use super::front::Door;
 use super::request::{Query, Request};
 use super::{
-    Context, access, audit, authors, bulk, changes, collections, documents, erasure, history, problem, queries, state,
-    witness,
+    Context, access, audit, authors, bulk, changes, collections, documents, erasure, history, problem, queries,
+    sessions, state, witness,
 };
 
 /// The template of the path that answered: a label of metrics, and what tests compare with the description.
@@ -78,6 +78,20 @@ macro_rules! fixed {
         request($context)
             .then(|request: Request| async move {
                 let (limit, method) = request.bounds();
+                let answering =
+                    sessions::in_session(request, sessions::touched(None, None), |request| $handler(request));
+                answer($route, limit, method, answering).await
+            })
+            .boxed()
+    };
+}
+
+/// A path that has nothing to do with the state of the cluster.
+macro_rules! stateless {
+    ($context:expr, $route:literal, $handler:path) => {
+        request($context)
+            .then(|request: Request| async move {
+                let (limit, method) = request.bounds();
                 answer($route, limit, method, $handler(request)).await
             })
             .boxed()
@@ -90,7 +104,9 @@ macro_rules! in_collection {
         let path = warp::path::param::<String>().and($rest).and(request($context));
         let handle = |collection: String, request: Request| async move {
             let (limit, method) = request.bounds();
-            answer($route, limit, method, $handler(request, collection)).await
+            let touched = sessions::touched(Some(&collection), None);
+            let answering = sessions::in_session(request, touched, |request| $handler(request, collection));
+            answer($route, limit, method, answering).await
         };
         path.then(handle).boxed()
     }};
@@ -106,7 +122,9 @@ macro_rules! of_document {
             .and(request($context))
             .then(|collection: String, id: String, request: Request| async move {
                 let (limit, method) = request.bounds();
-                answer($route, limit, method, $handler(request, collection, id)).await
+                let touched = sessions::touched(Some(&collection), Some(&id));
+                let answering = sessions::in_session(request, touched, |request| $handler(request, collection, id));
+                answer($route, limit, method, answering).await
             })
             .boxed()
     };
@@ -120,12 +138,16 @@ macro_rules! named {
             .and(request($context))
             .then(|name: String, request: Request| async move {
                 let (limit, method) = request.bounds();
-                answer($route, limit, method, $handler(request, name)).await
+                let touched = sessions::touched(None, None);
+                let answering = sessions::in_session(request, touched, |request| $handler(request, name));
+                answer($route, limit, method, answering).await
             })
             .boxed()
     };
 }
 
+/// The path of the WebSocket, which the front answers: an upgrade takes the whole request.
+pub(super) const LIVE: &str = "/v1/live";
 /// The path of a document.
 const DOCUMENT: &str = "/v1/collections/{collection}/docs/{id}";
 
@@ -289,6 +311,8 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .boxed()
             .or(warp::path("changes").and(fixed!(context, "/v1/changes", changes::all)))
             .unify()
+            .or(warp::path("session").and(stateless!(context, "/v1/session", sessions::session)))
+            .unify()
             .or(warp::path("status").and(fixed!(context, "/v1/status", state::status)))
             .unify()
             .or(peers)
@@ -359,23 +383,23 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .unify()
             .or(warp::path("invites").and(fixed!(context, "/v1/invites", state::invites)))
             .unify()
-            .or(warp::path("openapi.json").and(fixed!(context, "/v1/openapi.json", state::openapi)))
+            .or(warp::path("openapi.json").and(stateless!(context, "/v1/openapi.json", state::openapi)))
             .unify()
             .boxed(),
     );
     let health = warp::path("health").and(
         warp::path("live")
-            .and(fixed!(context, "/health/live", state::live))
-            .or(warp::path("ready").and(fixed!(context, "/health/ready", state::ready)))
+            .and(stateless!(context, "/health/live", state::live))
+            .or(warp::path("ready").and(stateless!(context, "/health/ready", state::ready)))
             .unify()
             .boxed(),
     );
     v1.boxed()
         .or(health)
         .unify()
-        .or(warp::path("docs").and(fixed!(context, "/docs", state::docs)))
+        .or(warp::path("docs").and(stateless!(context, "/docs", state::docs)))
         .unify()
-        .or(warp::path("metrics").and(fixed!(context, "/metrics", state::metrics)))
+        .or(warp::path("metrics").and(stateless!(context, "/metrics", state::metrics)))
         .unify()
         .recover(|_: Rejection| async {
             let error = Error::new(ErrorCode::RouteNotFound, "no resource has this path")

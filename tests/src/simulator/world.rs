@@ -444,7 +444,7 @@ impl World {
                 Effect::EvidenceGiven { streams, .. } => {
                     self.note(|| format!("{} gives evidence of {streams} forked streams", self.nodes[node].name));
                 }
-                Effect::FeedAdvanced(_) | Effect::MembersChanged => {}
+                Effect::Advanced { .. } | Effect::MembersChanged => {}
                 other => self.fail(format!("an effect that the simulator does not know: {other:?}")),
             }
         }

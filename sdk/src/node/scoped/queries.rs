@@ -4,11 +4,14 @@ use async_trait::async_trait;
 use folkmoot_core::authority::{Action, Readable};
 use folkmoot_core::id::{CollectionName, DocId};
 use folkmoot_core::op::FieldRights;
+use futures_util::stream::BoxStream;
 
 use super::super::query::Sight;
 use super::Scoped;
 use super::view::View;
-use crate::api::{AggregatePage, AggregateQuery, FindPage, FindQuery, IndexInfo, Queries, Result};
+use crate::api::{
+    AggregatePage, AggregateQuery, FindPage, FindQuery, IndexInfo, Live, LiveEvent, Queries, Result, follow,
+};
 
 /// Says what the caller may see of each document of a collection, at this moment.
 pub(super) fn sight(view: View, collection: &CollectionName) -> Sight {
@@ -19,6 +22,12 @@ pub(super) fn sight(view: View, collection: &CollectionName) -> Sight {
     let (collection, is_whole) = (collection.clone(), view.sees_whole(collection));
     let of = move |doc: &DocId| -> FieldRights { view.fields(Action::Read, &collection, Some(doc)) };
     Sight { of: Box::new(of), is_whole }
+}
+
+impl Live for Scoped {
+    fn live(&self, collection: &CollectionName, query: FindQuery) -> BoxStream<'static, Result<LiveEvent>> {
+        follow(self.clone(), collection.clone(), query)
+    }
 }
 
 #[async_trait]

@@ -3,6 +3,11 @@
 use clap::Args as ClapArgs;
 use folkmoot::CollectionName;
 
+/// Parses a selector; the node says whether it is one.
+pub(super) fn selector(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("a selector is JSON: {error}"))
+}
+
 /// Which documents are meant.
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct Selected {
@@ -28,6 +33,24 @@ pub(in crate::cli) struct Query {
     /// Tell how the documents were found
     #[arg(long)]
     pub(in crate::cli) explain: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct Watch {
+    #[command(flatten)]
+    pub(in crate::cli) selected: Selected,
+    /// Which documents, where there are more than --limit: the first by these places, separated by commas [default: by id]
+    #[arg(long, value_name = "PLACES", value_delimiter = ',', allow_hyphen_values = true)]
+    pub(in crate::cli) sort: Vec<String>,
+    /// Places to show, separated by commas [default: all]
+    #[arg(long, value_name = "PLACES", value_delimiter = ',')]
+    pub(in crate::cli) fields: Vec<String>,
+    /// At most so many documents at once
+    #[arg(long, default_value_t = 100)]
+    pub(in crate::cli) limit: usize,
+    /// End after so many lines
+    #[arg(long, value_name = "LINES")]
+    pub(in crate::cli) lines: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -75,7 +75,8 @@ fn world_for(limits: Limits, origins: &[&str]) -> World {
     let entrance = Box::new(OwnerOnly);
     let rates = Rates::new(RateLimits { requests: 0, bytes: 0, streams: 10, connections: 100 });
     let (metrics, whole) = (Metrics::detached(), Arc::new(database.clone()));
-    let context = Context { database: whole, entrance, limits, rates, metrics, origins, shutdown };
+    let context =
+        Context { database: whole, entrance, limits, rates, metrics, origins, live: super::live_places(), shutdown };
     World { front: Front::new(context, OwnerToken::new(TOKEN)), database, down }
 }
 
