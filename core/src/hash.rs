@@ -33,6 +33,10 @@ pub enum Domain {
     Watermark,
     /// The secret of an API token.
     Token,
+    /// The name of a pepper.
+    Pepper,
+    /// What seals a pepper for a node.
+    PepperShare,
     /// Signatures and hashes of the network layer (tickets, beacons).
     Network,
 }
@@ -53,6 +57,8 @@ impl Domain {
             Self::RequestContent => b"folkmoot/1/request-content",
             Self::Watermark => b"folkmoot/1/watermark",
             Self::Token => b"folkmoot/1/token",
+            Self::Pepper => b"folkmoot/1/pepper",
+            Self::PepperShare => b"folkmoot/1/pepper-share",
             Self::Network => b"folkmoot/1/network",
         }
     }

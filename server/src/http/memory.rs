@@ -473,6 +473,7 @@ impl Database for Shared {
             last_bootstrap: None,
             recovery_unconfirmed: false,
             approvals_waiting: 0,
+            passwords_exposed: 0,
         })
     }
 

@@ -23,6 +23,7 @@ mod lan;
 mod oidc;
 mod one_node;
 mod partition;
+mod passwords;
 mod queries;
 #[cfg(feature = "quic")]
 mod quic;

@@ -152,7 +152,8 @@ impl Authority {
             | Act::Token(_)
             | Act::Evidence(_)
             | Act::Erase(_)
-            | Act::Erased(_) => None,
+            | Act::Erased(_)
+            | Act::Pepper(_) => None,
         }
     }
 

@@ -156,7 +156,8 @@ impl Log {
                 | Act::Token(_)
                 | Act::Evidence(_)
                 | Act::Erase(_)
-                | Act::Erased(_),
+                | Act::Erased(_)
+                | Act::Pepper(_),
             )
             | None => Vec::new(),
         }

@@ -74,6 +74,12 @@ impl Authority<'_> {
             || planted(Site::Engine, Mutant::AnybodyIsWitness)
     }
 
+    /// Who checks passwords of others shares what that takes.
+    fn acts_for_others(&self) -> bool {
+        self.duties.iter().any(|duty| matches!(duty, Duty::ActFor(_)))
+            || planted(Site::Engine, Mutant::AnybodySharesPeppers)
+    }
+
     /// Nobody gives more than it has.
     fn may_give(&self, grant: &Grant, rights: Rights) -> bool {
         let held = self
@@ -200,7 +206,8 @@ impl Log {
                 | Act::Token(_)
                 | Act::Evidence(_)
                 | Act::Erase(_)
-                | Act::Erased(_) => own,
+                | Act::Erased(_)
+                | Act::Pepper(_) => own,
             };
             if !given {
                 return None;
@@ -267,6 +274,7 @@ impl Log {
             Act::Erase(erase) => authority.may_erase(erase),
             Act::Erased(erased) => authority.may_tell_of(erased, self, knows),
             Act::Evidence(_) => authority.is_witness(),
+            Act::Pepper(_) => authority.acts_for_others(),
             Act::Revoke(revoke) => match revoke.target {
                 RevokeTarget::Principal(principal) => {
                     authority.is_owner || principal == authority.principal || authority.administers_everything()
@@ -376,7 +384,8 @@ fn administers_statement(authority: &Authority<'_>, statement: &Act) -> bool {
         | Act::Token(_)
         | Act::Evidence(_)
         | Act::Erase(_)
-        | Act::Erased(_) => None,
+        | Act::Erased(_)
+        | Act::Pepper(_) => None,
     };
     authority.administers_everything() || target.is_some_and(|target| authority.administers_target(target))
 }

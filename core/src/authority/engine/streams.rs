@@ -273,7 +273,8 @@ impl Streams {
                 | Act::Token(_)
                 | Act::Evidence(_)
                 | Act::Erase(_)
-                | Act::Erased(_),
+                | Act::Erased(_)
+                | Act::Pepper(_),
             )
             | None => return,
         };

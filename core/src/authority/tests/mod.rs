@@ -7,6 +7,7 @@ mod fields;
 mod golden;
 mod histories;
 mod mutants;
+mod peppers;
 mod policy;
 mod properties;
 mod queries;

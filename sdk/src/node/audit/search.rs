@@ -413,6 +413,7 @@ pub(super) fn target_of(act: &Act) -> String {
         Act::Duty(duty) => duty.principal.to_string(),
         Act::Approve(approve) => approve.act.to_string(),
         Act::Evidence(evidence) => format!("evidence of {} forked streams", evidence.pins.len()),
+        Act::Pepper(shares) => format!("pepper {} for {} nodes", shares.pepper, shares.shares.len()),
         Act::Erased(erased) => format!("carried out {} erasures", erased.acts.len()),
         Act::Collection(config) => {
             format!("{} shards, {} types, audit_reads {}", config.shards, config.types.len(), config.audit_reads)
