@@ -52,7 +52,7 @@ pub struct Control {
 }
 
 tagged_enum! {
-    /// What a control op does. Tags 39 and 43 to 47 are kept for what may come.
+    /// What a control op does. Tags 39 and 44 to 47 are kept for what may come.
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub enum Act {
         /// Begins the cluster. Its op id is the cluster id.
@@ -93,6 +93,8 @@ tagged_enum! {
         41 => Erased(Erased),
         /// Gives nodes that act for others what it takes to check passwords.
         42 => Pepper(PepperShares),
+        /// An owner wants no longer what it asked for.
+        43 => Withdraw(Withdraw),
     }
 }
 
@@ -559,6 +561,14 @@ pub struct PepperShare {
     pub sealed: SealedPepper,
 }
 
+/// An owner takes back what it asked for and others have not approved: nobody is asked about it any more. It cuts nothing, so what
+/// others had consented to counts all the same.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Withdraw {
+    /// The acts, all by the same key, ascending, 1 to [`limits::WITHDRAWN_ACTS_MAX`].
+    pub acts: Vec<OpId>,
+}
+
 /// What a witness had of forked streams before it knew of the forks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Evidence {
@@ -604,7 +614,8 @@ impl Statement<'_> {
                 | Act::Evidence(_)
                 | Act::Erase(_)
                 | Act::Erased(_)
-                | Act::Pepper(_) => true,
+                | Act::Pepper(_)
+                | Act::Withdraw(_) => true,
             }
     }
 }
@@ -634,7 +645,8 @@ impl Act {
             | Self::Evidence(_)
             | Self::Erase(_)
             | Self::Erased(_)
-            | Self::Pepper(_) => return None,
+            | Self::Pepper(_)
+            | Self::Withdraw(_) => return None,
         };
         Some(Statement { to, rank, not_after, act: self })
     }
@@ -661,7 +673,8 @@ impl Act {
             | Self::Evidence(_)
             | Self::Erase(_)
             | Self::Erased(_)
-            | Self::Pepper(_) => false,
+            | Self::Pepper(_)
+            | Self::Withdraw(_) => false,
         }
     }
 
@@ -687,7 +700,8 @@ impl Act {
             | Self::Evidence(_)
             | Self::Erase(_)
             | Self::Erased(_)
-            | Self::Pepper(_) => &[],
+            | Self::Pepper(_)
+            | Self::Withdraw(_) => &[],
         }
     }
 
@@ -725,7 +739,8 @@ impl Act {
             | Self::Evidence(_)
             | Self::Erase(_)
             | Self::Erased(_)
-            | Self::Pepper(_) => None,
+            | Self::Pepper(_)
+            | Self::Withdraw(_) => None,
         }
     }
 }

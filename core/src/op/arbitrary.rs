@@ -10,7 +10,7 @@ use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
     DutyGrant, Erase, Erased, Evidence, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join,
     Member, Op, PasswordHash, Payload, PepperShare, PepperShares, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role,
-    RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, WriteAction,
+    RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, Withdraw, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -278,6 +278,8 @@ fn act() -> impl Strategy<Value = Act> {
     });
     let erased =
         btree_set(any::<[u8; 32]>(), 1..4).prop_map(|acts| Erased { acts: acts.into_iter().map(OpId::new).collect() });
+    let withdraw = btree_set(any::<[u8; 32]>(), 1..4)
+        .prop_map(|acts| Act::Withdraw(Withdraw { acts: acts.into_iter().map(OpId::new).collect() }));
     let evidence = pins().prop_filter_map("evidence of nothing", |mut pins| {
         pins.retain(|pin| pin.seq > 0);
         (!pins.is_empty()).then_some(Act::Evidence(Evidence { pins }))
@@ -295,6 +297,7 @@ fn act() -> impl Strategy<Value = Act> {
         join,
         token,
         shares,
+        withdraw,
         revoke,
         readmit,
         collection().prop_map(Act::Collection),

@@ -99,6 +99,12 @@ impl Act {
                 }
                 ascending(e.acts.iter()).ok_or("erasures out of order")
             }
+            Self::Withdraw(w) => {
+                if w.acts.is_empty() || w.acts.len() > limits::WITHDRAWN_ACTS_MAX {
+                    return Err("number of acts to withdraw out of bounds");
+                }
+                ascending(w.acts.iter()).ok_or("acts to withdraw out of order")
+            }
             Self::Pepper(p) => {
                 if p.shares.is_empty() || p.shares.len() > limits::PEPPER_SHARES_MAX {
                     return Err("number of shares of a pepper out of bounds");

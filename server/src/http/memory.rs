@@ -308,6 +308,10 @@ impl Authors for Shared {
     async fn approve(&self, _: &OpId) -> Result<Approved> {
         nobody()
     }
+
+    async fn withdraw(&self, _: &OpId) -> Result<Withdrawn> {
+        nobody()
+    }
 }
 
 #[async_trait]

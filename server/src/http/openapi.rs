@@ -61,6 +61,7 @@ use super::{access, audit, authors, bulk, changes, collections, documents, erasu
         authors::list,
         authors::approvals,
         authors::approve,
+        authors::withdraw,
         authors::rotate,
         authors::replacement,
         authors::author,

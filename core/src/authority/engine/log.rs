@@ -127,6 +127,8 @@ pub(super) struct Log {
     pub(super) rules: Vec<ActIx>,
     pub(super) erasures: Erasures,
     pub(super) evidence: Evidence,
+    /// Withdrawals by what they take back.
+    pub(super) withdrawals: BTreeMap<OpId, Vec<ActIx>>,
     /// Acts that share a pepper.
     pub(super) peppers: BTreeMap<PepperId, Vec<ActIx>>,
     /// Changes of owners by what they come after.
@@ -164,6 +166,7 @@ impl Log {
             rules: Vec::new(),
             erasures: Erasures::default(),
             evidence: Evidence::default(),
+            withdrawals: BTreeMap::new(),
             peppers: BTreeMap::new(),
             successions: BTreeMap::new(),
             frontier: BTreeSet::new(),
@@ -413,6 +416,11 @@ impl Log {
             },
             Act::Join(join) => self.joins.entry(join.group).or_default().push(ix),
             Act::Role(_) | Act::Duty(_) | Act::Principal(_) | Act::Token(_) => {}
+            Act::Withdraw(withdraw) => {
+                for act in &withdraw.acts {
+                    self.withdrawals.entry(*act).or_default().push(ix);
+                }
+            }
             Act::Pepper(shares) => self.peppers.entry(shares.pepper).or_default().push(ix),
             Act::Erase(_) | Act::Erased(_) => self.erasures.index(ix, &control.act),
             Act::Evidence(evidence) => {

@@ -153,7 +153,8 @@ impl Authority {
             | Act::Evidence(_)
             | Act::Erase(_)
             | Act::Erased(_)
-            | Act::Pepper(_) => None,
+            | Act::Pepper(_)
+            | Act::Withdraw(_) => None,
         }
     }
 

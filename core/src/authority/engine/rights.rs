@@ -157,7 +157,8 @@ impl Log {
                 | Act::Evidence(_)
                 | Act::Erase(_)
                 | Act::Erased(_)
-                | Act::Pepper(_),
+                | Act::Pepper(_)
+                | Act::Withdraw(_),
             )
             | None => Vec::new(),
         }

@@ -274,7 +274,8 @@ impl Streams {
                 | Act::Evidence(_)
                 | Act::Erase(_)
                 | Act::Erased(_)
-                | Act::Pepper(_),
+                | Act::Pepper(_)
+                | Act::Withdraw(_),
             )
             | None => return,
         };

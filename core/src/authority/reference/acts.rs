@@ -30,7 +30,8 @@ impl<'a> World<'a> {
             | Act::Evidence(_)
             | Act::Erase(_)
             | Act::Erased(_)
-            | Act::Pepper(_) => false,
+            | Act::Pepper(_)
+            | Act::Withdraw(_) => false,
         };
         let holds = holds || bug(Mutant::RecoveryKeysAct) && self.recovers(certificate, key);
         self.statement(certificate).filter(|_| holds && self.is_potential(certificate)).map(|statement| statement.to)
@@ -207,6 +208,12 @@ impl<'a> World<'a> {
             Act::Erased(erased) => self.may_tell_of(id, header, erased),
             Act::Evidence(_) => {
                 self.duties(id).any(|duty| matches!(duty, Duty::Witness(_))) || bug(Mutant::AnybodyIsWitness)
+            }
+            Act::Withdraw(withdraw) => {
+                let own = |act: &OpId| {
+                    self.ops.get(act).is_some_and(|of| of.author == header.author || bug(Mutant::WithdrawsForOthers))
+                };
+                owner && withdraw.acts.iter().all(|act| self.knows(id, *act) && own(act))
             }
             Act::Pepper(_) => {
                 self.duties(id).any(|duty| matches!(duty, Duty::ActFor(_))) || bug(Mutant::AnybodySharesPeppers)

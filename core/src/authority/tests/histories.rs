@@ -18,7 +18,7 @@ use crate::hlc::Hlc;
 use crate::id::{DocId, OpId, PrincipalId, StreamId};
 use crate::op::{
     Act, Action, Actions, BuiltInRole, Collection, Documents, Duty, Erase, Erased, Evidence, FieldPaths, Fields, Grant,
-    Header, Payload, Pin, PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, WriteAction,
+    Header, Payload, Pin, PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, Withdraw, WriteAction,
 };
 
 /// Owners of whom others consent to what they do: at the beginning, and after a change.
@@ -551,7 +551,11 @@ fn step(random: &mut Random, world: &mut World) {
             if owners.len() > 1 {
                 let act = random.pick(&acts);
                 let by = random.pick(&owners);
-                world.approve(by, act);
+                if random.chance(80) {
+                    world.approve(by, act);
+                } else {
+                    world.act(by, Act::Withdraw(Withdraw { acts: vec![act] }));
+                }
             }
         }
         88..90 => (0..1 + random.below(3)).for_each(|_| restart(world, name)),

@@ -383,6 +383,7 @@ fn cases() -> Vec<(&'static str, Op)> {
                     .to_vec(),
             })),
         ),
+        ("op-1-withdraw", control(Act::Withdraw(Withdraw { acts: vec![op_id(0x12), op_id(0x55)] }))),
         ("op-1-erased", control(Act::Erased(Erased { acts: vec![op_id(0x12), op_id(0x55)] }))),
         (
             "op-1-evidence",

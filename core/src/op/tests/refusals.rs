@@ -277,6 +277,15 @@ fn acts_out_of_bounds() {
     check_act("number of erasures out of bounds", Act::Erased(Erased { acts: many.collect() }));
     check_act("erasures out of order", Act::Erased(Erased { acts: vec![id(2), id(1)] }));
 
+    let many = (0..=limits::WITHDRAWN_ACTS_MAX).map(|n| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        OpId::new(bytes)
+    });
+    check_act("number of acts to withdraw out of bounds", Act::Withdraw(Withdraw { acts: vec![] }));
+    check_act("number of acts to withdraw out of bounds", Act::Withdraw(Withdraw { acts: many.collect() }));
+    check_act("acts to withdraw out of order", Act::Withdraw(Withdraw { acts: vec![id(2), id(1)] }));
+
     let share = |n: usize| {
         let mut node = [0; 32];
         node[..8].copy_from_slice(&(n as u64).to_be_bytes());

@@ -138,3 +138,13 @@ pub(in crate::cli) struct Recover {
     #[command(flatten)]
     pub(in crate::cli) passphrase: Passphrase,
 }
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ApprovalsCommand {
+    /// Take back what the owner asked for whose key is on the node, while it waits: nobody is asked about it any more
+    Withdraw {
+        /// The act, as `folkmoot approvals` names it
+        #[arg(value_parser = crate::cli::audit::op_id)]
+        op: OpId,
+    },
+}
