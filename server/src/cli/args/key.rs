@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use folkmoot::AuthorKey;
+use folkmoot::{AuthorKey, OpId};
 use folkmoot::api::Timestamp;
 
 use super::{Reason, Unlock};
