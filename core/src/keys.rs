@@ -6,7 +6,6 @@
 use std::fmt;
 
 use ed25519_dalek::Signer as _;
-
 use zeroize::Zeroizing;
 
 use crate::id::{AuthorKey, ExchangeKey, OpId};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use folkmoot_core::authority::Policy;
-use folkmoot_core::id::{AuthorKey, PepperId};
+use folkmoot_core::id::{AuthorKey, ExchangeKey, PepperId, SealedPepper};
 use folkmoot_core::limits::PEPPER_SHARES_MAX;
 use folkmoot_core::op::Act;
 use folkmoot_core::pepper::Pepper;
@@ -77,9 +77,10 @@ impl Inner {
         }
         let own = self.node_key.author();
         let shares = self.authority(move |authority| authority.pepper_shares(id, own)).await?;
-        let mut shares = shares.iter().take(TRIES_MAX);
-        let open = |(with, sealed)| Pepper::open(self.record.cluster, id, &self.node_key, (with, sealed));
-        let pepper = shares.find_map(|(with, sealed)| open((with, sealed)));
+        let open = |(with, sealed): &(ExchangeKey, SealedPepper)| {
+            Pepper::open(self.record.cluster, id, &self.node_key, (with, sealed))
+        };
+        let pepper = shares.iter().take(TRIES_MAX).find_map(open);
         if let Some(pepper) = &pepper {
             self.peppers.keep(pepper);
         }

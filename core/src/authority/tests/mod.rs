@@ -16,4 +16,5 @@ mod scenarios;
 mod store;
 mod succession;
 mod why;
+mod withdraw;
 mod world;
