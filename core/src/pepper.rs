@@ -110,7 +110,8 @@ impl Pepper {
     ) -> Option<Self> {
         let bound = Bound { cluster, pepper, sealed_with, node: key.author() };
         let mut content = Zeroizing::new(*sealed.as_bytes());
-        let opened = bound.key(&key.agree(sealed_with)?)?.open_in_place(nonce(), Aad::empty(), &mut content[..]).ok()?;
+        let agreed = key.agree(sealed_with)?;
+        let opened = bound.key(&agreed)?.open_in_place(nonce(), Aad::empty(), &mut content[..]).ok()?;
         let pepper = Self::new(<[u8; 32]>::try_from(&*opened).ok()?);
         (pepper.id() == bound.pepper).then_some(pepper)
     }
