@@ -6,7 +6,7 @@ use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::op::Pin;
 use serde::{Deserialize, Serialize};
 
-use super::{Approval, Approved, Result, Revocation, RevokeOptions, Timestamp};
+use super::{Approval, Approved, Result, Revocation, RevokeOptions, Timestamp, Withdrawn};
 
 /// Whose key it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

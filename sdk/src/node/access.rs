@@ -322,7 +322,7 @@ impl Inner {
     pub(super) async fn principals_of(&self, only: Option<PrincipalId>) -> Result<Vec<PrincipalInfo>> {
         let mut all = self.authority(move |authority| list(authority, |id| only.is_none_or(|only| only == id))).await?;
         let policy = self.core.policy.borrow().clone();
-        let exposed = |id, statement| {
+        let exposed = |id: PrincipalId, statement: OpId| {
             let mut passwords = policy.passwords(id).iter();
             passwords.any(|it| it.statement == statement && policy.is_exposed(it.hash.pepper, now()))
         };

@@ -361,7 +361,7 @@ impl Inner {
         let principal = self.find_actor(principal)?;
         check(&new.password, &self.name_of_principal(principal))?;
         new.until.map_or(Ok(()), ended)?;
-        let how = Cost::usual(self.random_bytes("a salt")?);
+        let how = Cost::usual(peppers::drawn("a salt")?);
         let made = self.passwords.hash(&new.password, how).await?;
         let pepper = self.pepper_for_another().await?;
         let verifier = pepper.verifier(&made);

@@ -69,6 +69,21 @@ fn lacks(node: AuthorKey, missing: usize, all: usize) -> Error {
     )
 }
 
+/// Returns random bytes.
+///
+/// # Errors
+/// [`ErrorCode::Internal`] if the system gives none.
+pub(super) fn drawn<const N: usize>(what: &str) -> Result<[u8; N]> {
+    random().map_err(|error| Error::new(ErrorCode::Internal, format!("draw {what}: {error}")))
+}
+
+/// Returns a random part of [`SHARED_WITHIN`].
+fn some_time() -> Duration {
+    let drawn = drawn("a time").map_or(0, u64::from_le_bytes);
+    let most = u64::try_from(SHARED_WITHIN.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(drawn % most.max(1))
+}
+
 impl Inner {
     /// Returns a pepper, if this node has a share of it that opens.
     pub(super) async fn pepper(&self, id: PepperId) -> Result<Option<Pepper>> {
@@ -107,15 +122,11 @@ impl Inner {
                         break pepper;
                     }
                 }
-                None => break Pepper::new(self.random_bytes("a pepper")?),
+                None => break Pepper::new(drawn("a pepper")?),
             }
         };
         self.share(&policy, &pepper).await?;
         Ok(pepper)
-    }
-
-    pub(super) fn random_bytes<const N: usize>(&self, what: &str) -> Result<[u8; N]> {
-        random().map_err(|error| Error::new(ErrorCode::Internal, format!("draw {what}: {error}")))
     }
 
     /// Seals a pepper for the nodes that act for users and lack it.
@@ -123,7 +134,7 @@ impl Inner {
         let lacking: Vec<AuthorKey> = policy.lacking(pepper.id(), now()).into_iter().collect();
         for nodes in lacking.chunks(PEPPER_SHARES_MAX) {
             let nodes: BTreeSet<AuthorKey> = nodes.iter().copied().collect();
-            let shares = pepper.share(self.record.cluster, &nodes, self.random_bytes("a key")?);
+            let shares = pepper.share(self.record.cluster, &nodes, drawn("a key")?);
             let count = shares.shares.len();
             if count == 0 {
                 continue;
@@ -166,20 +177,13 @@ impl Inner {
             }
             let seen = policy.borrow_and_update().clone();
             if !self.wanting(&seen).is_empty() {
-                tokio::time::sleep(self.some_time()).await;
+                tokio::time::sleep(some_time()).await;
                 if let Err(error) = self.share_peppers().await {
                     tracing::debug!(error = error_chain(&error), "no pepper is shared yet");
                 }
             }
             tokio::time::sleep(LOOK_PAUSE).await;
         }
-    }
-
-    /// Returns a random part of [`SHARED_WITHIN`].
-    fn some_time(&self) -> Duration {
-        let drawn = self.random_bytes("a time").map_or(0, u64::from_le_bytes);
-        let most = u64::try_from(SHARED_WITHIN.as_millis()).unwrap_or(u64::MAX);
-        Duration::from_millis(drawn % most.max(1))
     }
 
     /// Returns the error of a log-in that may have failed because this node lacks a pepper; none if it lacks none. It is the same for
