@@ -35,6 +35,10 @@ pub enum Domain {
     Token,
     /// The text of a JSON Schema.
     Schema,
+    /// The name of a pepper.
+    Pepper,
+    /// What seals a pepper for a node.
+    PepperShare,
     /// Signatures and hashes of the network layer (tickets, beacons).
     Network,
 }
@@ -56,6 +60,8 @@ impl Domain {
             Self::Watermark => b"folkmoot/1/watermark",
             Self::Token => b"folkmoot/1/token",
             Self::Schema => b"folkmoot/1/schema",
+            Self::Pepper => b"folkmoot/1/pepper",
+            Self::PepperShare => b"folkmoot/1/pepper-share",
             Self::Network => b"folkmoot/1/network",
         }
     }

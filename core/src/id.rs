@@ -195,6 +195,18 @@ fixed_bytes!(
     TokenVerifier, 32, "token verifier"
 );
 fixed_bytes!(
+    /// Names a pepper: its hash.
+    PepperId, 32, "pepper id"
+);
+fixed_bytes!(
+    /// The public half of an X25519 key that seals a pepper once.
+    ExchangeKey, 32, "exchange key"
+);
+fixed_bytes!(
+    /// A pepper sealed for one node: ciphertext and tag.
+    SealedPepper, 48, "sealed pepper"
+);
+fixed_bytes!(
     /// The random salt that lies and goes with a body.
     Salt, 16, "salt"
 );
@@ -273,16 +285,15 @@ impl PrincipalId {
 }
 
 impl TokenVerifier {
+    /// Returns the verifier of a password, of what Argon2id made of it and a pepper; see [`crate::pepper`].
+    pub(crate) fn of_password(pepper: &[u8; 32], hashed: &[u8; 32]) -> Self {
+        Self(hash(Domain::Token, &[b"password", pepper, hashed]))
+    }
+
     /// Returns the verifier of a secret.
     #[must_use]
     pub fn of(secret: &[u8; 32]) -> Self {
         Self(hash(Domain::Token, &[secret]))
-    }
-
-    /// Returns the verifier of what Argon2id made of a password.
-    #[must_use]
-    pub fn of_password(hashed: &[u8; 32]) -> Self {
-        Self(hash(Domain::Token, &[b"password", hashed]))
     }
 
     /// Returns the verifier of a certificate by its public key (`SubjectPublicKeyInfo`, DER).

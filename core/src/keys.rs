@@ -6,8 +6,9 @@
 use std::fmt;
 
 use ed25519_dalek::Signer as _;
+use zeroize::Zeroizing;
 
-use crate::id::{AuthorKey, OpId};
+use crate::id::{AuthorKey, ExchangeKey, OpId};
 
 /// What precedes the op id in the signed message.
 const SIGN_CONTEXT: &[u8] = b"folkmoot/1/sign-op";
@@ -86,6 +87,16 @@ impl SecretKey {
     }
 }
 
+impl SecretKey {
+    /// Returns the secret that this key, as one of X25519 (RFC 7748), and another have in common; none if the other is a point of
+    /// small order, with which everybody has the same.
+    pub(crate) fn agree(&self, other: &ExchangeKey) -> Option<Zeroizing<[u8; 32]>> {
+        let scalar = Zeroizing::new(self.0.to_scalar_bytes());
+        let agreed = Zeroizing::new(x25519_dalek::x25519(*scalar, *other.as_bytes()));
+        (*agreed != [0; 32]).then_some(agreed)
+    }
+}
+
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SecretKey(of {:?})", self.author())
@@ -102,6 +113,11 @@ impl PublicKey {
     pub fn new(author: &AuthorKey) -> Option<Self> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(author.as_bytes()).ok()?;
         (!key.is_weak()).then_some(Self(key))
+    }
+
+    /// Returns the key as one of X25519: the same point in Montgomery's form.
+    pub(crate) fn exchange(&self) -> [u8; 32] {
+        self.0.to_montgomery().to_bytes()
     }
 
     /// Returns whether this key signed this op.

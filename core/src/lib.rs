@@ -14,6 +14,7 @@ pub mod id;
 pub mod keys;
 pub mod limits;
 pub mod op;
+pub mod pepper;
 mod pointer;
 pub mod query;
 mod random;

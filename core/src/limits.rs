@@ -86,6 +86,10 @@ pub const ACT_TEXT_BYTES_MAX: usize = 256;
 pub const PASSWORD_MEMORY_KIB_MAX: u32 = 256 << 10;
 /// Passes that a password's hash may take.
 pub const PASSWORD_PASSES_MAX: u32 = 16;
+/// Acts that one withdrawal takes back.
+pub const WITHDRAWN_ACTS_MAX: usize = 256;
+/// Nodes for which one act shares a pepper (about 85 bytes each, so that they fit the header's bound).
+pub const PEPPER_SHARES_MAX: usize = 256;
 /// Ranks: −1 is recovery, 0 the owners; statements have 1 to this.
 pub const RANK_MAX: i16 = 1_000;
 

@@ -147,6 +147,10 @@ pub enum Mutant {
     FurthestWitnessSuffices,
     /// What goes on from the branch that is kept counts too.
     EvidenceHasNoEnd,
+    /// An owner withdraws what another one asked for.
+    WithdrawsForOthers,
+    /// Whoever has a certificate shares peppers.
+    AnybodySharesPeppers,
     /// Of branches with as many witnesses that with the greater hash is kept.
     GreaterHashWins,
 }
@@ -154,7 +158,7 @@ pub enum Mutant {
 #[cfg(any(test, feature = "planted-bugs"))]
 impl Mutant {
     /// Those that the two implementations can both have.
-    pub const ALL: [Self; 70] = [
+    pub const ALL: [Self; 72] = [
         Self::RankNotChecked,
         Self::CausalRevocation,
         Self::PinsIgnoreForks,
@@ -225,6 +229,8 @@ impl Mutant {
         Self::FurthestWitnessSuffices,
         Self::EvidenceHasNoEnd,
         Self::GreaterHashWins,
+        Self::AnybodySharesPeppers,
+        Self::WithdrawsForOthers,
     ];
 }
 

@@ -11,7 +11,10 @@ use super::role::{Actions, Rights, Role};
 use super::succession::Succeed;
 use super::target::Target;
 use crate::hlc::Hlc;
-use crate::id::{AuthorKey, CollectionName, DocId, OpId, PrincipalId, Salt, StreamId, TokenVerifier};
+use crate::id::{
+    AuthorKey, CollectionName, DocId, ExchangeKey, OpId, PepperId, PrincipalId, Salt, SealedPepper, StreamId,
+    TokenVerifier,
+};
 use crate::limits;
 use crate::schema::SchemaText;
 
@@ -51,7 +54,7 @@ pub struct Control {
 }
 
 tagged_enum! {
-    /// What a control op does. Tags 39 and 42 to 47 are kept for what may come.
+    /// What a control op does. Tags 39 and 44 to 47 are kept for what may come.
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub enum Act {
         /// Begins the cluster. Its op id is the cluster id.
@@ -90,6 +93,10 @@ tagged_enum! {
         40 => Erase(Erase),
         /// Says that a member has carried out erasures.
         41 => Erased(Erased),
+        /// Gives nodes that act for others what it takes to check passwords.
+        42 => Pepper(PepperShares),
+        /// An owner wants no longer what it asked for.
+        43 => Withdraw(Withdraw),
     }
 }
 
@@ -445,8 +452,8 @@ pub enum Secret {
     /// 256 random bits: nothing is to be guessed from the verifier.
     #[default]
     Random,
-    /// A password of a person, of which the verifier tells what Argon2id made: every member can try out guesses, at the price
-    /// of that.
+    /// A password of a person, of which the verifier tells what Argon2id and a pepper made: who has not the pepper cannot try
+    /// out guesses.
     Password(PasswordHash),
     /// That it has the key of a certificate, of which the verifier tells the public half.
     Certificate,
@@ -455,7 +462,7 @@ pub enum Secret {
     Subject,
 }
 
-/// How Argon2id (RFC 9106, version 0x13, one lane, 32 bytes) makes of a password what its verifier tells.
+/// How Argon2id (RFC 9106, version 0x13, one lane, 32 bytes), and then a pepper, make of a password what its verifier tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PasswordHash {
     /// Random bytes, other ones for each password.
@@ -464,6 +471,8 @@ pub struct PasswordHash {
     pub memory_kib: u32,
     /// Passes over it.
     pub passes: u32,
+    /// Which pepper.
+    pub pepper: PepperId,
 }
 
 impl PasswordHash {
@@ -554,6 +563,34 @@ pub struct Erased {
     pub acts: Vec<OpId>,
 }
 
+/// A pepper ([`crate::pepper`]), sealed for nodes that act for others. It gives no right: what is sealed is worth what it opens to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PepperShares {
+    /// The pepper.
+    pub pepper: PepperId,
+    /// What all of these shares are sealed with.
+    pub sealed_with: ExchangeKey,
+    /// One for each node, ascending by node, 1 to [`limits::PEPPER_SHARES_MAX`].
+    pub shares: Vec<PepperShare>,
+}
+
+/// A pepper as one node opens it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PepperShare {
+    /// The node.
+    pub node: AuthorKey,
+    /// The pepper, sealed.
+    pub sealed: SealedPepper,
+}
+
+/// An owner takes back what it asked for and others have not approved: nobody is asked about it any more. It cuts nothing, so what
+/// others had consented to counts all the same.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Withdraw {
+    /// The acts, all by the same key, ascending, 1 to [`limits::WITHDRAWN_ACTS_MAX`].
+    pub acts: Vec<OpId>,
+}
+
 /// What a witness had of forked streams before it knew of the forks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Evidence {
@@ -598,7 +635,9 @@ impl Statement<'_> {
                 | Act::Token(_)
                 | Act::Evidence(_)
                 | Act::Erase(_)
-                | Act::Erased(_) => true,
+                | Act::Erased(_)
+                | Act::Pepper(_)
+                | Act::Withdraw(_) => true,
             }
     }
 }
@@ -627,7 +666,9 @@ impl Act {
             | Self::Approve(_)
             | Self::Evidence(_)
             | Self::Erase(_)
-            | Self::Erased(_) => return None,
+            | Self::Erased(_)
+            | Self::Pepper(_)
+            | Self::Withdraw(_) => return None,
         };
         Some(Statement { to, rank, not_after, act: self })
     }
@@ -653,7 +694,9 @@ impl Act {
             | Self::Token(_)
             | Self::Evidence(_)
             | Self::Erase(_)
-            | Self::Erased(_) => false,
+            | Self::Erased(_)
+            | Self::Pepper(_)
+            | Self::Withdraw(_) => false,
         }
     }
 
@@ -678,7 +721,9 @@ impl Act {
             | Self::Token(_)
             | Self::Evidence(_)
             | Self::Erase(_)
-            | Self::Erased(_) => &[],
+            | Self::Erased(_)
+            | Self::Pepper(_)
+            | Self::Withdraw(_) => &[],
         }
     }
 
@@ -715,7 +760,9 @@ impl Act {
             | Self::Token(_)
             | Self::Evidence(_)
             | Self::Erase(_)
-            | Self::Erased(_) => None,
+            | Self::Erased(_)
+            | Self::Pepper(_)
+            | Self::Withdraw(_) => None,
         }
     }
 }

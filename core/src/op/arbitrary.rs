@@ -9,14 +9,14 @@ use super::succession::Place;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
     DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant,
-    Header, IndexDeclaration, Join, Member, Op, PasswordHash, Payload, Pin, Principal, PrincipalKind, Rank, Readmit,
-    Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction,
-    WriteAction,
+    Header, IndexDeclaration, Join, Member, Op, PasswordHash, Payload, PepperShare, PepperShares, Pin, Principal,
+    PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd, Succeed, Target,
+    Token, Transaction, Withdraw, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
-    AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, PrincipalId, RequestId, Salt, SessionId, ShardId,
-    StreamId, TokenVerifier,
+    AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, ExchangeKey, OpId, PepperId, PrincipalId, RequestId, Salt,
+    SealedPepper, SessionId, ShardId, StreamId, TokenVerifier,
 };
 use crate::keys::SecretKey;
 use crate::limits;
@@ -260,9 +260,22 @@ fn act() -> impl Strategy<Value = Act> {
         let ids: Vec<_> = ids.into_iter().map(PrincipalId::new).collect();
         Act::Join(Join { principal: ids[1], group: ids[0], rank, not_after })
     });
-    let hashed = (any::<[u8; 16]>(), 8..=limits::PASSWORD_MEMORY_KIB_MAX, 1..=limits::PASSWORD_PASSES_MAX).prop_map(
-        |(salt, memory_kib, passes)| Secret::Password(PasswordHash { salt: Salt::new(salt), memory_kib, passes }),
-    );
+    let pepper = || any::<[u8; 32]>().prop_map(PepperId::new);
+    let cost = (8..=limits::PASSWORD_MEMORY_KIB_MAX, 1..=limits::PASSWORD_PASSES_MAX);
+    let hashed = (any::<[u8; 16]>(), cost, pepper()).prop_map(|(salt, (memory_kib, passes), pepper)| {
+        Secret::Password(PasswordHash { salt: Salt::new(salt), memory_kib, passes, pepper })
+    });
+    let sealed = proptest::array::uniform32(any::<u8>()).prop_map(|bytes| {
+        let mut sealed = [7; SealedPepper::LEN];
+        sealed[..32].copy_from_slice(&bytes);
+        SealedPepper::new(sealed)
+    });
+    let shares = proptest::collection::btree_map(any::<[u8; 32]>(), sealed, 1..4);
+    let shares = (pepper(), any::<[u8; 32]>(), shares).prop_map(|(pepper, with, shares)| {
+        let share = |(node, sealed)| PepperShare { node: AuthorKey::new(node), sealed };
+        let shares = shares.into_iter().map(share).collect();
+        Act::Pepper(PepperShares { pepper, sealed_with: ExchangeKey::new(with), shares })
+    });
     let secret = prop_oneof![Just(Secret::Random), Just(Secret::Certificate), Just(Secret::Subject), hashed];
     let said = (principal(), any::<[u8; 32]>(), named(), actions(Actions::ALL), target(), rank(), option::of(hlc()));
     let token = (said, secret).prop_map(|((principal, verifier, name, actions, target, rank, not_after), secret)| {
@@ -276,6 +289,8 @@ fn act() -> impl Strategy<Value = Act> {
     });
     let erased =
         btree_set(any::<[u8; 32]>(), 1..4).prop_map(|acts| Erased { acts: acts.into_iter().map(OpId::new).collect() });
+    let withdraw = btree_set(any::<[u8; 32]>(), 1..4)
+        .prop_map(|acts| Act::Withdraw(Withdraw { acts: acts.into_iter().map(OpId::new).collect() }));
     let evidence = pins().prop_filter_map("evidence of nothing", |mut pins| {
         pins.retain(|pin| pin.seq > 0);
         (!pins.is_empty()).then_some(Act::Evidence(Evidence { pins }))
@@ -292,6 +307,8 @@ fn act() -> impl Strategy<Value = Act> {
         introduce,
         join,
         token,
+        shares,
+        withdraw,
         revoke,
         readmit,
         collection().prop_map(Act::Collection),

@@ -107,6 +107,18 @@ impl Act {
                 }
                 ascending(e.acts.iter()).ok_or("erasures out of order")
             }
+            Self::Withdraw(w) => {
+                if w.acts.is_empty() || w.acts.len() > limits::WITHDRAWN_ACTS_MAX {
+                    return Err("number of acts to withdraw out of bounds");
+                }
+                ascending(w.acts.iter()).ok_or("acts to withdraw out of order")
+            }
+            Self::Pepper(p) => {
+                if p.shares.is_empty() || p.shares.len() > limits::PEPPER_SHARES_MAX {
+                    return Err("number of shares of a pepper out of bounds");
+                }
+                ascending(p.shares.iter().map(|share| share.node)).ok_or("shares of a pepper out of order")
+            }
             Self::Role(r) => {
                 rank(r.rank)?;
                 text(&r.name)?;

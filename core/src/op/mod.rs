@@ -19,8 +19,9 @@ mod target;
 
 pub use act::{
     Act, Approve, Certify, Collection, Control, Duty, DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration,
-    FieldKind, Genesis, Grant, IndexDeclaration, Introduced, Join, Member, PasswordHash, Pin, Principal, PrincipalKind,
-    Rank, Readmit, Revoke, RevokeTarget, RoleRevision, Rules, Secret, Statement, Token,
+    FieldKind, Genesis, Grant, IndexDeclaration, Introduced, Join, Member, PasswordHash, PepperShare, PepperShares,
+    Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, RoleRevision, Rules, Secret, Statement, Token,
+    Withdraw,
 };
 pub(crate) use apart::Apart;
 pub use body::{Body, Delete};

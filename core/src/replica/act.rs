@@ -57,6 +57,7 @@ impl Replica {
             ActRequest::One(act) => self.sign_act(now, &secret, certificate, act, None),
             ActRequest::For(principal, act) => self.sign_act(now, &secret, certificate, act, Some(principal)),
             ActRequest::Approve(op) => self.approve(now, (&secret, certificate), op),
+            ActRequest::Withdraw(op) => self.withdraw(now, (&secret, certificate), op),
             ActRequest::Revoke { targets, reach, why, for_whom } => {
                 // What waits to be signed is on the other side of the pins otherwise, though it was asked for before.
                 self.sign_open_ops();

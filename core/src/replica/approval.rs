@@ -2,12 +2,15 @@
 //!
 //! An act that waits is on all replicas, signed, and counts on none. Nothing has to be remembered about it beside the log.
 
+use std::collections::BTreeSet;
+
 use super::types::{ActError, Signer, Waits};
 use super::{Now, Replica};
-use crate::authority::{Verdict, Waiting};
+use crate::authority::{Verdict, Waiting, WaitingRequest};
 use crate::id::{AuthorKey, OpId, PrincipalId};
 use crate::keys::SecretKey;
-use crate::op::{Act, Approve, Control};
+use crate::limits;
+use crate::op::{Act, Approve, Control, Withdraw};
 
 impl Replica {
     /// Consents to an act of another owner, and to what was asked for with it before; returns the last approval.
@@ -18,21 +21,8 @@ impl Replica {
         op: OpId,
     ) -> Result<OpId, ActError> {
         let author = secret.author();
-        let verdict = self
-            .authority
-            .control_verdict(op)
-            .ok_or_else(|| ActError::NothingToDo(format!("there is no act {op} here")))?;
-        let requests = self.authority.waiting_requests();
-        let Some(wanted) = requests.iter().map(|request| request.until(op)).find(|wanted| !wanted.is_empty()) else {
-            let state = match verdict {
-                Verdict::Allowed => "it counts",
-                Verdict::Deferred(_) => "it waits for something else, or was left open by owners who are none any more",
-                Verdict::Refused | Verdict::NotAllowed | Verdict::AfterRevocation { .. } | Verdict::Forked { .. } => {
-                    "it can never count"
-                }
-            };
-            return Err(ActError::NotWaiting(format!("act {op} does not wait for approval: {state}")));
-        };
+        let request = self.waiting_request(op)?;
+        let wanted = request.until(op);
         let open = |waiting: &&Waiting| !waiting.consenting.contains(&author);
         let acts: Vec<Act> =
             wanted.iter().filter(open).map(|waiting| Act::Approve(Approve { act: waiting.act })).collect();
@@ -42,6 +32,51 @@ impl Replica {
         }
         last.ok_or_else(|| {
             ActError::NotWaiting(format!("the owner {author} consents to act {op} already: it waits for another one"))
+        })
+    }
+
+    /// Takes back what an owner asked for at once with this act, as far as it waits; returns the last withdrawal.
+    pub(super) fn withdraw(
+        &mut self,
+        now: Now,
+        (secret, certificate): (&SecretKey, OpId),
+        op: OpId,
+    ) -> Result<OpId, ActError> {
+        let request = self.waiting_request(op)?;
+        let asker = request.acts().first().map(|waiting| waiting.header.author);
+        if let Some(asker) = asker.filter(|asker| *asker != secret.author()) {
+            return Err(ActError::NotAllowed(format!(
+                "the owner {asker} asked for it, and only that one takes it back"
+            )));
+        }
+        let acts: BTreeSet<OpId> = request.acts().iter().map(|waiting| waiting.act).collect();
+        let acts: Vec<OpId> = acts.into_iter().collect();
+        let withdrawals =
+            acts.chunks(limits::WITHDRAWN_ACTS_MAX).map(|acts| Act::Withdraw(Withdraw { acts: acts.to_vec() }));
+        let mut last = op;
+        for act in withdrawals {
+            last = self.sign_act(now, secret, certificate, act, None)?;
+        }
+        Ok(last)
+    }
+
+    /// Returns the request that waits and that an act is part of.
+    fn waiting_request(&self, op: OpId) -> Result<WaitingRequest, ActError> {
+        let verdict = self
+            .authority
+            .control_verdict(op)
+            .ok_or_else(|| ActError::NothingToDo(format!("there is no act {op} here")))?;
+        let mut requests = self.authority.waiting_requests().into_iter();
+        requests.find(|request| !request.until(op).is_empty()).ok_or_else(|| {
+            let state = match verdict {
+                Verdict::Allowed => "it counts",
+                Verdict::Deferred(_) if self.authority.is_withdrawn(op) => "who asked for it has withdrawn it",
+                Verdict::Deferred(_) => "it waits for something else, or was left open by owners who are none any more",
+                Verdict::Refused | Verdict::NotAllowed | Verdict::AfterRevocation { .. } | Verdict::Forked { .. } => {
+                    "it can never count"
+                }
+            };
+            ActError::NotWaiting(format!("act {op} does not wait for approval: {state}"))
         })
     }
 

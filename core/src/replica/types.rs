@@ -105,6 +105,8 @@ pub enum ActRequest {
     /// Consent to an act of another owner that waits for it, and to what was asked for with it before: see
     /// [`crate::authority::WaitingRequest`]. Signed by an owner's key.
     Approve(OpId),
+    /// Take back what this owner asked for at once with an act, while it waits for others. Signed by the same owner's key.
+    Withdraw(OpId),
     /// Make nodes witnesses of forks.
     Appoint(Appointment),
     /// Take that from nodes.

@@ -64,6 +64,18 @@ pub struct Approved {
     pub missing: u8,
 }
 
+/// A request that was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Withdrawn {
+    /// The act that takes it back.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub act: OpId,
+    /// What was asked for.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub op: OpId,
+}
+
 /// That something is signed by an owner and waits for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -6,7 +6,7 @@ use folkmoot_core::id::{AuthorKey, ClusterId, OpId, PrincipalId};
 use folkmoot_core::op::Pin;
 use serde::{Deserialize, Serialize};
 
-use super::{Approval, Approved, Result, Revocation, RevokeOptions, Timestamp};
+use super::{Approval, Approved, Result, Revocation, RevokeOptions, Timestamp, Withdrawn};
 
 /// Whose key it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -156,6 +156,15 @@ pub trait Authors: Send + Sync + 'static {
     /// [`super::ErrorCode::StatementNotFound`] if there is no such act; [`super::ErrorCode::NotWaiting`] if it does not wait,
     /// or this owner consents already.
     async fn approve(&self, op: &OpId) -> Result<Approved>;
+
+    /// Takes back, by the owner's key on the node that is asked, what this owner asked for: all that was asked for at once with this
+    /// act, as far as it waits. It is listed no more, and honest nodes approve it no more; what another owner has approved before it
+    /// heard counts all the same.
+    ///
+    /// # Errors
+    /// [`super::ErrorCode::NotAllowed`] if another owner asked for it, no owner's key is on the node, or its owner does not ask;
+    /// [`super::ErrorCode::StatementNotFound`] if there is no such act; [`super::ErrorCode::NotWaiting`] if it does not wait.
+    async fn withdraw(&self, op: &OpId) -> Result<Withdrawn>;
 
     /// Makes other keys the owners. `op` is signed by the recovery keys: whoever hands it over needs no right but to reach the node as who administers.
     ///

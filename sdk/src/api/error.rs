@@ -175,6 +175,7 @@ error_codes! {
     NotReady = "not_ready", 503, Failed, "The node is not ready";
     LowSpace = "low_space", 507, Failed, "The node has too little space left";
     QuotaExceeded = "quota_exceeded", 507, Failed, "The node takes no more of this";
+    PasswordsUnchecked = "passwords_unchecked", 503, Failed, "The node cannot check this password";
     StoreFailed = "store_failed", 503, Failed, "The store cannot persist";
     ShuttingDown = "shutting_down", 503, Failed, "The node is shutting down";
     SessionNotReached = "session_not_reached", 503, Failed, "The node did not catch up with the session in time";
@@ -198,6 +199,7 @@ impl ErrorCode {
             Self::Busy
                 | Self::TooManyRequests
                 | Self::NotReady
+                | Self::PasswordsUnchecked
                 | Self::ShuttingDown
                 | Self::SessionNotReached
                 | Self::RequestTimeout

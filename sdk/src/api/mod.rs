@@ -41,7 +41,7 @@ pub use access::{
     NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, PrincipalInfo, PrincipalKind, PrincipalName,
     Revocation, RevokeOptions, RoleInfo, SecretKind, TokenInfo,
 };
-pub use approvals::{Approval, ApprovalAct, Approved, AwaitedApproval};
+pub use approvals::{Approval, ApprovalAct, Approved, AwaitedApproval, Withdrawn};
 pub use audit::{
     Audit, AuditAction, AuditClass, AuditCursor, AuditDamage, AuditDecision, AuditEntry, AuditLayer, AuditMethod,
     AuditPage, AuditQuery, AuditStatus, AuditSubject, AuditVerifyReport, AuditWitness,

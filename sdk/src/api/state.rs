@@ -81,6 +81,9 @@ pub struct Status {
     /// Requests of owners that others have to approve: see `folkmoot approvals`.
     #[serde(default, skip_serializing_if = "is_none_of_them")]
     pub approvals_waiting: u32,
+    /// Passwords at which somebody can try guesses who acts for users no longer: to be changed.
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub passwords_exposed: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

@@ -11,7 +11,7 @@ use super::calls::Query;
 use super::transport::Call;
 use crate::api::{
     Approval, Approved, AuthorInfo, Authors, NodeRotation, Replacement, Result, Revocation, RevokeOptions, Succession,
-    SuccessionBasis, Timestamp,
+    SuccessionBasis, Timestamp, Withdrawn,
 };
 use crate::wire::ReplaceAuthor;
 
@@ -50,5 +50,9 @@ impl Authors for Client {
 
     async fn approve(&self, op: &OpId) -> Result<Approved> {
         self.transport.send(&Call::new(Method::POST, format!("/v1/approvals/{op}"))).await?.json()
+    }
+
+    async fn withdraw(&self, op: &OpId) -> Result<Withdrawn> {
+        self.transport.send(&Call::new(Method::DELETE, format!("/v1/approvals/{op}"))).await?.json()
     }
 }

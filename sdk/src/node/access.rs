@@ -257,6 +257,7 @@ pub(super) fn token_info(statement: OpId, token: &Token) -> TokenInfo {
         actions: names(token.actions),
         target: shown(&token.target),
         until: until(token.not_after),
+        exposed: false,
     }
 }
 
@@ -319,7 +320,18 @@ impl Inner {
     }
 
     pub(super) async fn principals_of(&self, only: Option<PrincipalId>) -> Result<Vec<PrincipalInfo>> {
-        self.authority(move |authority| list(authority, |id| only.is_none_or(|only| only == id))).await
+        let mut all = self.authority(move |authority| list(authority, |id| only.is_none_or(|only| only == id))).await?;
+        let policy = self.core.policy.borrow().clone();
+        let exposed = |id: PrincipalId, statement: OpId| {
+            let mut passwords = policy.passwords(id).iter();
+            passwords.any(|it| it.statement == statement && policy.is_exposed(it.hash.pepper, now()))
+        };
+        for info in &mut all {
+            for token in info.tokens.iter_mut().filter(|token| token.kind == SecretKind::Password) {
+                token.exposed = exposed(info.id, token.statement);
+            }
+        }
+        Ok(all)
     }
 
     pub(super) async fn add_principal(&self, asker: impl Into<Asker>, new: &NewPrincipal) -> Result<PrincipalInfo> {

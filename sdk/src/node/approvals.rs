@@ -9,7 +9,7 @@ use folkmoot_core::replica::{ActError, ActRequest, Admitted, Signer, Waits};
 use super::Inner;
 use super::audit::says;
 use super::convert::act_error;
-use crate::api::{Approval, ApprovalAct, Approved, AwaitedApproval, Error, ErrorCode, Result, Timestamp};
+use crate::api::{Approval, ApprovalAct, Approved, AwaitedApproval, Error, ErrorCode, Result, Timestamp, Withdrawn};
 
 /// Documents that are named in words.
 const NAMED_MAX: usize = 10;
@@ -88,19 +88,34 @@ impl Inner {
 
     /// Consents to an act of another owner by the owner's key that is here. Whoever is known by a token has no say in that.
     pub(super) async fn approve(&self, asker: Option<PrincipalId>, op: OpId) -> Result<Approved> {
-        let mut event = Event::new(AuditAction::Approve, AuditDecision::Allowed).about(op.to_string());
+        let event = Event::new(AuditAction::Approve, AuditDecision::Allowed).about(op.to_string());
+        let Admitted { op: act, waits } = self.as_owner(asker, event, ActRequest::Approve(op)).await?;
+        Ok(Approved { act, op, missing: waits.map_or(0, |waits| waits.missing) })
+    }
+
+    /// Takes back what the owner asked for whose key is here.
+    pub(super) async fn withdraw(&self, asker: Option<PrincipalId>, op: OpId) -> Result<Withdrawn> {
+        let event = Event::new(AuditAction::Revoke, AuditDecision::Allowed).about(op.to_string());
+        let Admitted { op: act, .. } = self.as_owner(asker, event, ActRequest::Withdraw(op)).await?;
+        Ok(Withdrawn { act, op })
+    }
+
+    /// Has the owner's key sign something that only the owner of the directory has a say in.
+    async fn as_owner(&self, asker: Option<PrincipalId>, mut event: Event, request: ActRequest) -> Result<Admitted> {
         let done = match asker {
-            None => self.act(Signer::Owner, ActRequest::Approve(op)).await.map_err(act_error),
-            Some(_) => Err(Error::new(ErrorCode::NotAllowed, "only the owner of the node's directory approves")
-                .hint("ask the node with the token of its data directory: its owner's key signs")),
+            None => self.act(Signer::Owner, request).await.map_err(act_error),
+            Some(_) => {
+                let what = "only the owner of the node's directory approves, or takes back what waits";
+                Err(Error::new(ErrorCode::NotAllowed, what)
+                    .hint("ask the node with the token of its data directory: its owner's key signs"))
+            }
         };
         if let Ok(done) = &done {
             event.statements.push(done.op);
             metrics::counter!("folkmoot_access_acts_total").increment(1);
         }
         self.note_done(asker, event, &done);
-        let Admitted { op: act, waits } = done?;
-        Ok(Approved { act, op, missing: waits.map_or(0, |waits| waits.missing) })
+        done
     }
 }
 

@@ -17,7 +17,7 @@ use super::core_thread::Clock;
 use super::{Inner, Node};
 use crate::api::{
     Approval, Approved, AuthorInfo, AuthorKind, Authors, Error, ErrorCode, NodeRotation, Replacement, Result,
-    Revocation, RevokeOptions, Succession, SuccessionBasis, Timestamp,
+    Revocation, RevokeOptions, Succession, SuccessionBasis, Timestamp, Withdrawn,
 };
 
 /// Returns the keys that count.
@@ -196,5 +196,9 @@ impl Authors for Node {
 
     async fn approve(&self, op: &OpId) -> Result<Approved> {
         self.inner.approve(None, *op).await
+    }
+
+    async fn withdraw(&self, op: &OpId) -> Result<Withdrawn> {
+        self.inner.withdraw(None, *op).await
     }
 }

@@ -24,6 +24,7 @@ mod oidc;
 mod outbox;
 mod owner_keys;
 mod password;
+mod peppers;
 mod query;
 mod quota;
 mod read;
@@ -110,6 +111,7 @@ pub(crate) struct Inner {
     blocked: Mutex<BTreeSet<AuthorKey>>,
     invites: Mutex<Invites>,
     passwords: password::Passwords,
+    peppers: peppers::Peppers,
     oidc: oidc::Oidc,
     made: quota::Made,
     /// Turns of queries.
@@ -352,6 +354,7 @@ impl Node {
             blocked: Mutex::default(),
             invites: Mutex::new(invites),
             passwords,
+            peppers: peppers::Peppers::default(),
             oidc,
             made,
             queries: Arc::new(tokio::sync::Semaphore::new(query::AT_ONCE)),
@@ -384,6 +387,7 @@ impl Node {
             tokio::spawn(inner.clone().tell_metrics()),
             tokio::spawn(inner.clone().rewrap_keys()),
             tokio::spawn(inner.clone().close_ended()),
+            tokio::spawn(inner.clone().keep_peppers_shared()),
             tokio::spawn(inner.clone().retire_keys()),
             tokio::spawn(inner.clone().watch_marks()),
             tokio::spawn(inner.clone().keep_indexes(wishes)),

@@ -1,7 +1,8 @@
 //! Passwords and certificates of users: how they are set, and who shows which.
 //!
 //! A password is a statement of the control log like a token, so every node knows it, and a changed or revoked one ends
-//! everywhere. What the statement holds is a hash made by Argon2id with a salt of its own.
+//! everywhere. What the statement holds is a hash made by Argon2id with a salt of its own, and by a pepper that only nodes have
+//! which act for users (`peppers`): the others check no passwords, and can try no guesses.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,17 +12,18 @@ use std::time::{Duration, Instant};
 use argon2::{Algorithm, Argon2, Params, Version};
 use folkmoot_core::audit::{AuditAction, AuditDecision, AuditMethod, Event};
 use folkmoot_core::hash::{Domain, hash};
-use folkmoot_core::id::{PrincipalId, Salt, TokenVerifier};
+use folkmoot_core::id::{PepperId, PrincipalId, Salt, TokenVerifier};
 use folkmoot_core::op::{Act, Actions, PasswordHash, Rank, RevokeTarget, Secret, Target, Token};
 use folkmoot_core::rate::{Buckets, Rate};
 use tokio::sync::Semaphore;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
 use super::access::{count_login, end, now, token_info};
 use super::approvals::Asker;
 use super::config::OpenError;
-use super::{Inner, lock, random};
+use super::{Inner, lock, peppers, random};
 use crate::api::{
     Error, ErrorCode, NewCertificate, NewPassword, PrincipalName, Result, RevokeOptions, Timestamp, TokenInfo,
 };
@@ -140,7 +142,7 @@ impl Passwords {
     }
 
     /// Hashes on a thread of its own kind, a few at once.
-    async fn hash(&self, password: &str, how: PasswordHash) -> Result<TokenVerifier> {
+    async fn hash(&self, password: &str, how: Cost) -> Result<Hashed> {
         let busy = || Error::new(ErrorCode::Busy, "too many passwords are being checked");
         let _waits = self.waiting.try_acquire().map_err(|_| busy())?;
         let _one = self.hashing.acquire().await.map_err(|_| busy())?;
@@ -151,15 +153,41 @@ impl Passwords {
     }
 }
 
-fn hashed(password: &str, how: &PasswordHash) -> Result<TokenVerifier, argon2::Error> {
+/// What Argon2id made of a password. With a pepper it becomes the verifier.
+pub(super) type Hashed = Zeroizing<[u8; 32]>;
+
+/// What Argon2id hashes with.
+#[derive(Clone, Copy)]
+pub(super) struct Cost {
+    salt: Salt,
+    memory_kib: u32,
+    passes: u32,
+}
+
+impl Cost {
+    /// What is usual, with a salt.
+    pub(super) const fn usual(salt: [u8; 16]) -> Self {
+        Self { salt: Salt::new(salt), memory_kib: MEMORY_KIB, passes: PASSES }
+    }
+
+    pub(super) const fn of(hash: &PasswordHash) -> Self {
+        Self { salt: hash.salt, memory_kib: hash.memory_kib, passes: hash.passes }
+    }
+
+    pub(super) const fn with(self, pepper: PepperId) -> PasswordHash {
+        PasswordHash { salt: self.salt, memory_kib: self.memory_kib, passes: self.passes, pepper }
+    }
+}
+
+pub(super) fn hashed(password: &str, how: &Cost) -> Result<Hashed, argon2::Error> {
     let params = Params::new(how.memory_kib, how.passes, 1, Some(32))?;
-    let mut out = [0; 32];
+    let mut out = Zeroizing::new([0; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into(
         password.as_bytes(),
         how.salt.as_bytes(),
-        &mut out,
+        &mut out[..],
     )?;
-    Ok(TokenVerifier::of_password(&out))
+    Ok(out)
 }
 
 fn check(password: &str, name: &str) -> Result<()> {
@@ -241,7 +269,8 @@ impl Inner {
     /// Finds the password that was shown.
     ///
     /// # Errors
-    /// [`ErrorCode::Unauthenticated`], [`ErrorCode::TooManyRequests`], [`ErrorCode::Busy`].
+    /// [`ErrorCode::Unauthenticated`], [`ErrorCode::TooManyRequests`], [`ErrorCode::Busy`]; [`ErrorCode::PasswordsUnchecked`] if
+    /// this node may not check passwords, or has not what it takes.
     pub(super) async fn password(
         &self,
         name: &PrincipalName,
@@ -257,7 +286,9 @@ impl Inner {
         let passwords = &self.passwords;
         let policy = self.core.policy.borrow().clone();
         let (at, shown) = (Instant::now(), passwords.shown(principal, password));
-        if let Some(verifier) = passwords.known(&shown, at)
+        let may_check = policy.acts_for_others(self.node_key.author(), now());
+        if may_check
+            && let Some(verifier) = passwords.known(&shown, at)
             && policy.token(&verifier, now()).is_some()
         {
             return Ok(verifier);
@@ -268,13 +299,22 @@ impl Inner {
             event.action = AuditAction::Throttle;
             self.note(event);
         })?;
-        let usual = PasswordHash { salt: Salt::new([0; 16]), memory_kib: MEMORY_KIB, passes: PASSES };
+        if !may_check {
+            let error = peppers::no_duty(self.node_key.author());
+            return Err(self.not_checked(name, error));
+        }
         let current = policy.passwords(principal).iter().rev();
         let mut current = current.filter(|password| policy.token(&password.verifier, now()).is_some());
-        let (how, verifier) = current.next().map_or((usual, None), |it| (it.hash, Some(it.verifier)));
+        let current = current.next();
+        let how = current.map_or(Cost::usual([0; 16]), |it| Cost::of(&it.hash));
         let made = passwords.hash(password, how).await?;
-        match verifier {
-            Some(verifier) if verifier == made => {
+        let pepper = match current {
+            Some(it) => self.pepper(it.hash.pepper).await?,
+            None => None,
+        };
+        let made = pepper.map(|pepper| pepper.verifier(&made));
+        match current.map(|it| it.verifier) {
+            Some(verifier) if Some(verifier) == made => {
                 passwords.was_right(source, principal);
                 passwords.remember(shown, verifier, at);
                 count("right");
@@ -282,6 +322,9 @@ impl Inner {
                 Ok(verifier)
             }
             Some(_) | None => {
+                if let Some(error) = self.lacks_peppers(&policy).await? {
+                    return Err(self.not_checked(name, error));
+                }
                 count("wrong");
                 let known = self.find_principal(name).ok();
                 self.note(tried(AuditDecision::Denied, known, name).because("name or password is not right"));
@@ -289,6 +332,14 @@ impl Inner {
                 Err(wrong())
             }
         }
+    }
+
+    /// Tells of somebody whose password this node cannot check. It stays counted as a wrong one.
+    fn not_checked(&self, name: &PrincipalName, error: Error) -> Error {
+        count("unchecked");
+        let known = self.find_principal(name).ok();
+        self.note(tried(AuditDecision::Failed, known, name).because(error.detail()));
+        error
     }
 
     /// Checks a password of a principal that is known already.
@@ -310,11 +361,12 @@ impl Inner {
         let principal = self.find_actor(principal)?;
         check(&new.password, &self.name_of_principal(principal))?;
         new.until.map_or(Ok(()), ended)?;
-        let salt = random().map_err(|error| Error::new(ErrorCode::Internal, format!("draw a salt: {error}")))?;
-        let how = PasswordHash { salt: Salt::new(salt), memory_kib: MEMORY_KIB, passes: PASSES };
-        let verifier = self.passwords.hash(&new.password, how).await?;
+        let how = Cost::usual(peppers::drawn("a salt")?);
+        let made = self.passwords.hash(&new.password, how).await?;
+        let pepper = self.pepper_for_another().await?;
+        let verifier = pepper.verifier(&made);
         let before: Vec<_> = self.core.policy.borrow().passwords(principal).iter().map(|it| it.statement).collect();
-        let secret = Secret::Password(how);
+        let secret = Secret::Password(how.with(pepper.id()));
         let info = self.believe(asker, principal, PASSWORD_NAME.to_owned(), verifier, secret, new.until).await?;
         let options = RevokeOptions { why: "another password was set".to_owned(), cascade: false };
         for statement in before {
@@ -425,12 +477,12 @@ mod tests {
 
     #[test]
     fn a_hash_depends_on_password_salt_and_cost() {
-        let how = PasswordHash { salt: Salt::new([7; 16]), memory_kib: 64, passes: 1 };
+        let how = Cost { salt: Salt::new([7; 16]), memory_kib: 64, passes: 1 };
         let made = hashed("correct horse", &how).unwrap();
         assert_eq!(hashed("correct horse", &how).unwrap(), made);
         assert_ne!(hashed("correct horsE", &how).unwrap(), made);
-        assert_ne!(hashed("correct horse", &PasswordHash { salt: Salt::new([8; 16]), ..how }).unwrap(), made);
-        assert_ne!(hashed("correct horse", &PasswordHash { passes: 2, ..how }).unwrap(), made);
+        assert_ne!(hashed("correct horse", &Cost { salt: Salt::new([8; 16]), ..how }).unwrap(), made);
+        assert_ne!(hashed("correct horse", &Cost { passes: 2, ..how }).unwrap(), made);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::authors::statements_about;
 use super::config::OpenError;
 use super::convert::act_error;
 use super::directory::{ClusterRecord, Directory, DirectoryError};
+use super::peppers::is_handed_on;
 use super::state::alarm;
 use super::{Inner, random};
 use crate::api::{Error, ErrorCode, NodeRotation, Replacement, Result, error_chain};
@@ -46,6 +47,11 @@ pub(super) fn take_up(
     let certificate =
         authority.certificate_for(key, record.principal, now()).filter(|_| authority.is_member(key, now()));
     let Some(certificate) = certificate else { return Ok(false) };
+    if !is_handed_on(&authority.policy(), directory.node_key()?.author(), key) {
+        // The key before opens what it takes to check passwords, and shares it with the next one while it runs.
+        tracing::warn!(%key, "the node's next key has no share of the peppers yet: it is taken up at the start after this one");
+        return Ok(false);
+    }
     record.earlier_keys.push(directory.node_key()?.author());
     let forgotten = record.earlier_keys.len().saturating_sub(EARLIER_KEYS_MAX);
     record.earlier_keys.drain(..forgotten);
@@ -90,6 +96,10 @@ impl Inner {
         self.note_done(asker, event, &done);
         done?;
         metrics::counter!("folkmoot_key_rotations_total").increment(1);
+        // The next key is to open what this one does. If it cannot be now, it is taken up later.
+        if let Err(error) = self.share_peppers().await {
+            tracing::warn!(error = error_chain(&error), "the node's next key has no share of the peppers yet");
+        }
         Ok(rotation)
     }
 
@@ -112,7 +122,11 @@ impl Inner {
         let done = done.map_err(act_error).and_then(counted);
         let event = Event::new(AuditAction::RotateKey, AuditDecision::Allowed).about(format!("{old} to {new}"));
         self.note_done(asker, event, &done);
-        Ok(Replacement { certificate: done? })
+        let certificate = done?;
+        if let Err(error) = self.share_peppers().await {
+            tracing::warn!(error = error_chain(&error), "the new key has no share of the peppers yet");
+        }
+        Ok(Replacement { certificate })
     }
 
     /// Takes the keys before back; run it as a task.

@@ -36,7 +36,7 @@ use crate::api::{
     NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, NewWitnesses, NodeRotation, PeerInfo,
     PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result,
     Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo,
-    VerifyReport, Witness, Witnesses, WriteOptions, WriteOutcome, poll_changes,
+    VerifyReport, Withdrawn, Witness, Witnesses, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// How often it is asked whether somebody who waits may still see anything.
@@ -552,6 +552,11 @@ impl Authors for Scoped {
     async fn approve(&self, op: &OpId) -> Result<Approved> {
         self.administers()?;
         self.node.inner.approve(Some(self.principal), *op).await
+    }
+
+    async fn withdraw(&self, op: &OpId) -> Result<Withdrawn> {
+        self.administers()?;
+        self.node.inner.withdraw(Some(self.principal), *op).await
     }
 }
 

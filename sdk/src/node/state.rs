@@ -12,12 +12,14 @@ use folkmoot_core::replica::{ShardInfo, TxState};
 use folkmoot_core::replication::{BulkProgress, BulkStage, BulkStatus, ConductStatus, Input as NetInput};
 use folkmoot_core::store::CommitterFigures;
 
+use super::access::now;
 use super::approvals::awaited;
 use super::bootstraps::{bootstrap, last_bootstrap, tell_bootstraps};
 use super::convert::{collection_act, read_error, settings};
 use super::core_thread::{Command, wall_ms};
 use super::invites::{InviteError, InviteRecord, secret_hash};
 use super::join::role_of;
+use super::peppers::exposed_passwords;
 use super::{Inner, lock, random, schema};
 use crate::api::{
     CollectionInfo, CollectionSettings, Conduct, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule,
@@ -208,6 +210,7 @@ impl Inner {
         let usage = self.store.usage().map(|usage| usage.disk_bytes).unwrap_or_default();
         let net = self.net.get();
         let halted = self.core.halted.borrow().is_some();
+        let exposed = exposed_passwords(&self.core.policy.borrow());
         Ok(Status {
             node: self.node_key.author(),
             peer_id: folkmoot_net::identity::peer_id(&self.node_key.author())
@@ -241,6 +244,7 @@ impl Inner {
             last_bootstrap: last_bulk.map(last_bootstrap),
             recovery_unconfirmed: self.holds_recovery_key().await,
             approvals_waiting: u32::try_from(approvals).unwrap_or(u32::MAX),
+            passwords_exposed: u32::try_from(exposed).unwrap_or(u32::MAX),
         })
     }
 
@@ -553,6 +557,12 @@ impl Inner {
                 schemas,
             ) = looked;
             metrics::gauge!("folkmoot_approvals_waiting").set(approvals as f64);
+            let policy = self.core.policy.borrow().clone();
+            gauge("folkmoot_passwords_exposed", exposed_passwords(&policy) as u64);
+            if policy.acts_for_others(self.node_key.author(), now()) {
+                let Ok((missing, _)) = self.missing_peppers(&policy).await else { return };
+                gauge("folkmoot_peppers_missing", missing as u64);
+            }
             let (spilled, erasures, forks_undecided) = others;
             gauge("folkmoot_forks_undecided", forks_undecided as u64);
             metrics::counter!("folkmoot_evidence_total").absolute(counters.evidence_given);

@@ -61,7 +61,18 @@ fn show(info: &PrincipalInfo, output: &Output) -> Result<(), Failure> {
         rows.extend(info.tokens.iter().map(|token| {
             (
                 kind_of(token.kind),
-                format!("{} on {} {} ({})", token.name, token.target, ending(token.until), token.statement),
+                format!(
+                    "{} on {} {} ({}){}",
+                    token.name,
+                    token.target,
+                    ending(token.until),
+                    token.statement,
+                    if token.exposed {
+                        "; a node that acts for users no longer can guess at it: change it"
+                    } else {
+                        ""
+                    }
+                ),
             )
         }));
         facts(&rows)
@@ -76,7 +87,8 @@ async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
             let grants: Vec<String> =
                 info.grants.iter().map(|grant| format!("{} on {}", grant.role, grant.target)).collect();
             let groups: Vec<String> = info.groups.iter().map(|group| group.name.clone()).collect();
-            let tokens = info.tokens.len().to_string();
+            let exposed = info.tokens.iter().any(|token| token.exposed);
+            let tokens = format!("{}{}", info.tokens.len(), if exposed { ", password to change" } else { "" });
             let grants = if grants.is_empty() { "-".to_owned() } else { grants.join(", ") };
             [info.name.clone(), kind(info.kind).to_owned(), grants, listed(&groups), tokens]
         });

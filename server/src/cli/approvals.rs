@@ -3,10 +3,20 @@
 use folkmoot::api::{Approval, Authors as _, ExitCode};
 use folkmoot::{Client, OpId};
 
+use super::args::ApprovalsCommand;
 use super::failure::Failure;
 use super::output::Output;
 
-pub(super) async fn approvals(client: &Client, output: &Output) -> Result<ExitCode, Failure> {
+pub(super) async fn approvals(
+    client: &Client,
+    command: Option<ApprovalsCommand>,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    if let Some(ApprovalsCommand::Withdraw { op }) = command {
+        let withdrawn = client.withdraw(&op).await?;
+        output.show(&withdrawn, || format!("withdrawn by {}: nobody is asked about {op} any more", withdrawn.act))?;
+        return Ok(ExitCode::Done);
+    }
     let waiting = client.approvals().await?;
     output.show(&serde_json::json!({ "items": waiting }), || {
         if waiting.is_empty() {

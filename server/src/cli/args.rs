@@ -25,7 +25,7 @@ pub(super) use history::{Diff, History, Restore};
 pub(super) use index::IndexCommand;
 pub(super) use query::{Aggregate, Query, Selected, Watch};
 
-pub(super) use key::{KeyCommand, Passphrase, Recover, Rotate};
+pub(super) use key::{ApprovalsCommand, KeyCommand, Passphrase, Recover, Rotate};
 pub(super) use witness::WitnessCommand;
 
 pub(super) use audit::{AuditCommand, AuditExport, AuditFilter};
@@ -208,8 +208,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: Option<DeviceCommand>,
     },
-    /// List what owners asked for and others have to approve, where more than one must agree
-    Approvals,
+    /// List what owners asked for and others have to approve, where more than one must agree; or take back what one asked for
+    Approvals {
+        #[command(subcommand)]
+        command: Option<ApprovalsCommand>,
+    },
     /// Consent to what another owner asked for, by the owner's key of the node
     Approve {
         /// The act, as `folkmoot approvals` names it

@@ -288,6 +288,13 @@ pub(super) async fn status(client: &Client, output: &Output) -> Result<ExitCode,
             let text = format!("{} wait for further owners: `folkmoot approvals` lists them", status.approvals_waiting);
             rows.push(("approvals", text));
         }
+        if status.passwords_exposed > 0 {
+            let text = format!(
+                "{} can be guessed at by a node that acts for users no longer: `folkmoot user list` marks whose, have them changed",
+                status.passwords_exposed
+            );
+            rows.push(("passwords", text));
+        }
         rows.extend(status.p2p.iter().map(|address| ("p2p", address.clone())));
         rows.extend(status.bootstraps.iter().map(|bootstrap| ("bootstrap", bootstrap_text(bootstrap))));
         rows.extend(status.last_bootstrap.iter().map(|last| ("last bootstrap", last_bootstrap_text(last))));

@@ -152,7 +152,7 @@ fn run(args: Args, output: &Output) -> Result<ExitCode, Failure> {
             Command::Witness { command } => witness::witness(&client, command, output).await,
             Command::Key { command } => key::key(&client, &find, command, output).await,
             Command::Device { command } => device::device(&client, &find, command, output).await,
-            Command::Approvals => approvals::approvals(&client, output).await,
+            Command::Approvals { command } => approvals::approvals(&client, command, output).await,
             Command::Approve { op } => approvals::approve(&client, &op, output).await,
             Command::Keys { command } => keys::keys(&client, command, output).await,
             Command::Invite(args) => cluster::invite(&client, args, output).await,

@@ -2,6 +2,7 @@
 
 use folkmoot::api::{
     Approval, Approved, AuthorInfo, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp,
+    Withdrawn,
 };
 use folkmoot::wire::{self, Items, ReplaceAuthor};
 use folkmoot::{AuthorKey, Error, ErrorCode, OpId, Result};
@@ -144,10 +145,30 @@ pub(super) async fn approvals(request: Request) -> Result<Response> {
         (status = 409, description = "not_waiting: it does not wait, or this owner consents already", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn approve(request: Request, op: String) -> Result<Response> {
-    if request.method != Method::POST {
-        return Ok(method_not_allowed("POST"));
-    }
     let op: OpId = op.parse()?;
     request.query.finish("")?;
     created(&request.database.approve(&op).await?)
+}
+
+/// Takes back what the owner asked for whose key is on this node, while it waits for others. Takes the token of the node's owner.
+#[utoipa::path(delete, path = "/v1/approvals/{op}", tag = "access",
+    params(("op" = String, Path, description = "The act, as the list names it")),
+    responses(
+        (status = 200, description = "The act that takes it back", body = Withdrawn),
+        (status = 403, description = "not_allowed: another owner asked for it, no owner's key is here, or its owner does not ask", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "statement_not_found: there is no such act", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "not_waiting: it does not wait", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn withdraw(request: Request, op: String) -> Result<Response> {
+    let op: OpId = op.parse()?;
+    request.query.finish("")?;
+    json_answer(&request.database.withdraw(&op).await?)
+}
+
+pub(super) async fn approval(request: Request, op: String) -> Result<Response> {
+    match request.method {
+        Method::POST => approve(request, op).await,
+        Method::DELETE => withdraw(request, op).await,
+        _ => Ok(method_not_allowed("DELETE, POST")),
+    }
 }

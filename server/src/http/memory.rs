@@ -336,6 +336,10 @@ impl Authors for Shared {
     async fn approve(&self, _: &OpId) -> Result<Approved> {
         nobody()
     }
+
+    async fn withdraw(&self, _: &OpId) -> Result<Withdrawn> {
+        nobody()
+    }
 }
 
 #[async_trait]
@@ -507,6 +511,7 @@ impl Database for Shared {
             last_bootstrap: None,
             recovery_unconfirmed: false,
             approvals_waiting: 0,
+            passwords_exposed: 0,
         })
     }
 

@@ -69,6 +69,7 @@ use super::{
         authors::list,
         authors::approvals,
         authors::approve,
+        authors::withdraw,
         authors::rotate,
         authors::replacement,
         authors::author,

@@ -352,7 +352,7 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
             .unify()
             .or(warp::path("approvals").and(
                 fixed!(context, "/v1/approvals", authors::approvals)
-                    .or(named!(context, none(), "/v1/approvals/{op}", authors::approve))
+                    .or(named!(context, none(), "/v1/approvals/{op}", authors::approval))
                     .unify()
                     .boxed(),
             ))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use folkmoot::api::{
-    Access as _, Approval, Audit as _, AuditAction, AuditQuery, Authors as _, Database as _, NewPrincipal,
+    Access as _, Approval, Audit as _, AuditAction, AuditQuery, Authors as _, Database as _, LinkRule, NewPrincipal,
     PrincipalKind,
 };
 use folkmoot::{AuthorKey, ErrorCode, OpId};
@@ -282,4 +282,56 @@ async fn a_node_changes_its_key_and_the_owners_themselves_when_they_agree() {
         assert!(!has_user(node, "ann").await);
     }
     refused(c.client().approve(&open.parse().unwrap()).await, ErrorCode::NotAllowed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asked_takes_it_back_and_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let Owned { nodes: [a, b, mut c], .. } = three_owners(folder.path()).await;
+    let ask = async |name: &str| waits(&c.cli(&["user", "add", name, "--json"], "").await).0;
+    let (ann, bob, cora) = (ask("ann").await, ask("bob").await, ask("cora").await);
+    for node in [&a, &b] {
+        waiting(node, 3).await;
+    }
+    // Another owner does not, nor whoever is known by a token; and only what waits.
+    assert_eq!(b.cli(&["approvals", "withdraw", &ann], "").await.status.code(), Some(4));
+    let root = user(&a, &a, "root", &[&["admin"]]).await;
+    let op = |text: &str| -> OpId { text.parse().unwrap() };
+    refused(root.withdraw(&op(&ann)).await, ErrorCode::NotAllowed);
+    refused(c.client().withdraw(&OpId::new([7; 32])).await, ErrorCode::StatementNotFound);
+
+    // By the command line, REST and SDK.
+    let withdrawn = told(&c, &["approvals", "withdraw", &ann]).await;
+    assert_eq!(withdrawn["op"], json!(ann));
+    let answer = c.http("DELETE", &format!("/v1/approvals/{bob}"), &[], b"").await;
+    assert_eq!((answer.status, answer.json["op"].clone()), (200, json!(bob)), "{}", answer.json);
+    let answer = c.http("PUT", &format!("/v1/approvals/{bob}"), &[], b"").await;
+    assert_eq!(answer.status, 405);
+    refused(c.client().withdraw(&op(&bob)).await, ErrorCode::NotWaiting);
+    c.kill();
+    c.start().await;
+    for node in [&a, &b, &c] {
+        assert_eq!(waiting(node, 1).await[0].op.to_string(), cora);
+        let error = node.client().approve(&op(&ann)).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::NotWaiting);
+        assert!(error.detail().contains("withdrawn"), "{error}");
+    }
+    assert_eq!(c.client().withdraw(&op(&cora)).await.unwrap().op.to_string(), cora);
+    waiting(&b, 0).await;
+
+    // What is approved on a node that has not heard of it counts.
+    let dora = waits(&c.cli(&["user", "add", "dora", "--json"], "").await).0;
+    waiting(&b, 1).await;
+    for node in [&a, &c] {
+        node.client().set_link(&b.key(), LinkRule::Blocked).await.unwrap();
+    }
+    told(&c, &["approvals", "withdraw", &dora]).await;
+    waiting(&a, 0).await;
+    told(&b, &["approve", &dora]).await;
+    for node in [&a, &c] {
+        assert!(!has_user(node, "dora").await);
+        node.client().set_link(&b.key(), LinkRule::Open).await.unwrap();
+    }
+    until_user(&[&a, &b, &c], "dora").await;
+    converged(&[&a, &b, &c]).await;
 }

@@ -18,14 +18,14 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SignatureScheme, crypto};
 
-const GOOD: &str = "correct horse battery";
-const BETTER: &str = "staple of a better one";
+pub(crate) const GOOD: &str = "correct horse battery";
+pub(crate) const BETTER: &str = "staple of a better one";
 
-fn named(text: &str) -> PrincipalName {
+pub(crate) fn named(text: &str) -> PrincipalName {
     text.parse().unwrap()
 }
 
-fn basic(user: &str, password: &str) -> String {
+pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
@@ -34,12 +34,12 @@ fn with_password(node: &Node, user: &str, password: &str) -> Client {
 }
 
 /// Asks who somebody is by a password and returns the status.
-async fn status(node: &Node, user: &str, password: &str) -> u16 {
+pub(crate) async fn status(node: &Node, user: &str, password: &str) -> u16 {
     let header = basic(user, password);
     node.http_as_stranger("GET", "/v1/caller", &[("authorization", &header)], b"").await.status
 }
 
-async fn done(node: &Node, arguments: &[&str], input: &str) -> Value {
+pub(crate) async fn done(node: &Node, arguments: &[&str], input: &str) -> Value {
     let output = node.cli(&[arguments, &["--json"]].concat(), input).await;
     assert!(output.status.success(), "{arguments:?}: {}", printed(&output));
     serde_json::from_str(&printed(&output)).unwrap()

@@ -26,6 +26,7 @@ mod live;
 mod oidc;
 mod one_node;
 mod partition;
+mod passwords;
 mod queries;
 #[cfg(feature = "quic")]
 mod quic;

@@ -79,8 +79,15 @@ impl Log {
 }
 
 impl Authority {
+    /// Returns whether the owner who asked for an act wants it no longer.
+    #[must_use]
+    pub fn is_withdrawn(&self, act: OpId) -> bool {
+        let withdrawals = self.log.withdrawals.get(&act).into_iter().flatten();
+        withdrawals.into_iter().any(|ix| self.log.act(*ix).is_effective())
+    }
+
     /// Returns the acts of the present owners that wait for the consent of others. What owners before them left open waits for
-    /// ever, and is not among them.
+    /// ever, and is not among them, nor is what was withdrawn.
     fn waiting(&self) -> Vec<Waiting> {
         let certificate = self.log.owners_certificate();
         let set = certificate.and_then(|ix| self.log.act(ix).act()?.owner_set());
@@ -89,7 +96,9 @@ impl Authority {
         };
         let made_under = self.log.act(certificate).id;
         let open = self.log.acts.iter().enumerate().filter(|(_, record)| {
-            record.header.certificate == made_under && record.effect == Verdict::Deferred(Missing::Consent(record.id))
+            record.header.certificate == made_under
+                && record.effect == Verdict::Deferred(Missing::Consent(record.id))
+                && !self.is_withdrawn(record.id)
         });
         let told = open.map(|(at, record)| Waiting {
             act: record.id,

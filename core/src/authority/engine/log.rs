@@ -10,7 +10,7 @@ use super::reach::Reach;
 use crate::authority::chain::{check_against_previous, check_link};
 use crate::authority::mutant::{Mutant, Site, planted};
 use crate::authority::verdict::{Missing, Verdict};
-use crate::id::{AuthorKey, ClusterId, CollectionName, OpId, PrincipalId, StreamId};
+use crate::id::{AuthorKey, ClusterId, CollectionName, OpId, PepperId, PrincipalId, StreamId};
 use crate::op::{Act, Control, Header, Pin, Rank, RevokeTarget, Role, Statement};
 
 /// Position of a complete act in [`Log::acts`].
@@ -127,6 +127,10 @@ pub(super) struct Log {
     pub(super) rules: Vec<ActIx>,
     pub(super) erasures: Erasures,
     pub(super) evidence: Evidence,
+    /// Withdrawals by what they take back.
+    pub(super) withdrawals: BTreeMap<OpId, Vec<ActIx>>,
+    /// Acts that share a pepper.
+    pub(super) peppers: BTreeMap<PepperId, Vec<ActIx>>,
     /// Changes of owners by what they come after.
     pub(super) successions: BTreeMap<OpId, Vec<ActIx>>,
     /// Acts that count or may yet, and that no other such act knew.
@@ -162,6 +166,8 @@ impl Log {
             rules: Vec::new(),
             erasures: Erasures::default(),
             evidence: Evidence::default(),
+            withdrawals: BTreeMap::new(),
+            peppers: BTreeMap::new(),
             successions: BTreeMap::new(),
             frontier: BTreeSet::new(),
             unsettled: None,
@@ -410,6 +416,12 @@ impl Log {
             },
             Act::Join(join) => self.joins.entry(join.group).or_default().push(ix),
             Act::Role(_) | Act::Duty(_) | Act::Principal(_) | Act::Token(_) => {}
+            Act::Withdraw(withdraw) => {
+                for act in &withdraw.acts {
+                    self.withdrawals.entry(*act).or_default().push(ix);
+                }
+            }
+            Act::Pepper(shares) => self.peppers.entry(shares.pepper).or_default().push(ix),
             Act::Erase(_) | Act::Erased(_) => self.erasures.index(ix, &control.act),
             Act::Evidence(evidence) => {
                 self.evidence.index(ix, &evidence.pins);

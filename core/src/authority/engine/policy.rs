@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::Authority;
 use super::ask::Readable;
 use super::log::ActIx;
+use super::peppers::PepperInfo;
 use crate::hlc::Hlc;
-use crate::id::{CollectionName, DocId, OpId, PrincipalId, TokenVerifier};
+use crate::id::{AuthorKey, CollectionName, DocId, OpId, PepperId, PrincipalId, TokenVerifier};
 use crate::op::{Act, Action, Actions, Documents, FieldRights, PasswordHash, PrincipalKind, Rights, Secret, Target};
 
 /// What everybody may do, by the acts that count now. It never changes: a new act makes a new policy.
@@ -18,6 +19,9 @@ pub struct Policy {
     /// By verifier those that share it, by statement: two nodes may say the same of somebody without knowing of each other.
     tokens: BTreeMap<TokenVerifier, Vec<CurrentToken>>,
     passwords: BTreeMap<PrincipalId, Vec<Password>>,
+    /// Keys of nodes that act for others, and until when.
+    pub(super) acting: BTreeMap<AuthorKey, Option<Hlc>>,
+    pub(super) peppers: BTreeMap<PepperId, PepperInfo>,
 }
 
 /// A password that counts.
@@ -107,7 +111,7 @@ impl TokenLimits {
     }
 }
 
-fn lasts(end: Option<Hlc>, now: Hlc) -> bool {
+pub(super) fn lasts(end: Option<Hlc>, now: Hlc) -> bool {
     end.is_none_or(|end| now <= end)
 }
 
@@ -153,6 +157,10 @@ impl Policy {
     #[must_use]
     pub fn passwords(&self, principal: PrincipalId) -> &[Password] {
         self.passwords.get(&principal).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn all_passwords(&self) -> impl Iterator<Item = &Password> {
+        self.passwords.values().flatten()
     }
 
     /// Returns whether a principal may do something now: to a whole document, or without one to the collection as a whole.
@@ -236,7 +244,7 @@ impl Authority {
     pub fn policy(&self) -> Policy {
         // Time is not asked here: what ends is told with its end.
         let counts = |ix: ActIx| self.in_force(ix, Hlc::ZERO);
-        let mut policy = Policy::default();
+        let mut policy = Policy { acting: self.acting(counts), peppers: self.peppers(), ..Policy::default() };
         // The owners' principal stays who it was introduced as when other keys become the owners.
         let told = |ix: &ActIx| counts(*ix) || self.log.act(*ix).header.is_genesis();
         for ix in (0..self.log.acts.len()).map(ActIx).filter(|ix| self.log.act(*ix).is_potential() && told(ix)) {

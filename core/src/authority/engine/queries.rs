@@ -152,7 +152,9 @@ impl Authority {
             | Act::Token(_)
             | Act::Evidence(_)
             | Act::Erase(_)
-            | Act::Erased(_) => None,
+            | Act::Erased(_)
+            | Act::Pepper(_)
+            | Act::Withdraw(_) => None,
         }
     }
 

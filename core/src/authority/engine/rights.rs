@@ -156,7 +156,9 @@ impl Log {
                 | Act::Token(_)
                 | Act::Evidence(_)
                 | Act::Erase(_)
-                | Act::Erased(_),
+                | Act::Erased(_)
+                | Act::Pepper(_)
+                | Act::Withdraw(_),
             )
             | None => Vec::new(),
         }

@@ -12,6 +12,8 @@ use crate::op::{
 
 /// What an act is done under.
 pub(super) struct Authority<'a> {
+    /// The signing key.
+    pub(super) key: AuthorKey,
     pub(super) principal: PrincipalId,
     /// Whether the signing key is an owner key, bound to the genesis.
     pub(super) is_owner: bool,
@@ -72,6 +74,12 @@ impl Authority<'_> {
     fn is_witness(&self) -> bool {
         self.duties.iter().any(|duty| matches!(duty, Duty::Witness(_)))
             || planted(Site::Engine, Mutant::AnybodyIsWitness)
+    }
+
+    /// Who checks passwords of others shares what that takes.
+    fn acts_for_others(&self) -> bool {
+        self.duties.iter().any(|duty| matches!(duty, Duty::ActFor(_)))
+            || planted(Site::Engine, Mutant::AnybodySharesPeppers)
     }
 
     /// Nobody gives more than it has.
@@ -200,7 +208,9 @@ impl Log {
                 | Act::Token(_)
                 | Act::Evidence(_)
                 | Act::Erase(_)
-                | Act::Erased(_) => own,
+                | Act::Erased(_)
+                | Act::Pepper(_)
+                | Act::Withdraw(_) => own,
             };
             if !given {
                 return None;
@@ -212,7 +222,7 @@ impl Log {
             ranks.into_iter().max()?
         };
         let is_owner = self.act(certificate).act().is_some_and(|act| act.owner_set().is_some());
-        Some(Authority { principal, is_owner, strength, time, grants, duties, is_member })
+        Some(Authority { key, principal, is_owner, strength, time, grants, duties, is_member })
     }
 
     /// Returns for whom a potential certificate lets a key speak.
@@ -267,6 +277,13 @@ impl Log {
             Act::Erase(erase) => authority.may_erase(erase),
             Act::Erased(erased) => authority.may_tell_of(erased, self, knows),
             Act::Evidence(_) => authority.is_witness(),
+            Act::Pepper(_) => authority.acts_for_others(),
+            Act::Withdraw(withdraw) => {
+                let own = |ix: ActIx| {
+                    self.act(ix).header.author == authority.key || planted(Site::Engine, Mutant::WithdrawsForOthers)
+                };
+                authority.is_owner && withdraw.acts.iter().all(|act| knows(*act).is_some_and(own))
+            }
             Act::Revoke(revoke) => match revoke.target {
                 RevokeTarget::Principal(principal) => {
                     authority.is_owner || principal == authority.principal || authority.administers_everything()
@@ -376,7 +393,9 @@ fn administers_statement(authority: &Authority<'_>, statement: &Act) -> bool {
         | Act::Token(_)
         | Act::Evidence(_)
         | Act::Erase(_)
-        | Act::Erased(_) => None,
+        | Act::Erased(_)
+        | Act::Pepper(_)
+        | Act::Withdraw(_) => None,
     };
     authority.administers_everything() || target.is_some_and(|target| authority.administers_target(target))
 }

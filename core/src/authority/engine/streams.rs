@@ -273,7 +273,9 @@ impl Streams {
                 | Act::Token(_)
                 | Act::Evidence(_)
                 | Act::Erase(_)
-                | Act::Erased(_),
+                | Act::Erased(_)
+                | Act::Pepper(_)
+                | Act::Withdraw(_),
             )
             | None => return,
         };

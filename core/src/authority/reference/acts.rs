@@ -29,7 +29,9 @@ impl<'a> World<'a> {
             | Act::Token(_)
             | Act::Evidence(_)
             | Act::Erase(_)
-            | Act::Erased(_) => false,
+            | Act::Erased(_)
+            | Act::Pepper(_)
+            | Act::Withdraw(_) => false,
         };
         let holds = holds || bug(Mutant::RecoveryKeysAct) && self.recovers(certificate, key);
         self.statement(certificate).filter(|_| holds && self.is_potential(certificate)).map(|statement| statement.to)
@@ -206,6 +208,15 @@ impl<'a> World<'a> {
             Act::Erased(erased) => self.may_tell_of(id, header, erased),
             Act::Evidence(_) => {
                 self.duties(id).any(|duty| matches!(duty, Duty::Witness(_))) || bug(Mutant::AnybodyIsWitness)
+            }
+            Act::Withdraw(withdraw) => {
+                let own = |act: &OpId| {
+                    self.ops.get(act).is_some_and(|of| of.author == header.author || bug(Mutant::WithdrawsForOthers))
+                };
+                owner && withdraw.acts.iter().all(|act| self.knows(id, *act) && own(act))
+            }
+            Act::Pepper(_) => {
+                self.duties(id).any(|duty| matches!(duty, Duty::ActFor(_))) || bug(Mutant::AnybodySharesPeppers)
             }
             Act::Member(_) => owner || self.is_admin_of_all(id),
             Act::Collection(made) => owner || self.administers(id, |target| target.covers(&made.name, None)),

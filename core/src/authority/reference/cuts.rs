@@ -235,7 +235,8 @@ impl<'a> World<'a> {
 
     /// Whether as many owners stand behind an owner's act as what made them owners asks.
     fn has_consent(&self, id: OpId, header: &Header) -> bool {
-        if !self.is_owner(header) || matches!(self.act(id), Some(Act::Approve(_))) || bug(Mutant::ThresholdIgnored) {
+        let alone = matches!(self.act(id), Some(Act::Approve(_) | Act::Withdraw(_)));
+        if !self.is_owner(header) || alone || bug(Mutant::ThresholdIgnored) {
             return true;
         }
         let owners = if bug(Mutant::FirstThresholdStays) { self.cluster.genesis() } else { header.certificate };

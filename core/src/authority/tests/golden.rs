@@ -14,7 +14,7 @@ use super::histories::build;
 use super::scenarios::small;
 use super::store::Node;
 use super::world::{Random, World, id_of};
-use super::{erasure, evidence, fields, rights, succession};
+use super::{erasure, evidence, fields, peppers, rights, succession};
 use crate::authority::Verdict;
 use crate::authority::reference::judge_all;
 use crate::id::{ClusterId, OpId};
@@ -135,6 +135,11 @@ fn worlds() -> Vec<(&'static str, &'static str, World)> {
             "erasure",
             "two documents are erased and a member tells of it; a third one by who may not, a fourth by who was removed",
             erasure::exercised(),
+        ),
+        (
+            "peppers",
+            "two nodes that act for others share peppers, one of them is removed and goes on; so does one that does not act",
+            peppers::exercised(),
         ),
         (
             "evidence",

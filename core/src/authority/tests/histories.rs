@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attack::attack;
+use super::peppers::shares;
 use super::properties::{Tried, properties};
 use super::rights::{duty, grant, introduce, join, revision};
 use super::store::Node;
@@ -17,7 +18,7 @@ use crate::hlc::Hlc;
 use crate::id::{DocId, OpId, PrincipalId, StreamId};
 use crate::op::{
     Act, Action, Actions, BuiltInRole, Collection, Documents, Duty, Erase, Erased, Evidence, FieldPaths, Fields, Grant,
-    Header, Payload, Pin, PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, WriteAction,
+    Header, Payload, Pin, PrincipalKind, Rank, Readmit, RevokeTarget, Role, Target, Withdraw, WriteAction,
 };
 
 /// Owners of whom others consent to what they do: at the beginning, and after a change.
@@ -407,7 +408,8 @@ fn shared_step(random: &mut Random, world: &mut World) {
                 world.served.push(id.into());
             }
         }
-        79..82 => {
+        79 => share_pepper(random, world, other),
+        80..82 => {
             let principal = random.pick(&[whom, world.groups[0]]);
             world.certify(by, other, Some(principal), 40);
         }
@@ -447,6 +449,28 @@ fn sign_under_some(random: &mut Random, world: &mut World, by: &'static str, act
         control.proof.sort();
     }
     world.sign(by, header)
+}
+
+/// Shares a pepper, with or without a duty that is the signer's in the proof.
+fn share_pepper(random: &mut Random, world: &mut World, other: &'static str) {
+    let by = if random.chance(80) { random.pick(&["s0", "s1"]) } else { other };
+    let (certificate, principal) = (world.peer(by).certificate, world.peer(by).principal);
+    let is_duty = |id: &OpId| match world.ops[id].control().map(|control| &control.act) {
+        Some(Act::Duty(given)) => given.principal == principal || random_duty(*id),
+        _ => false,
+    };
+    let duties: Vec<OpId> = world.peer(by).view.iter().copied().filter(is_duty).collect();
+    let mut header = world.draft_act(by, shares(1, 1, &[key("s0"), key("s1")]));
+    if let Payload::Control(control) = &mut header.payload {
+        let duty = (random.chance(75) && !duties.is_empty()).then(|| random.pick(&duties));
+        control.proof = duty.into_iter().chain([certificate]).collect::<BTreeSet<_>>().into_iter().collect();
+    }
+    world.sign(by, header);
+}
+
+/// Now and then somebody else's.
+fn random_duty(id: OpId) -> bool {
+    id.as_bytes()[0] < 64
 }
 
 /// Revokes a principal without a key, a role, a membership, a duty, or an introduction.
@@ -527,7 +551,11 @@ fn step(random: &mut Random, world: &mut World) {
             if owners.len() > 1 {
                 let act = random.pick(&acts);
                 let by = random.pick(&owners);
-                world.approve(by, act);
+                if random.chance(80) {
+                    world.approve(by, act);
+                } else {
+                    world.act(by, Act::Withdraw(Withdraw { acts: vec![act] }));
+                }
             }
         }
         88..90 => (0..1 + random.below(3)).for_each(|_| restart(world, name)),

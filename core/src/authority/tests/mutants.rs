@@ -7,7 +7,7 @@ use super::attack::attack;
 use super::histories::{build, engine_agrees};
 use super::properties::{Tried, properties};
 use super::world::Random;
-use super::{erasure, evidence, fields, rights, scenarios, succession};
+use super::{erasure, evidence, fields, peppers, rights, scenarios, succession, withdraw};
 use crate::authority::{Mutant, Site, plant};
 
 /// Mends the rule on this thread even when a check panics.
@@ -46,6 +46,8 @@ fn breaks_a_scenario(mutant: Mutant) -> Option<&'static str> {
         .chain(erasure::ALL)
         .chain(succession::ALL)
         .chain(evidence::ALL)
+        .chain(peppers::ALL)
+        .chain(withdraw::ALL)
         .find(|(_, scenario)| catch_unwind(scenario).is_err())
         .map(|(name, _)| *name)
 }

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::hlc::Hlc;
-use crate::id::{ChangeHash, CollectionName, DocId, Salt, StreamId, TokenVerifier};
+use crate::id::{
+    AuthorKey, ChangeHash, CollectionName, DocId, ExchangeKey, PepperId, Salt, SealedPepper, StreamId, TokenVerifier,
+};
 use crate::keys::SecretKey;
 use crate::schema::SchemaText;
 
@@ -387,7 +389,12 @@ fn cases() -> Vec<(&'static str, Op)> {
         ("op-1-token-subject", token(Secret::Subject)),
         (
             "op-1-token-password",
-            token(Secret::Password(PasswordHash { salt: Salt::new([0x5a; 16]), memory_kib: 65_536, passes: 3 })),
+            token(Secret::Password(PasswordHash {
+                salt: Salt::new([0x5a; 16]),
+                memory_kib: 65_536,
+                passes: 3,
+                pepper: PepperId::new([0x9e; 32]),
+            })),
         ),
         (
             "op-1-erase",
@@ -400,6 +407,17 @@ fn cases() -> Vec<(&'static str, Op)> {
                 to,
             ),
         ),
+        (
+            "op-1-pepper",
+            control(Act::Pepper(PepperShares {
+                pepper: PepperId::new([0x9e; 32]),
+                sealed_with: ExchangeKey::new([0xe0; 32]),
+                shares: [0x11, 0x22]
+                    .map(|n| PepperShare { node: AuthorKey::new([n; 32]), sealed: SealedPepper::new([n; 48]) })
+                    .to_vec(),
+            })),
+        ),
+        ("op-1-withdraw", control(Act::Withdraw(Withdraw { acts: vec![op_id(0x12), op_id(0x55)] }))),
         ("op-1-erased", control(Act::Erased(Erased { acts: vec![op_id(0x12), op_id(0x55)] }))),
         (
             "op-1-evidence",

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hlc::Hlc;
-use crate::id::{ChangeHash, CollectionName, Commitment, DocId, Salt};
+use crate::id::{AuthorKey, ChangeHash, CollectionName, Commitment, DocId, ExchangeKey, PepperId, Salt, SealedPepper};
 use crate::keys::SecretKey;
 
 fn key() -> SecretKey {
@@ -274,6 +274,30 @@ fn acts_out_of_bounds() {
     check_act("number of erasures out of bounds", Act::Erased(Erased { acts: vec![] }));
     check_act("number of erasures out of bounds", Act::Erased(Erased { acts: many.collect() }));
     check_act("erasures out of order", Act::Erased(Erased { acts: vec![id(2), id(1)] }));
+
+    let many = (0..=limits::WITHDRAWN_ACTS_MAX).map(|n| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        OpId::new(bytes)
+    });
+    check_act("number of acts to withdraw out of bounds", Act::Withdraw(Withdraw { acts: vec![] }));
+    check_act("number of acts to withdraw out of bounds", Act::Withdraw(Withdraw { acts: many.collect() }));
+    check_act("acts to withdraw out of order", Act::Withdraw(Withdraw { acts: vec![id(2), id(1)] }));
+
+    let share = |n: usize| {
+        let mut node = [0; 32];
+        node[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        PepperShare { node: AuthorKey::new(node), sealed: SealedPepper::new([0; 48]) }
+    };
+    let shares = |shares: Vec<PepperShare>| {
+        Act::Pepper(PepperShares { pepper: PepperId::new([1; 32]), sealed_with: ExchangeKey::new([2; 32]), shares })
+    };
+    let number = "number of shares of a pepper out of bounds";
+    check_act(number, shares(vec![]));
+    check_act(number, shares((0..=limits::PEPPER_SHARES_MAX).map(share).collect()));
+    check_act("shares of a pepper out of order", shares(vec![share(1), share(1)]));
+    let most = control_header(shares((0..limits::PEPPER_SHARES_MAX).map(share).collect()));
+    Op::sign(most, Vec::new(), &key()).unwrap();
 
     let pin = |stream: u8, seq| Pin { stream: StreamId::new([stream; 32]), seq, head: id(1) };
     let revoke = |pins, why| Act::Revoke(Revoke { target: RevokeTarget::Principal(to), pins, cascade: false, why });

@@ -130,6 +130,45 @@ fn what_is_asked_for_apart_is_approved_apart() {
 }
 
 #[test]
+fn who_asked_takes_a_request_back_as_a_whole() {
+    let mut lab = three_owners();
+    let kept = lab.act(2, Signer::Owner, ActRequest::One(ann())).unwrap().waits.unwrap().op;
+    lab.run(1);
+    let asked = admit(&mut lab, 2, 62);
+    lab.run(20);
+    let op = asked.waits.unwrap().op;
+    assert_eq!(waiting(&lab, 0), [(kept, 1, 1), (op, 4, 1)]);
+    let withdraw = |lab: &mut Lab, node: usize, op: OpId| {
+        let done = lab.act(node, Signer::Owner, ActRequest::Withdraw(op));
+        lab.run(20);
+        done
+    };
+    let other = withdraw(&mut lab, 0, op);
+    assert!(matches!(other, Err(ActError::NotAllowed(why)) if why.contains("only that one")));
+    assert!(matches!(lab.act(2, Signer::Node, ActRequest::Withdraw(op)), Err(ActError::NotAllowed(_))));
+    assert!(matches!(withdraw(&mut lab, 2, OpId::new([9; 32])), Err(ActError::NothingToDo(_))));
+    // By the name of any of its acts all of it goes, everywhere, and nothing else.
+    let done = withdraw(&mut lab, 2, asked.op).unwrap();
+    assert_eq!(done.waits, None);
+    for node in 0..3 {
+        assert_eq!(waiting(&lab, node), [(kept, 1, 1)], "at {node}");
+        let refused = approve(&mut lab, node, op);
+        assert!(matches!(refused, Err(ActError::NotWaiting(why)) if why.contains("withdrawn")), "at {node}");
+        assert!(!is_member(&lab, node, 62), "at {node}");
+    }
+    assert!(matches!(withdraw(&mut lab, 2, op), Err(ActError::NotWaiting(_))));
+    // After a restart too; and asked for again it is another request.
+    again(&mut lab, 2, |_| {});
+    connect_all(&mut lab);
+    assert_eq!(waiting(&lab, 2), [(kept, 1, 1)]);
+    let anew = admit(&mut lab, 2, 62);
+    assert_ne!(anew.waits.unwrap().op, op);
+    lab.run(20);
+    approve(&mut lab, 0, anew.waits.unwrap().op).unwrap();
+    assert!((0..3).all(|node| is_member(&lab, node, 62)));
+}
+
+#[test]
 fn taking_back_waits_too_and_is_signed_once() {
     let mut lab = three_owners();
     let (member, cut) = (lab.nodes[1].replica.identity().clone(), |lab: &mut Lab| {

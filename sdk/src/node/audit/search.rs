@@ -381,6 +381,7 @@ pub(super) fn kind_of(act: &Act) -> AuditAction {
         Act::Collection(_) => AuditAction::Configure,
         Act::Erase(_) => AuditAction::Erase,
         Act::Approve(_) => AuditAction::Approve,
+        Act::Withdraw(_) => AuditAction::Revoke,
         _ => AuditAction::Administer,
     }
 }
@@ -413,6 +414,8 @@ pub(super) fn target_of(act: &Act) -> String {
         Act::Duty(duty) => duty.principal.to_string(),
         Act::Approve(approve) => approve.act.to_string(),
         Act::Evidence(evidence) => format!("evidence of {} forked streams", evidence.pins.len()),
+        Act::Withdraw(withdraw) => format!("request of {} acts", withdraw.acts.len()),
+        Act::Pepper(shares) => format!("pepper {} for {} nodes", shares.pepper, shares.shares.len()),
         Act::Erased(erased) => format!("carried out {} erasures", erased.acts.len()),
         Act::Collection(config) => {
             let schema = config.schema.as_ref().map_or(0, |schema| schema.as_str().len());

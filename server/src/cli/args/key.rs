@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use folkmoot::AuthorKey;
 use folkmoot::api::Timestamp;
+use folkmoot::{AuthorKey, OpId};
 
 use super::{Reason, Unlock};
 
@@ -137,4 +137,14 @@ pub(in crate::cli) struct Recover {
     pub(in crate::cli) seal: bool,
     #[command(flatten)]
     pub(in crate::cli) passphrase: Passphrase,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ApprovalsCommand {
+    /// Take back what the owner asked for whose key is on the node, while it waits: nobody is asked about it any more
+    Withdraw {
+        /// The act, as `folkmoot approvals` names it
+        #[arg(value_parser = crate::cli::audit::op_id)]
+        op: OpId,
+    },
 }
