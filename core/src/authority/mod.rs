@@ -32,8 +32,8 @@ mod tests;
 pub use chain::{ChainError, check_against_previous};
 pub use engine::{
     AddError, Added, Authority, CertificateInfo, Closed, CollectionConfig, CurrentOwners, CurrentToken, Decision,
-    Denial, ErasureInfo, Fork, Ground, MemberInfo, Noted, Part, Password, PepperInfo, Policy, Reach, Readable, Rejudge, RulesState,
-    Stance, StatementInfo, Testimony, TokenLimits, Waiting, WaitingRequest, Why, WitnessInfo, WrittenFor,
+    Denial, ErasureInfo, Fork, Ground, MemberInfo, Noted, Part, Password, PepperInfo, Policy, Reach, Readable, Rejudge,
+    RulesState, Stance, StatementInfo, Testimony, TokenLimits, Waiting, WaitingRequest, Why, WitnessInfo, WrittenFor,
 };
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use mutant::{Mutant, Site, plant};

@@ -9,8 +9,9 @@ use super::succession::Place;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
     DutyGrant, Erase, Erased, Evidence, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant, Header, Join,
-    Member, Op, PasswordHash, Payload, PepperShare, PepperShares, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role,
-    RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, Withdraw, WriteAction,
+    Member, Op, PasswordHash, Payload, PepperShare, PepperShares, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke,
+    RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd, Succeed, Target, Token, Transaction, Withdraw,
+    WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{

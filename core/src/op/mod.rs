@@ -19,8 +19,8 @@ mod target;
 
 pub use act::{
     Act, Approve, Certify, Collection, Control, Duty, DutyGrant, Erase, Erased, Evidence, FieldDeclaration, FieldKind,
-    Genesis, Grant, Introduced, Join, Member, PasswordHash, PepperShare, PepperShares, Pin, Principal, PrincipalKind, Rank, Readmit, Revoke,
-    RevokeTarget, RoleRevision, Rules, Secret, Statement, Token, Withdraw,
+    Genesis, Grant, Introduced, Join, Member, PasswordHash, PepperShare, PepperShares, Pin, Principal, PrincipalKind,
+    Rank, Readmit, Revoke, RevokeTarget, RoleRevision, Rules, Secret, Statement, Token, Withdraw,
 };
 pub(crate) use apart::Apart;
 pub use body::{Body, Delete};

@@ -45,11 +45,14 @@ impl Replica {
         let request = self.waiting_request(op)?;
         let asker = request.acts().first().map(|waiting| waiting.header.author);
         if let Some(asker) = asker.filter(|asker| *asker != secret.author()) {
-            return Err(ActError::NotAllowed(format!("the owner {asker} asked for it, and only that one takes it back")));
+            return Err(ActError::NotAllowed(format!(
+                "the owner {asker} asked for it, and only that one takes it back"
+            )));
         }
         let acts: BTreeSet<OpId> = request.acts().iter().map(|waiting| waiting.act).collect();
         let acts: Vec<OpId> = acts.into_iter().collect();
-        let withdrawals = acts.chunks(limits::WITHDRAWN_ACTS_MAX).map(|acts| Act::Withdraw(Withdraw { acts: acts.to_vec() }));
+        let withdrawals =
+            acts.chunks(limits::WITHDRAWN_ACTS_MAX).map(|acts| Act::Withdraw(Withdraw { acts: acts.to_vec() }));
         let mut last = op;
         for act in withdrawals {
             last = self.sign_act(now, secret, certificate, act, None)?;

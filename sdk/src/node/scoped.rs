@@ -31,8 +31,8 @@ use crate::api::{
     LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewErasure, NewGrant, NewIdentity, NewPassword,
     NewPrincipal, NewRole, NewToken, NewWitnesses, NodeRotation, PeerInfo, PrincipalInfo, PrincipalName,
     QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result, Revocation, RevokeOptions, RoleInfo,
-    ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, Withdrawn, Witness, Witnesses,
-    WriteOptions, WriteOutcome, poll_changes,
+    ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo, VerifyReport, Withdrawn, Witness,
+    Witnesses, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// The node, for one principal and perhaps one of its tokens. Clones are handles to the same.

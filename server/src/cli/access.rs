@@ -67,7 +67,11 @@ fn show(info: &PrincipalInfo, output: &Output) -> Result<(), Failure> {
                     token.target,
                     ending(token.until),
                     token.statement,
-                    if token.exposed { "; a node that acts for users no longer can guess at it: change it" } else { "" }
+                    if token.exposed {
+                        "; a node that acts for users no longer can guess at it: change it"
+                    } else {
+                        ""
+                    }
                 ),
             )
         }));

@@ -1,7 +1,8 @@
 //! Keys that sign, and changes of owners.
 
 use folkmoot::api::{
-    Approval, Approved, AuthorInfo, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp, Withdrawn,
+    Approval, Approved, AuthorInfo, NodeRotation, Replacement, Revocation, Succession, SuccessionBasis, Timestamp,
+    Withdrawn,
 };
 use folkmoot::wire::{self, Items, ReplaceAuthor};
 use folkmoot::{AuthorKey, Error, ErrorCode, OpId, Result};

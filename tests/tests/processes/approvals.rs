@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use folkmoot::api::{
-    Access as _, Approval, Audit as _, AuditAction, AuditQuery, Authors as _, Database as _, LinkRule,
-    NewPrincipal, PrincipalKind,
+    Access as _, Approval, Audit as _, AuditAction, AuditQuery, Authors as _, Database as _, LinkRule, NewPrincipal,
+    PrincipalKind,
 };
 use folkmoot::{AuthorKey, ErrorCode, OpId};
 use folkmoot_tests::processes::{Node, converged, printed, run_join, until};

@@ -161,9 +161,12 @@ async fn a_node_with_another_key_checks_passwords_as_before() {
     b.start().await;
     assert_eq!((status(&a, "ann", GOOD).await, status(&b, "ann", GOOD).await), (200, 200));
     // Whoever has an old key file opens what was shared with it: the next password is under another pepper.
-    until("the keys before are taken back", async || {
-        if exposed(&a, "ann").await { Ok(()) } else { Err("not yet".to_owned()) }
-    })
+    until(
+        "the keys before are taken back",
+        async || {
+            if exposed(&a, "ann").await { Ok(()) } else { Err("not yet".to_owned()) }
+        },
+    )
     .await;
     a.client().set_password(&named("ann"), &NewPassword::new(BETTER)).await.unwrap();
     assert!(!exposed(&a, "ann").await);

@@ -275,7 +275,9 @@ impl Log {
     fn has_consent(&self, ix: ActIx, certificate: ActIx) -> bool {
         let record = self.act(ix);
         let Some(set) = self.act(certificate).act().and_then(Act::owner_set) else { return true };
-        if matches!(record.act(), Some(Act::Approve(_) | Act::Withdraw(_))) || planted(Site::Engine, Mutant::ThresholdIgnored) {
+        if matches!(record.act(), Some(Act::Approve(_) | Act::Withdraw(_)))
+            || planted(Site::Engine, Mutant::ThresholdIgnored)
+        {
             return true;
         }
         let first = self.find(self.cluster.genesis()).filter(|_| planted(Site::Engine, Mutant::FirstThresholdStays));

@@ -45,7 +45,8 @@ impl Authority {
             let since = acts.iter().map(|ix| (self.log.act(*ix).header.hlc, self.log.act(*ix).id)).min()?;
             let (mut holders, mut shared) = (BTreeSet::new(), BTreeSet::new());
             for ix in acts {
-                let nodes = || self.shares_in(*ix).into_iter().flat_map(|all| all.shares.iter().map(|share| share.node));
+                let nodes =
+                    || self.shares_in(*ix).into_iter().flat_map(|all| all.shares.iter().map(|share| share.node));
                 holders.insert(self.log.act(*ix).header.author);
                 holders.extend(nodes());
                 if self.log.act(*ix).is_effective() {

@@ -189,9 +189,8 @@ fn shares_that_count_come_first() {
     w.sync_all();
     share(&mut w, "h", &[of_h], shares(1, 2, &[key("g"), key("h")]));
     share(&mut w, "h", &[of_h], shares(2, 3, &[key("h")]));
-    let found = |w: &World, n: u8, node: &str| {
-        Node::with(w.cluster, &w.ops).authority.pepper_shares(pepper(n), key(node))
-    };
+    let found =
+        |w: &World, n: u8, node: &str| Node::with(w.cluster, &w.ops).authority.pepper_shares(pepper(n), key(node));
     assert_eq!(found(&w, 1, "h"), [sealed(1), sealed(2)]);
     assert_eq!(found(&w, 1, "g"), [sealed(2)]);
     assert_eq!(found(&w, 2, "h"), [sealed(3)]);
@@ -215,7 +214,8 @@ fn a_node_acts_for_others_while_it_is_a_member_and_its_duty_lasts() {
     w.sync_all();
     assert_eq!(policy(&w).acting(Hlc::ZERO).count(), 0, "no member");
     let labels = Vec::new();
-    let member = |not_after| Member { principal: holder, key: key("g"), rank: Rank(20), not_after, labels: labels.clone() };
+    let member =
+        |not_after| Member { principal: holder, key: key("g"), rank: Rank(20), not_after, labels: labels.clone() };
     let acts = |w: &World, millis| policy(w).acts_for_others(key("g"), Hlc::new(millis, 0));
     w.act("a0", Act::Member(member(until(4_000))));
     assert_eq!((acts(&w, 4_000), acts(&w, 4_001)), (true, false));

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::hlc::Hlc;
-use crate::id::{
-    AuthorKey, ChangeHash, CollectionName, Commitment, DocId, ExchangeKey, PepperId, Salt, SealedPepper,
-};
+use crate::id::{AuthorKey, ChangeHash, CollectionName, Commitment, DocId, ExchangeKey, PepperId, Salt, SealedPepper};
 use crate::keys::SecretKey;
 
 fn key() -> SecretKey {

@@ -87,7 +87,10 @@ async fn who_has_no_pepper_tests_no_guess_with_all_of_the_log_and_the_password()
     for password in [GOOD, "another password"] {
         let refused = edge.with_password(&named("ann"), password, None).await.map(|_| ()).unwrap_err();
         assert_eq!(refused.code(), ErrorCode::PasswordsUnchecked);
-        assert!(refused.detail().contains(&edge.key().to_string()) && refused.detail().contains("no duty"), "{refused}");
+        assert!(
+            refused.detail().contains(&edge.key().to_string()) && refused.detail().contains("no duty"),
+            "{refused}"
+        );
     }
     let refused = edge.set_password(&named("ann"), &NewPassword::new(GOOD)).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::PasswordsUnchecked);

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use folkmoot::{AuthorKey, OpId};
 use folkmoot::api::Timestamp;
+use folkmoot::{AuthorKey, OpId};
 
 use super::{Reason, Unlock};
 
