@@ -149,6 +149,8 @@ async fn a_node_with_another_key_checks_passwords_as_before() {
     let next = told(&b, &["key", "rotate", "node", "--by", path(a.data())]).await;
     // The next key is taken up by a start at which it is certified and has a share.
     until("the next key is taken up", async || {
+        // Shares are made for it some time after it is certified.
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         b.kill();
         b.start().await;
         if json!(b.key().to_string()) == next["new"] { Ok(()) } else { Err(b.key().to_string()) }
