@@ -19,7 +19,7 @@ const SEEDS_PER_LIE: u64 = 120;
 /// How many fresh seeds run, unless the environment says otherwise: about four minutes on two cores.
 const SEEDS: u64 = 1000;
 /// Seeds that once showed a bug.
-const REGRESSIONS: [u64; 18] = [
+const REGRESSIONS: [u64; 19] = [
     6,                   // the time of a local write was not that of its op
     7,                   // a stream that came after the revocation of its certificate was left open
     18,                  // two duplicates of one request woke each other for ever
@@ -37,6 +37,7 @@ const REGRESSIONS: [u64; 18] = [
     117_663_549_161_723, // a fork of an author who was cut off whole was seen by nobody
     117_695_069_749_309, // who was heard by nobody blamed others for what they lacked
     117_695_183_127_223, // what witnesses decided of a branch that was here already was not followed
+    117_695_883_837_569, // of two erasures in a row the second gave an op back what the first had taken out of it
     117_691_961_704_513, // an honest member was banned for what lay on a branch of another one's fork
 ];
 

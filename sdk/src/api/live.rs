@@ -126,9 +126,16 @@ impl Window {
 
     /// Says that this is all, if anything was told or it is the first time.
     pub(crate) fn sync(&mut self) {
-        if !self.events.is_empty() || !std::mem::replace(&mut self.is_synced, true) {
+        let is_first = !std::mem::replace(&mut self.is_synced, true);
+        if is_first || !self.events.is_empty() {
             self.events.push_back(LiveEvent::Synced);
         }
+    }
+
+    /// Says that this is all: what there was to tell may have been taken already.
+    pub(crate) fn say_synced(&mut self) {
+        self.is_synced = true;
+        self.events.push_back(LiveEvent::Synced);
     }
 }
 

@@ -125,12 +125,13 @@ impl Follower {
                     None => self.window.remove(&id),
                 }
             }
-            LiveKind::Synced => {
-                if let Some(begun) = self.begun.take() {
+            LiveKind::Synced => match self.begun.take() {
+                Some(begun) => {
                     self.window.replace(begun);
+                    self.window.sync();
                 }
-                self.window.sync();
-            }
+                None => self.window.say_synced(),
+            },
             LiveKind::Ended | LiveKind::Problem => {
                 return Err(problem.map_or_else(|| broken("the node ended it"), Error::from));
             }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::super::Replica;
 use super::super::outcome::named_changes;
 use super::super::records::{RequestRecord, TxRef};
+use super::super::types::BatchId;
 use super::{ErasureStage, Task, of_collection};
 use crate::id::{CollectionName, StreamId};
 use crate::op::Op;
@@ -105,7 +106,11 @@ impl Replica {
         }
         if !(pass.stage == Stage::End && pass.tasks.is_empty()) {
             self.erasures.pass = Some(pass);
+            return;
         }
+        // The next pass reads from the store what this one has written: read before that is there, an op would get back what it has lost.
+        let written = if self.has_staged() { self.next_batch } else { BatchId(self.next_batch.0.saturating_sub(1)) };
+        self.erasures.after = self.erasures.after.max(written);
     }
 
     /// Reads the next entries; whether there may be more of them is said too.
