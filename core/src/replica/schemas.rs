@@ -254,7 +254,7 @@ impl Replica {
             last = Some(key.doc.clone());
             // What the store does not have yet was looked at when the schema came, or is when its view is written.
             if !self.cache.is_unstored(&key, self.committed) {
-                let json = Some(&view.json).filter(|_| exists(&view)).map(Bytes::clone);
+                let json = Some(&view.json).filter(|_| exists(&view)).cloned();
                 self.flag(&key, json.as_deref());
             }
             if looked_at >= STEP_DOCUMENTS_MAX || bytes >= STEP_BYTES_MAX {

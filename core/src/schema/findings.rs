@@ -85,7 +85,7 @@ impl Findings {
     /// Returns what is wrong now that was not before. If it cannot be told, because there is too much of it, all is.
     #[must_use]
     pub fn beyond(mut self, before: &Self) -> Self {
-        if !(self.more && !before.more) {
+        if !self.more || before.more {
             self.violations.retain(|violation| !before.violations.iter().any(|known| known.is_same(violation)));
         }
         self.more &= !self.violations.is_empty();

@@ -1,6 +1,6 @@
 //! JSON Schema (draft 2020-12): the form that a collection's documents are to have.
 //!
-//! A schema is read with bounds ([`outline`]), so that holding a document against it takes time in proportion to both: references
+//! A schema is read with bounds (`outline`), so that holding a document against it takes time in proportion to both: references
 //! stay within the schema, do not multiply, and regular expressions are of a kind that is linear in the text. What is found wrong
 //! with a document is a list of [`Violation`]s, in an order that depends on nothing but document and schema.
 //!

@@ -216,7 +216,7 @@ pub(super) fn is_handed_on(policy: &Policy, old: AuthorKey, new: AuthorKey) -> b
     let has = |id: &PepperId, key| policy.pepper(*id).is_some_and(|info| info.shared.contains(&key));
     let lost = |id: &PepperId| has(id, old) && !has(id, new);
     // Who acts no longer shares nothing any more: then there is nothing to wait for.
-    !(acts(old) && acts(new)) || !policy.peppers_in_use(now()).keys().any(lost)
+    !(acts(old) && acts(new) && policy.peppers_in_use(now()).keys().any(lost))
 }
 
 #[cfg(test)]

@@ -182,12 +182,15 @@ struct Session {
     name: String,
 }
 
+/// What ends a subscription, what it takes of its caller's streams, and of the count of all.
+type Ends = (oneshot::Sender<()>, Option<InUse<PrincipalId>>, Counted);
+
 /// The subscriptions of a connection.
 #[derive(Default)]
 struct Subscriptions {
     told: SelectAll<Told>,
     /// Ends each.
-    ends: BTreeMap<Arc<str>, (oneshot::Sender<()>, Option<InUse<PrincipalId>>, Counted)>,
+    ends: BTreeMap<Arc<str>, Ends>,
 }
 
 impl Session {

@@ -136,17 +136,17 @@ async fn a_node_with_another_key_checks_passwords_as_before() {
     with_user(&a, "ann").await;
     comes_in(&b, "ann", GOOD).await;
 
-    // The only node that has another pepper at first is the first one: it hands on what it has, alone.
-    b.stop().await;
     let own = told(&a, &["key", "rotate", "node"]).await;
     assert_eq!(own["certified"], json!(true));
+    converged(&[&a, &b]).await;
+    // The first one hands on what it has, alone.
+    b.stop().await;
     a.kill();
     a.start().await;
     assert_eq!(json!(a.key().to_string()), own["new"]);
     assert_eq!((status(&a, "ann", GOOD).await, status(&a, "ann", BETTER).await), (200, 401));
 
     b.start().await;
-    // It knows the other by its key before, and is found by it.
     converged(&[&a, &b]).await;
     let next = told(&b, &["key", "rotate", "node", "--by", path(a.data())]).await;
     // The next key is taken up by a start at which it is certified and has a share.

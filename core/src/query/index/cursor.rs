@@ -38,6 +38,9 @@ impl Interval {
     }
 }
 
+/// Blocks by their runs, with their numbers.
+pub(super) type Blocks = RefCell<BTreeMap<u64, (usize, Arc<[Entry]>)>>;
+
 /// An index at the moment of a snapshot.
 pub(in crate::query) struct IndexView {
     pub(in crate::query) definition: Arc<Definition>,
@@ -48,7 +51,7 @@ pub(in crate::query) struct IndexView {
     /// Whether some document is to be looked at always.
     pub(in crate::query) has_always: bool,
     /// The last block that was read of each run.
-    pub(super) blocks: RefCell<BTreeMap<u64, (usize, Arc<[Entry]>)>>,
+    pub(super) blocks: Blocks,
 }
 
 impl IndexView {

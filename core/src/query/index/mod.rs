@@ -1,7 +1,7 @@
 //! Secondary indexes ([docs/query.md]).
 //!
 //! An index is made beside the log, by a thread of its own, of the feed of changes: writes do not wait for it. Its entries lie in sorted
-//! [`run`]s, in which the entry of a document is good as long as the document stands where it stood in the feed. What has changed since
+//! runs, in which the entry of a document is good as long as the document stands where it stood in the feed. What has changed since
 //! the last run is read from the feed before a query uses the index, so a query sees of an index what it sees of the documents. Nothing
 //! rests on an index: it may be thrown away at any time, and is made anew where its declaration has changed or something is erased.
 //!

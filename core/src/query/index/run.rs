@@ -183,6 +183,9 @@ impl Run {
     }
 }
 
+/// A value that is to be written, behind its key.
+type Write = (Vec<u8>, Bytes);
+
 /// Makes the blocks of a run of entries that come in order.
 pub(super) struct RunBuilder {
     prefix: Arc<[u8]>,
@@ -207,7 +210,7 @@ impl RunBuilder {
     }
 
     /// Adds an entry; returns a block that is full, with its key.
-    pub(super) fn push(&mut self, entry: Entry) -> Option<(Vec<u8>, Bytes)> {
+    pub(super) fn push(&mut self, entry: Entry) -> Option<Write> {
         if self.block.is_empty() {
             self.fences.push(entry.full.clone().into_boxed_slice());
         }
@@ -217,7 +220,7 @@ impl RunBuilder {
         if self.block_bytes >= self.block_bytes_max { self.end_block() } else { None }
     }
 
-    fn end_block(&mut self) -> Option<(Vec<u8>, Bytes)> {
+    fn end_block(&mut self) -> Option<Write> {
         if self.block.is_empty() {
             return None;
         }
@@ -230,7 +233,7 @@ impl RunBuilder {
     }
 
     /// Ends the run; returns it and what is still to be written. None of nothing.
-    pub(super) fn finish(mut self) -> Option<(Run, Vec<(Vec<u8>, Bytes)>)> {
+    pub(super) fn finish(mut self) -> Option<(Run, Vec<Write>)> {
         let mut writes: Vec<_> = self.end_block().into_iter().collect();
         if self.record.entries == 0 {
             return None;

@@ -168,18 +168,18 @@ fn value(random: &mut SplitMix64) -> String {
 fn document(random: &mut SplitMix64, arrays: bool) -> String {
     let mut fields = Vec::new();
     for name in ["a", "b", "c"] {
-        if random.next() % 5 > 0 {
+        if !random.next().is_multiple_of(5) {
             let value = value(random);
             let value = if arrays || !value.starts_with('[') { value } else { "7".to_owned() };
             fields.push(format!("\"{name}\":{value}"));
         }
     }
-    if arrays && random.next() % 15 == 0 {
+    if arrays && random.next().is_multiple_of(15) {
         // More combinations than an index keeps of one document.
         let many = |n: u64| (0..n).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
         return format!("{{\"a\":[{}],\"b\":[{}],\"c\":1}}", many(18), many(18));
     }
-    if arrays && random.next() % 4 == 0 {
+    if arrays && random.next().is_multiple_of(4) {
         fields.push(format!("\"d\":[{{\"e\":{}}},{{\"e\":{}}},{{}}]", value(random), value(random)));
     }
     format!("{{{}}}", fields.join(","))
@@ -203,7 +203,7 @@ fn condition(random: &mut SplitMix64) -> String {
         5 => format!("{{\"$gte\":{},\"$lt\":{}}}", comparable(random), comparable(random)),
         6 => format!("{{\"$lte\":{}}}", comparable(random)),
         7 => format!("{{\"$in\":[{one},{}]}}", value(random)),
-        8 => format!("{{\"$exists\":{}}}", random.next() % 2 == 0),
+        8 => format!("{{\"$exists\":{}}}", random.next().is_multiple_of(2)),
         9 => format!("{{\"$all\":[{one}]}}"),
         10 => format!("{{\"$ne\":{one}}}"),
         _ => format!("{{\"$not\":{{\"$eq\":{one}}}}}"),
@@ -222,7 +222,7 @@ fn asked(random: &mut SplitMix64) -> String {
     let parts: Vec<_> = parts.iter().map(|(place, condition)| format!("\"{place}\":{condition}")).collect();
     let sorts: Vec<_> = (0..random.next() % 3)
         .map(|_| {
-            let minus = if random.next() % 2 == 0 { "-" } else { "" };
+            let minus = if random.next().is_multiple_of(2) { "-" } else { "" };
             format!("\"{minus}{}\"", places[(random.next() % 5) as usize])
         })
         .collect();
@@ -242,13 +242,13 @@ fn history(seed: u64, arrays: bool, sparse: bool) -> BTreeSet<&'static str> {
         let (doc, text) = (format!("d{}", random.next() % 40), document(&mut random, arrays));
         world.write(&doc, &text);
     }
-    let declared: Vec<_> = DECLARED.iter().copied().filter(|_| random.next() % 3 > 0).collect();
+    let declared: Vec<_> = DECLARED.iter().copied().filter(|_| !random.next().is_multiple_of(3)).collect();
     world.declare(&declared, sparse);
     for _ in 0..40 {
         match random.next() % 10 {
             0..=3 => {
                 let doc = format!("d{}", random.next() % 40);
-                let text = if random.next() % 5 == 0 { String::new() } else { document(&mut random, arrays) };
+                let text = if random.next().is_multiple_of(5) { String::new() } else { document(&mut random, arrays) };
                 world.write(&doc, &text);
             }
             4 => world.write_in("other", "d1", "{\"a\":1}"),
