@@ -1,8 +1,10 @@
 //! Queries.
 
-use folkmoot::Result;
+use std::sync::Arc;
+
 use folkmoot::api::{AggregatePage, AggregateQuery, FindQuery, IndexInfo, QueryPlan};
 use folkmoot::wire::{self, DocumentMeta, Items};
+use folkmoot::{CollectionName, Database, Result};
 use http::Method;
 use warp::reply::Response;
 
@@ -12,6 +14,19 @@ use super::request::{Request, collection_name};
 
 /// A thousand conditions with long values.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Reads what is asked of a collection.
+async fn asked<Q>(
+    request: Request,
+    collection: &str,
+    read: fn(&[u8]) -> Result<Q>,
+) -> Result<(Arc<dyn Database>, CollectionName, Q)> {
+    let name = collection_name(collection)?;
+    let Request { database, query, body, .. } = request;
+    query.finish("")?;
+    let asked = read(&body.whole(REQUEST_BYTES_MAX).await?)?;
+    Ok((database, name, asked))
+}
 
 /// Finds documents by what is in them.
 #[utoipa::path(post, path = "/v1/collections/{collection}/query", tag = "queries",
@@ -27,10 +42,7 @@ pub(super) async fn find(request: Request, collection: String) -> Result<Respons
     if request.method != Method::POST {
         return Ok(method_not_allowed("POST"));
     }
-    let name = collection_name(&collection)?;
-    let Request { database, query, body, .. } = request;
-    query.finish("")?;
-    let query = FindQuery::from_json(&body.whole(REQUEST_BYTES_MAX).await?)?;
+    let (database, name, query) = asked(request, &collection, FindQuery::from_json).await?;
     let page = database.find(&name, &query).await?;
     let items = page.items.iter().map(|document| spliced(&DocumentMeta::from(document), Some(&document.json)));
     super::reply::page(items, &serde_json::json!({ "next": page.next, "plan": page.plan }))
@@ -50,10 +62,7 @@ pub(super) async fn explain(request: Request, collection: String) -> Result<Resp
     if request.method != Method::POST {
         return Ok(method_not_allowed("POST"));
     }
-    let name = collection_name(&collection)?;
-    let Request { database, query, body, .. } = request;
-    query.finish("")?;
-    let query = FindQuery::from_json(&body.whole(REQUEST_BYTES_MAX).await?)?;
+    let (database, name, query) = asked(request, &collection, FindQuery::from_json).await?;
     json_answer(&database.explain(&name, &query).await?)
 }
 
@@ -88,9 +97,6 @@ pub(super) async fn aggregate(request: Request, collection: String) -> Result<Re
     if request.method != Method::POST {
         return Ok(method_not_allowed("POST"));
     }
-    let name = collection_name(&collection)?;
-    let Request { database, query, body, .. } = request;
-    query.finish("")?;
-    let query = AggregateQuery::from_json(&body.whole(REQUEST_BYTES_MAX).await?)?;
+    let (database, name, query) = asked(request, &collection, AggregateQuery::from_json).await?;
     json_answer(&database.aggregate(&name, &query).await?)
 }

@@ -69,6 +69,12 @@ fn remove(indexes: &Indexes, span: &Span, commit: &mut Commit<'_>) -> Result<(),
     }
 }
 
+/// Removes what is kept of a run.
+fn remove_run(indexes: &Indexes, prefix: &[u8], run: u64, commit: &mut Commit<'_>) -> Result<(), IndexError> {
+    remove(indexes, &Span::prefix(blocks_prefix(prefix, run)), commit)?;
+    remove(indexes, &Span::prefix(fences_key(prefix, run)), commit)
+}
+
 impl Indexes {
     /// Says which indexes there are to be. What is declared no more is removed, what is new is made from the next [`Self::work`] on.
     ///
@@ -123,10 +129,7 @@ impl Indexes {
                 span = span.starting_at(&start);
             }
         }
-        for run in left {
-            remove(self, &Span::prefix(blocks_prefix(&index.prefix, run)), commit)?;
-            remove(self, &Span::prefix(fences_key(&index.prefix, run)), commit)?;
-        }
+        left.into_iter().try_for_each(|run| remove_run(self, &index.prefix, run, commit))?;
         Ok(Arc::new(index))
     }
 
@@ -293,20 +296,12 @@ impl Indexes {
             blocks: RefCell::default(),
         };
         let everything = Interval { from: Vec::new(), before: None };
-        let entries = view.entries(views.read(), &everything).filter_map(|entry| {
-            let is_live = |entry: &Entry| -> Result<bool, ReadError> {
-                let Some(doc) = entry.doc().and_then(|doc| doc.parse::<DocId>().ok()) else { return Ok(false) };
-                Ok(views.get(&doc)?.is_some_and(|view| view.feed == entry.feed))
-            };
-            match entry {
-                Ok(entry) => match is_live(&entry) {
-                    Ok(true) => Some(Ok(entry)),
-                    Ok(false) => None,
-                    Err(error) => Some(Err(error)),
-                },
-                Err(error) => Some(Err(error)),
-            }
-        });
+        let still = |entry: Entry| -> Result<Option<Entry>, ReadError> {
+            let Some(doc) = entry.doc().and_then(|doc| doc.parse::<DocId>().ok()) else { return Ok(None) };
+            Ok(views.get(&doc)?.filter(|view| view.feed == entry.feed).map(|_| entry))
+        };
+        let entries = view.entries(views.read(), &everything);
+        let entries = entries.filter_map(|entry| entry.and_then(still).transpose());
         let run = self.write_run(index, level.saturating_add(1), is_multiple, entries, commit)?;
         let mut record = lock(&index.state).record.clone();
         record.floor = record.floor.max(floor);
@@ -368,17 +363,13 @@ impl Indexes {
             let mut state = lock(&index.state);
             state.runs.retain(|run| !without.contains(&run.record.id));
             state.runs.extend(new.into_iter().map(Arc::new));
-            let rest = state.delta.read().unwrap_or_else(PoisonError::into_inner).behind(record.covered);
             if record.covered > state.record.covered {
+                let rest = state.delta.read().unwrap_or_else(PoisonError::into_inner).behind(record.covered);
                 state.delta = Arc::new(RwLock::new(rest));
             }
             state.record = record;
         }
-        for run in without {
-            remove(self, &Span::prefix(blocks_prefix(&index.prefix, *run)), commit)?;
-            remove(self, &Span::prefix(fences_key(&index.prefix, *run)), commit)?;
-        }
-        Ok(())
+        without.iter().try_for_each(|run| remove_run(self, &index.prefix, *run, commit))
     }
 }
 
