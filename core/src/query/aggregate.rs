@@ -9,7 +9,7 @@ use super::index::Indexed;
 use super::order::{self, key};
 use super::path::Path;
 use super::plan::{self, Asked};
-use super::request::{limit, path, unknown_member};
+use super::request::{limit, path, time, unknown_member};
 use super::selector::{Selector, Subject, below, expected};
 use crate::document::json::{Value, Wanted};
 use crate::limits;
@@ -42,6 +42,8 @@ pub struct Aggregate {
     pub values: Vec<(String, Compute)>,
     /// How many groups are answered at most.
     pub limit: usize,
+    /// Of the documents as they were at this time, in milliseconds since 1970; none as they are.
+    pub at: Option<u64>,
 }
 
 impl Aggregate {
@@ -50,10 +52,10 @@ impl Aggregate {
     /// # Errors
     /// Of what is wrong, where, and what is allowed.
     pub fn parse(value: &Value) -> Result<Self, QueryError> {
-        const MEMBERS: &str = "selector, group, values, limit";
+        const MEMBERS: &str = "selector, group, values, limit, at";
         let Value::Map(map) = value else { return Err(expected("an object", value, "")) };
         let (mut selector, mut group, mut values) = (Selector::all(), Vec::new(), Vec::new());
-        let mut most = limits::QUERY_PAGE_MAX;
+        let (mut most, mut of_then) = (limits::QUERY_PAGE_MAX, None);
         for (key, value) in map {
             let at = &below("", key);
             match key.as_str() {
@@ -61,13 +63,14 @@ impl Aggregate {
                 "group" => group = groups(value, at)?,
                 "values" => values = computed(value, at)?,
                 "limit" => most = limit(value, at)?,
+                "at" => of_then = time(value, at)?,
                 _ => return Err(unknown_member(key, at, MEMBERS)),
             }
         }
         if values.is_empty() {
             values.push(("count".to_owned(), Compute::Count));
         }
-        Ok(Self { selector, group, values, limit: most })
+        Ok(Self { selector, group, values, limit: most, at: of_then })
     }
 
     fn looked_at(&self) -> Wanted {

@@ -232,13 +232,16 @@ enum Look {
 struct Looker<'a> {
     run: &'a Run<'a>,
     wanted: Wanted,
+    per_look: u64,
     looked_at: u64,
     passed: u64,
 }
 
 impl<'a> Looker<'a> {
-    fn new(run: &'a Run<'a>, wanted: Wanted) -> Self {
-        Self { run, wanted, looked_at: 0, passed: 0 }
+    fn new(run: &'a Run<'a>, views: &Views, wanted: Wanted) -> Self {
+        // What has to be made from a history takes its time.
+        let per_look = if views.are_past() { 1 } else { PER_LOOK };
+        Self { run, wanted, per_look, looked_at: 0, passed: 0 }
     }
 
     /// Looks at a document, if it is to be counted.
@@ -249,7 +252,7 @@ impl<'a> Looker<'a> {
         take: &mut impl FnMut(View, Candidate, FieldRights) -> Result<bool, QueryRunError>,
     ) -> Result<Look, QueryRunError> {
         self.passed += 1;
-        if self.passed.is_multiple_of(PER_LOOK) && !(self.run.goes_on)() {
+        if self.passed.is_multiple_of(self.per_look) && !(self.run.goes_on)() {
             return Ok(Look::Late);
         }
         let rights = (self.run.sight)(&view.doc);
@@ -290,7 +293,7 @@ pub(super) fn each(
     wanted: Wanted,
     mut take: impl FnMut(View, Candidate, FieldRights) -> Result<bool, QueryRunError>,
 ) -> Result<(u64, bool), QueryRunError> {
-    let mut looker = Looker::new(run, wanted);
+    let mut looker = Looker::new(run, views, wanted);
     let mut look = Look::On;
     match way {
         Way::Ids(range) => {
@@ -399,7 +402,7 @@ impl Page<'_> {
                 whole.from = whole.from.max(behind);
             }
         }
-        let mut looker = Looker::new(self.run, self.query.looked_at());
+        let mut looker = Looker::new(self.run, self.views, self.query.looked_at());
         let mut rows = Ordered::new(&self);
         let mut look = Look::On;
         let mut read = |interval: &Interval, looker: &mut Looker<'_>| {

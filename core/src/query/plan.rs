@@ -63,7 +63,8 @@ pub(super) struct Asked<'a> {
 pub(super) fn choose<'a>(indexed: &'a Indexed, asked: &Asked<'_>) -> Result<(Way<'a>, Explain), ReadError> {
     let (plan, range) = by_ids(asked.expr);
     let by_id = Explain { plan, index: None, in_order: asked.sort.is_empty(), hint: None };
-    if plan == Plan::Id || !asked.sees_whole {
+    // What was is in no index.
+    if plan == Plan::Id || !asked.sees_whole || indexed.views.are_past() {
         return Ok((Way::Ids(range), by_id));
     }
     let store = indexed.views.read();

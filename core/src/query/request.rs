@@ -3,7 +3,7 @@
 use super::path::Path;
 use super::selector::{Selector, Subject, below, expected};
 use super::{QueryError, order};
-use crate::document::json::{Value, Wanted};
+use crate::document::json::{self, Value, Wanted};
 use crate::limits;
 
 /// One key to sort by.
@@ -28,6 +28,8 @@ pub struct Find {
     pub limit: usize,
     /// Behind which place, as an answer before said; opaque.
     pub after: Option<String>,
+    /// As they were at this time, in milliseconds since 1970; none as they are.
+    pub at: Option<u64>,
 }
 
 impl Find {
@@ -43,6 +45,7 @@ impl Find {
             fields: Wanted::everything(),
             limit: Self::LIMIT_DEFAULT,
             after: None,
+            at: None,
         }
     }
 
@@ -51,7 +54,7 @@ impl Find {
     /// # Errors
     /// Of what is wrong, where, and what is allowed.
     pub fn parse(value: &Value) -> Result<Self, QueryError> {
-        const MEMBERS: &str = "selector, sort, fields, limit, after";
+        const MEMBERS: &str = "selector, sort, fields, limit, after, at";
         let Value::Map(map) = value else { return Err(expected("an object", value, "")) };
         let mut query = Self::all();
         for (key, value) in map {
@@ -61,6 +64,7 @@ impl Find {
                 "sort" => query.sort = sort_keys(value, at)?,
                 "fields" => query.fields = fields(value, at)?,
                 "limit" => query.limit = limit(value, at)?,
+                "at" => query.at = time(value, at)?,
                 "after" => match value {
                     Value::Null => {}
                     Value::String(after) => query.after = Some(after.clone()),
@@ -130,6 +134,18 @@ fn write_least(key: &mut Vec<u8>, subject: &Subject<'_>, path: &Path, greatest: 
         None => order::write_key(key, None),
     }
     debug_assert!(key.len() > start, "every key has bytes");
+}
+
+/// Reads a time at which documents are looked at.
+pub(super) fn time(value: &Value, at: &str) -> Result<Option<u64>, QueryError> {
+    let ms = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => json::timestamp_from_text(text).and_then(|ms| u64::try_from(ms).ok()),
+        _ => None,
+    };
+    // More does not fit into the times of changes.
+    let ms = ms.filter(|ms| *ms < 1 << 48);
+    ms.map(Some).ok_or_else(|| expected("a time since 1970, like \"2026-03-01T08:00:00Z\"", value, at))
 }
 
 fn sort_keys(value: &Value, at: &str) -> Result<Vec<SortKey>, QueryError> {

@@ -167,6 +167,7 @@ impl Replica {
             self.write_view(&key, id);
         }
         self.stage_checks();
+        self.stage_marks();
         for stream in std::mem::take(&mut self.staged.heads) {
             if let Some(record) = self.heads.get(&stream) {
                 let (key, value) = (stream.encode(), record.encode());
@@ -461,6 +462,7 @@ impl Replica {
             for (shard, stream, seq, arrival) in batch.forks {
                 self.step_engine(now, NetInput::ForkStored { shard, stream, seq, arrival }, effects);
             }
+            self.mark_batch(now, batch.feed);
         }
         self.cache.evict(self.committed);
     }

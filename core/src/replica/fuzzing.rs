@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use super::marks::FeedMark;
 use super::records::{HeadRecord, OwedRecord, RequestRecord, ShardRecord, SnapshotRecord, TxRecord, ViewRecord};
+use super::schemas::SchemaCheck;
 use crate::document::fuzzing::fuzz_tree;
 use crate::store::envelope;
 use crate::store::keys::{
@@ -24,7 +26,7 @@ pub fn fuzz_record(kind: u8, bytes: &[u8]) -> bool {
             })
         };
     }
-    match kind % 18 {
+    match kind % 20 {
         0 => record!(HeadRecord),
         1 => record!(ViewRecord),
         2 => record!(SnapshotRecord),
@@ -45,7 +47,9 @@ pub fn fuzz_record(kind: u8, bytes: &[u8]) -> bool {
             true
         }),
         16 => record!(OwedRecord),
-        _ => fuzz_tree(bytes),
+        17 => fuzz_tree(bytes),
+        18 => record!(FeedMark),
+        _ => record!(SchemaCheck),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::load::{self, LoadError};
-use super::read::{ReadError, Reader, damaged};
+use super::read::{ReadError, Reader, View, damaged};
 use super::records::DeleteRecord;
 use crate::document::json::{self, Value};
 use crate::document::{Document, diff, redact};
@@ -160,35 +160,39 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] if the store cannot be read or the document is damaged.
     pub fn past(&self, key: &DocKey, cluster: ClusterId) -> Result<Option<Past>, ReadError> {
-        let snapshot = self.store().snapshot();
-        let loaded = load::load(&*snapshot, key)?;
-        let mut document = loaded.document;
-        if document.heads().is_empty() {
-            return Ok(None);
-        }
-        document.load_history().map_err(|what| LoadError::Damaged { key: key.clone(), what })?;
-        let mut ops = Ops { snapshot: &*snapshot, cluster, known: BTreeMap::new() };
-        let (mut entries, mut builds_on, mut order) = (Vec::new(), BTreeMap::new(), Vec::new());
-        // What lies before void changes takes their place.
-        let mut stands_for: BTreeMap<ChangeHash, Vec<ChangeHash>> = BTreeMap::new();
-        for (hash, deps, _) in document.changes_with_deps() {
-            let accepted: BTreeSet<ChangeHash> =
-                deps.iter().flat_map(|dep| stands_for.get(dep).cloned().unwrap_or_else(|| vec![*dep])).collect();
-            let accepted: Vec<ChangeHash> = accepted.into_iter().collect();
-            if document.void_changes().contains(&hash) {
-                stands_for.insert(hash, accepted);
-                continue;
-            }
-            entries.extend(ops.entry_of(hash, accepted.clone())?);
-            builds_on.insert(hash, accepted);
-            order.push(hash);
-        }
-        for delete in loaded.deletes.iter().filter(|delete| delete.counts) {
-            entries.extend(ops.entry_of_delete(delete)?);
-        }
-        entries.sort_by_key(|entry| (entry.hlc, entry.op, entry.transaction, entry.change));
-        Ok(Some(Past { document, entries, builds_on, order }))
+        past_of(&*self.store().snapshot(), key, cluster)
     }
+}
+
+/// Loads a document of a snapshot with its past.
+pub(super) fn past_of(snapshot: &dyn Read, key: &DocKey, cluster: ClusterId) -> Result<Option<Past>, ReadError> {
+    let loaded = load::load(snapshot, key)?;
+    let mut document = loaded.document;
+    if document.heads().is_empty() {
+        return Ok(None);
+    }
+    document.load_history().map_err(|what| LoadError::Damaged { key: key.clone(), what })?;
+    let mut ops = Ops { snapshot, cluster, known: BTreeMap::new() };
+    let (mut entries, mut builds_on, mut order) = (Vec::new(), BTreeMap::new(), Vec::new());
+    // What lies before void changes takes their place.
+    let mut stands_for: BTreeMap<ChangeHash, Vec<ChangeHash>> = BTreeMap::new();
+    for (hash, deps, _) in document.changes_with_deps() {
+        let accepted: BTreeSet<ChangeHash> =
+            deps.iter().flat_map(|dep| stands_for.get(dep).cloned().unwrap_or_else(|| vec![*dep])).collect();
+        let accepted: Vec<ChangeHash> = accepted.into_iter().collect();
+        if document.void_changes().contains(&hash) {
+            stands_for.insert(hash, accepted);
+            continue;
+        }
+        entries.extend(ops.entry_of(hash, accepted.clone())?);
+        builds_on.insert(hash, accepted);
+        order.push(hash);
+    }
+    for delete in loaded.deletes.iter().filter(|delete| delete.counts) {
+        entries.extend(ops.entry_of_delete(delete)?);
+    }
+    entries.sort_by_key(|entry| (entry.hlc, entry.op, entry.transaction, entry.change));
+    Ok(Some(Past { document, entries, builds_on, order }))
 }
 
 impl Past {
@@ -259,6 +263,13 @@ impl Past {
         let heads = self.document.view_heads(heads)?;
         let content = json::to_value_at(self.document.view(), &heads);
         Some(rights.iter().fold(content, redact::redact))
+    }
+
+    /// Returns the document as it was at a time, with what stays the same of how it is; none if it did not exist.
+    pub(super) fn view_at(&self, now: View, time: Hlc) -> Option<View> {
+        let Version { heads, deleted, modified } = self.at(time);
+        let content = self.content(&heads, &[]).filter(|_| !deleted && !heads.is_empty())?;
+        Some(View { heads, deleted, modified, json: json::render_value(&content).into(), ..now })
     }
 
     /// Returns the JSON patch from one version to another, as far as they may be seen; none if a head is no accepted change of it.

@@ -30,6 +30,7 @@ mod history;
 mod import;
 mod ingest;
 mod load;
+mod marks;
 mod materialise;
 mod mutant;
 mod offer;
@@ -73,11 +74,12 @@ pub use fuzzing::fuzz_record;
 pub use history::{HistoryEntry, Past, Version};
 pub use import::Imported;
 pub use load::LoadError;
+pub use marks::{FeedMark, FeedPlace, MARKED_STREAMS_MAX, Shown};
 #[cfg(feature = "planted-bugs")]
 pub use mutant::{Mutant, plant};
 pub use open::{OpenError, ReplicaConfig};
 pub(crate) use read::feed_end_of;
-pub use read::{FeedEntry, IdRange, ReadError, Reader, ShardInfo, View, Views};
+pub use read::{FeedEntry, FeedPage, IdRange, ReadError, Reader, ShardInfo, View, Views};
 pub use rebuild::{Gap, RebuildError, Rebuilding, Rebuilt, Selection, rebuild};
 #[cfg(test)]
 pub(crate) use records::ViewRecord;
@@ -188,6 +190,7 @@ pub struct Replica {
     audit: audit::Audit,
     answers: answers::Answers,
     erasures: erase::Erasures,
+    marks: marks::Marks,
     schemas: schemas::Schemas,
     expiries: expiry::Expiries,
     sweep: expiry::Sweep,
@@ -262,6 +265,8 @@ impl Replica {
                 self.tell_erasures(now, effects);
                 self.give_evidence(now, effects);
                 self.sweep(now);
+                self.look_at_due(now);
+                self.follow_shown();
                 self.scrub_if_due(now, effects);
             }
             Input::Net(input) => {

@@ -196,6 +196,7 @@ impl Replica {
             audit: super::audit::Audit::new(now),
             answers: super::answers::Answers::new(now),
             erasures: super::erase::Erasures::default(),
+            marks: super::marks::Marks::default(),
             schemas: super::schemas::Schemas::default(),
             expiries: super::expiry::Expiries::default(),
             sweep: super::expiry::Sweep::default(),
@@ -221,6 +222,7 @@ impl Replica {
         replica.resume_bans()?;
         replica.resume_erasures()?;
         replica.resume_schemas()?;
+        replica.resume_marks(now)?;
         replica.expiries.set_now(now);
         replica.follow_expiries();
         replica.evidence_is_due();

@@ -11,6 +11,7 @@ use super::bulk::Previews;
 use super::erase::{ErasureRecord, erasure_of};
 use super::expiry::{Expiries, Over};
 use super::flush::{SHARD_RECORDS, feed_key, feed_of_key, feed_span};
+use super::history;
 use super::load::{self, LoadError};
 use super::records::{ShardRecord, TxRecord, TxRef, ViewRecord};
 use crate::document::Document;
@@ -72,6 +73,17 @@ impl PartialEq for View {
 
 impl Eq for View {}
 
+/// A part of the feed of changes.
+#[derive(Clone, Debug)]
+pub struct FeedPage {
+    /// What passed.
+    pub entries: Vec<FeedEntry>,
+    /// The place up to which was looked.
+    pub reached: u64,
+    /// Whether there was no more at that moment.
+    pub is_end: bool,
+}
+
 /// One entry of the feed of changes: the latest change of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedEntry {
@@ -122,6 +134,27 @@ fn view_of(doc: DocId, value: Bytes, over: &Over) -> Result<View, ReadError> {
     Ok(shown(doc, view_record(value)?, over))
 }
 
+/// Returns a document that exists, as it is or as it was. What its time is over for now is shown to nobody as it was either.
+fn view_at(
+    snapshot: &dyn Read,
+    key: DocKey,
+    record: ViewRecord,
+    over: &Over,
+    past: Option<PastOf>,
+) -> Result<Option<View>, ReadError> {
+    let is_of_then = past.is_none_or(|past| record.modified <= past.time);
+    let was_deleted = record.deleted;
+    let view = shown(key.doc.clone(), record, over);
+    match past {
+        Some(PastOf { time, cluster }) if !is_of_then => {
+            let is_over = view.deleted && !was_deleted;
+            let was = if is_over { None } else { history::past_of(snapshot, &key, cluster)? };
+            Ok(was.and_then(|was| was.view_at(view, time)))
+        }
+        _ => Ok(Some(view).filter(|view| !view.deleted)),
+    }
+}
+
 pub(super) fn view_record(value: Bytes) -> Result<ViewRecord, ReadError> {
     let value = envelope::open(value).map_err(|error| damaged(Keyspace::Views, error))?;
     ViewRecord::decode(&value).map_err(|error| damaged(Keyspace::Views, error))
@@ -136,9 +169,17 @@ fn shown(doc: DocId, record: ViewRecord, over: &Over) -> View {
 
 /// The documents of a collection at one moment. Keep it only as long as one answer takes.
 pub struct Views {
-    snapshot: Box<dyn Read>,
+    snapshot: Arc<dyn Read>,
     collection: CollectionName,
     over: Over,
+    past: Option<PastOf>,
+}
+
+/// A time at which documents are looked at.
+#[derive(Clone, Copy, Debug)]
+struct PastOf {
+    time: Hlc,
+    cluster: ClusterId,
 }
 
 /// Which ids are looked at.
@@ -172,9 +213,15 @@ impl Views {
     }
 
     fn get_unless(&self, doc: &DocId, over: &Over) -> Result<Option<View>, ReadError> {
-        let key = DocKey { collection: self.collection.clone(), doc: doc.clone() }.encode();
-        let value = self.snapshot.get(Keyspace::Views, &key)?;
-        Ok(value.map(|value| view_of(doc.clone(), value, over)).transpose()?.filter(|view| !view.deleted))
+        let key = DocKey { collection: self.collection.clone(), doc: doc.clone() };
+        let Some(value) = self.snapshot.get(Keyspace::Views, &key.encode())? else { return Ok(None) };
+        view_at(&*self.snapshot, key, view_record(value)?, over, self.past)
+    }
+
+    /// Whether documents are looked at as they were at some time, for which each may have to be made from its history.
+    #[must_use]
+    pub const fn are_past(&self) -> bool {
+        self.past.is_some()
     }
 
     /// Returns the same documents with those whose time is over: for what is kept of documents, and not for readers.
@@ -226,14 +273,14 @@ impl Views {
             span = span.before(&before);
         }
         let entries = self.snapshot.scan(Keyspace::Views, &span, Order::Ascending);
-        let over = self.over.clone();
+        let (over, past, snapshot) = (self.over.clone(), self.past, self.snapshot.clone());
         entries.filter_map(move |entry| {
             let read = || {
                 let (key, value) = entry?;
                 let key = DocKey::decode(&key).map_err(|error| damaged(Keyspace::Views, error))?;
-                view_of(key.doc, value, &over)
+                view_at(&*snapshot, key, view_record(value)?, &over, past)
             };
-            Some(read()).filter(|view| !matches!(view, Ok(view) if view.deleted))
+            read().transpose()
         })
     }
 }
@@ -317,11 +364,18 @@ impl Reader {
     /// Returns the documents of a collection as they are at this moment.
     #[must_use]
     pub fn views(&self, collection: &CollectionName) -> Views {
-        Views { snapshot: self.store.snapshot(), collection: collection.clone(), over: self.expiries.of(collection) }
+        let (snapshot, over) = (self.store.snapshot().into(), self.expiries.of(collection));
+        Views { snapshot, collection: collection.clone(), over, past: None }
     }
 
-    /// Returns the latest changes of documents after a place in the feed, in commit order, of all collections or of one, that pass,
-    /// and the place up to which was looked.
+    /// Returns the documents of a collection as they were at a time, by the clocks of those who wrote. Needs a thread with
+    /// [`crate::document::gate::STACK_BYTES`] of stack.
+    #[must_use]
+    pub fn views_at(&self, collection: &CollectionName, time: Hlc, cluster: ClusterId) -> Views {
+        Views { past: Some(PastOf { time, cluster }), ..self.views(collection) }
+    }
+
+    /// Returns the latest changes of documents after a place in the feed, in commit order, of all collections or of one, that pass.
     ///
     /// # Errors
     /// [`ReadError`] if the store cannot be read.
@@ -332,16 +386,18 @@ impl Reader {
         prefix: &str,
         limit: usize,
         passes: &dyn Fn(&DocKey, &View) -> Result<bool, ReadError>,
-    ) -> Result<(Vec<FeedEntry>, u64), ReadError> {
+    ) -> Result<FeedPage, ReadError> {
         /// Entries looked at in one call, so that a filter that matches little stays bounded.
         const LOOKED_AT_MAX: usize = 10_000;
         let snapshot = self.store.snapshot();
         let mut entries = Vec::new();
-        let mut reached = after;
-        for entry in snapshot.scan(Keyspace::Index, &feed_span(after), Order::Ascending).take(LOOKED_AT_MAX) {
-            if entries.len() >= limit {
+        let (mut reached, mut looked_at, mut is_end) = (after, 0, true);
+        for entry in snapshot.scan(Keyspace::Index, &feed_span(after), Order::Ascending) {
+            if entries.len() >= limit || looked_at >= LOOKED_AT_MAX {
+                is_end = false;
                 break;
             }
+            looked_at += 1;
             let (key, value) = entry?;
             let (seq, key) = feed_entry(&key, value)?;
             reached = seq;
@@ -363,7 +419,13 @@ impl Reader {
                 entries.push(FeedEntry { seq, key, view });
             }
         }
-        Ok((entries, reached))
+        Ok(FeedPage { entries, reached, is_end })
+    }
+
+    /// Returns whether documents of a collection end by themselves, and so are hidden without a change of theirs.
+    #[must_use]
+    pub fn ends(&self, collection: &CollectionName) -> bool {
+        self.expiries.of(collection).is_ever()
     }
 
     /// Returns the last place of the feed.

@@ -8,8 +8,10 @@ mod expiry;
 mod fields;
 mod forks;
 mod long;
+mod marks;
 mod others;
 mod owed;
+mod past;
 mod rebuild;
 mod schemas;
 mod serve;
@@ -537,7 +539,7 @@ fn a_write_under_a_key_is_one_entry_of_the_feed() {
     lab.try_write(0, "d", put(r#"{"n":1}"#), Some(1)).unwrap();
     let reader = Reader::new(lab.nodes[0].store.clone());
     let places = |reader: &Reader| -> Vec<u64> {
-        reader.feed(0, None, "", 10, &|_, _| Ok(true)).unwrap().0.iter().map(|entry| entry.seq).collect()
+        reader.feed(0, None, "", 10, &|_, _| Ok(true)).unwrap().entries.iter().map(|entry| entry.seq).collect()
     };
     assert_eq!(places(&reader), [1]);
     lab.run(5);

@@ -3,7 +3,7 @@
 //!
 //! Invariant: a shard's digest is the sum of the entries of its streams' states, at every moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::api::{Policy, StoredHead};
 use super::digest::{HeadState, ShardDigest, Tip, roll_up_entry};
@@ -152,6 +152,8 @@ pub(super) struct Heads {
     /// Sum of the shards' roll-up entries, by collection.
     roll_ups: BTreeMap<CollectionName, ShardDigest>,
     streams: usize,
+    /// Shards whose digest changed since somebody asked for them; as many as there are shards at most.
+    pub(super) moved: BTreeSet<ShardId>,
 }
 
 impl Heads {
@@ -244,6 +246,9 @@ impl Heads {
             None => held.lacking.remove(&stream),
         };
         if before != after {
+            if !self.moved.contains(shard) {
+                self.moved.insert(shard.clone());
+            }
             let sum = self.roll_ups.entry(shard.collection.clone()).or_default();
             if !held.digest.is_empty() {
                 sum.remove(&roll_up_entry(shard, &held.digest));

@@ -49,6 +49,28 @@ impl Engine {
         open.take(streams_max).collect()
     }
 
+    /// Returns how far all streams of a shard are that say something of it, at most `streams_max`; none if they are more, or one of
+    /// them is forked: numbers do not tell branches apart.
+    #[must_use]
+    pub fn all_streams(&self, shard: &ShardId, streams_max: usize) -> Option<Vec<Reach>> {
+        let Some(held) = self.heads.shard(shard) else { return Some(Vec::new()) };
+        let mut all = Vec::new();
+        for (id, stream) in &held.streams {
+            match stream.state() {
+                None | Some(HeadState::Open(Tip { seq: 0, .. })) => {}
+                Some(HeadState::Open(_)) if all.len() >= streams_max => return None,
+                Some(HeadState::Open(Tip { seq, .. })) => all.push(Reach::new(id, seq)),
+                Some(HeadState::Forked { .. }) => return None,
+            }
+        }
+        Some(all)
+    }
+
+    /// Returns the shards of which a stream says something else than when this was last asked.
+    pub fn take_moved(&mut self) -> BTreeSet<ShardId> {
+        std::mem::take(&mut self.heads.moved)
+    }
+
     /// Returns how many ops that a replica had are not durable here: of the stream, and of the sessions before it. What lies beyond a
     /// pin, or on a branch, is not missing.
     #[must_use]

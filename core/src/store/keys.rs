@@ -81,6 +81,12 @@ impl<'a> Parts<'a> {
         Some(*part)
     }
 
+    /// Takes bytes that have to stand there.
+    pub(crate) fn literal(&mut self, bytes: &[u8]) -> Option<()> {
+        self.0 = self.0.strip_prefix(bytes)?;
+        Some(())
+    }
+
     fn name(&mut self) -> Option<&'a str> {
         let end = self.0.iter().position(|byte| *byte == 0)?;
         let (name, rest) = self.0.split_at_checked(end)?;

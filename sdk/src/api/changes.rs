@@ -16,14 +16,14 @@ use super::heads::Heads;
 use super::query::selector;
 use super::time::Timestamp;
 
-/// A point in the commit order of a node; the feed goes on behind it.
+/// A point in the commit order of a node, with what had been seen at it: the feed goes on behind it, at other nodes too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChangeToken(String);
 
-/// Room for a position in each of a few hundred shards.
-const CHANGE_TOKEN_BYTES_MAX: usize = 32 << 10;
+/// Room for what a session has seen, and a place.
+const CHANGE_TOKEN_BYTES_MAX: usize = 5 << 10;
 
 impl ChangeToken {
     /// Wraps a token; the node that made it checks the rest.

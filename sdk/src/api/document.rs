@@ -55,6 +55,8 @@ pub struct ListQuery {
     pub after: Option<Cursor>,
     /// At most so many; none takes [`ListQuery::LIMIT_DEFAULT`].
     pub limit: Option<usize>,
+    /// As they were at this time, by the clocks of those who wrote; none as they are. A page ends also when the node's time for a query is over.
+    pub at: Option<Timestamp>,
     /// Answer from a state at least as new as this.
     pub session: Option<SessionToken>,
     /// What the audit calls it.

@@ -166,7 +166,6 @@ error_codes! {
     Erased = "erased", 410, Failed, "The document was erased";
     CollectionDropped = "collection_dropped", 410, Failed, "The collection was dropped";
     NotWaiting = "not_waiting", 409, Conflict, "The act does not wait for this approval";
-    FeedGap = "feed_gap", 409, Conflict, "The feed cannot go on from there";
     PreconditionFailed = "precondition_failed", 412, Conflict, "The document has another version";
     QueryTooLong = "query_too_long", 422, Failed, "The query takes more than the node gives it";
     // The state of the node.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::changes::{ChangeToken, ChangesQuery, Since};
 use super::document::Document;
-use super::error::{ErrorCode, Result};
+use super::error::{Error, ErrorCode, Result};
 use super::query::FindQuery;
 use super::{Database, ListQuery};
 
@@ -56,6 +56,10 @@ pub(crate) fn follow<D: Database + Clone + 'static>(
     collection: CollectionName,
     query: FindQuery,
 ) -> BoxStream<'static, Result<LiveEvent>> {
+    if query.at.is_some() {
+        let error = Error::new(ErrorCode::InvalidQuery, "a live query shows documents as they are").pointer("/at");
+        return futures_util::stream::once(std::future::ready(Err(error))).boxed();
+    }
     let follower = Follower { database, collection, query, token: None, window: Window::default(), asked: None };
     futures_util::stream::try_unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
@@ -195,6 +199,7 @@ impl<D: Database + Clone + 'static> Follower<D> {
                 limit: Some(1),
                 after: None,
                 fields: self.query.fields.clone(),
+                at: None,
             };
             let found = match self.database.find(&self.collection, &query).await {
                 Ok(page) => page.items.into_iter().next(),

@@ -138,7 +138,7 @@ pub trait Database: Access + Audit + Authors + Erasures + Histories + Live + Que
     /// for the first change. A page that is empty before that time says that the caller's rights may have changed.
     ///
     /// # Errors
-    /// [`ErrorCode::FeedGap`] if the point is one of another node; [`ErrorCode::InvalidCursor`]; [`ErrorCode::InvalidQuery`].
+    /// [`ErrorCode::InvalidCursor`]; [`ErrorCode::InvalidQuery`].
     async fn changes(&self, query: &ChangesQuery) -> Result<ChangesPage>;
 
     /// Returns an endless stream of changes; it ends after an error.

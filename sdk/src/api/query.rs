@@ -15,6 +15,7 @@ use super::collection::IndexInfo;
 use super::cursor::Cursor;
 use super::document::Document;
 use super::error::{Error, ErrorCode, Result};
+use super::time::Timestamp;
 
 /// Which documents are looked for, in which order, and what is shown of them. The notation of selectors is in `docs/query.md`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,10 @@ pub struct FindQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub after: Option<Cursor>,
+    /// Of the documents as they were at this time, by the clocks of those who wrote; as they are if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub at: Option<Timestamp>,
 }
 
 fn invalid(error: QueryError) -> Error {
@@ -149,6 +154,13 @@ impl FindQuery {
         self
     }
 
+    /// Looks at the documents as they were at a time.
+    #[must_use]
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.at = Some(time);
+        self
+    }
+
     /// Answers at most so many at once.
     #[must_use]
     pub fn limit(mut self, limit: usize) -> Self {
@@ -209,6 +221,10 @@ pub struct AggregateQuery {
     /// At most so many groups, up to 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Of the documents as they were at this time, by the clocks of those who wrote; as they are if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub at: Option<Timestamp>,
 }
 
 impl AggregateQuery {

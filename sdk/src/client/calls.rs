@@ -304,6 +304,7 @@ impl Database for Client {
             .add("prefix", query.prefix.as_deref())
             .add("after", query.after.as_ref())
             .add("limit", query.limit)
+            .add("at", query.at)
             .add("purpose", (query.purpose == ListPurpose::Export).then_some("export"))
             .0;
         let call = with_common(Call::new(Method::GET, path), query.session.as_ref(), Durability::Local, None)?;

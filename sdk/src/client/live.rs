@@ -170,7 +170,7 @@ async fn connect(client: Client, collection: CollectionName, query: FindQuery) -
         .max_message_size(Some(ANSWER_BYTES_MAX))
         .max_frame_size(Some(ANSWER_BYTES_MAX));
     let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
-    let FindQuery { selector, sort, fields, limit, .. } = query;
+    let FindQuery { selector, sort, fields, limit, after: _, at: _ } = query;
     let request = LiveRequest::Query { id: NAME.to_owned(), collection, selector, sort, fields, limit };
     let text = serde_json::to_string(&request).map_err(malformed)?;
     if text.len() > REQUEST_BYTES_MAX {

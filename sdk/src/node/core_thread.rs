@@ -435,6 +435,8 @@ impl Core {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
+        // Before anybody is told of places in the feed.
+        self.published.show(&mut self.replica);
         for effect in effects {
             match effect {
                 Effect::Commit { id, batch, own_heads } => {

@@ -12,10 +12,10 @@ use super::asked::{Asked, request_id};
 use super::audit::Who;
 use super::convert::{Sent, status, write_error, write_item};
 use super::core_thread::{Command, wall_ms};
+use super::feed::all_fed;
 use super::history::Rights;
 use super::query::Sight;
 use super::quota::Room;
-use super::read::all_fed;
 use super::session::Pace;
 use super::{Inner, Node, random};
 use crate::api::{
@@ -186,7 +186,7 @@ impl Database for Node {
     }
 
     async fn list(&self, collection: &CollectionName, query: &ListQuery) -> Result<ListPage> {
-        self.list_for(None, collection, query).await
+        self.list_for(None, Sight::everything(), collection, query).await
     }
 
     async fn conflicts(&self, collection: &CollectionName, id: &DocId) -> Result<Vec<Conflict>> {
@@ -310,11 +310,15 @@ impl Node {
     pub(super) async fn list_for(
         &self,
         who: Option<Who>,
+        sight: Sight,
         collection: &CollectionName,
         query: &ListQuery,
     ) -> Result<ListPage> {
         self.inner.catch_up(&Touched::collection(collection), query.session.as_ref(), None).await?;
-        let page = self.inner.list(collection, query).await?;
+        let page = match query.at {
+            None => self.inner.list(collection, query).await?,
+            Some(at) => self.inner.list_at(sight, collection, query, at).await?,
+        };
         let shape = || query.prefix.as_ref().map(|prefix| format!("prefix {prefix}")).unwrap_or_default();
         if query.purpose == ListPurpose::Export {
             self.inner.note_export(who, Some(collection), shape());

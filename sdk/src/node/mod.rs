@@ -12,6 +12,7 @@ mod core_thread;
 mod database;
 mod directory;
 mod erasure;
+mod feed;
 mod history;
 mod indexer;
 mod invites;
@@ -34,6 +35,7 @@ mod scoped;
 mod scrubber;
 mod session;
 mod state;
+mod tail;
 mod token;
 mod unlock;
 mod warden;
@@ -54,7 +56,6 @@ use folkmoot_core::store::sealed::SealedStore;
 use folkmoot_core::store::watermark::{Lost, Mark, Recorded, Standing, WatermarkFile};
 use folkmoot_core::store::{Durability, FjallOptions, Store};
 use folkmoot_net::{NetHandle, Network, NetworkConfig};
-use tokio::sync::watch;
 
 pub use audit::{AuditChecked, Origin};
 use config::random;
@@ -102,6 +103,8 @@ pub(crate) struct Inner {
     reader: Reader,
     /// How far the shards are, for tokens of sessions.
     published: Arc<session::Published>,
+    /// The end of the feed, for those who wait there.
+    tail: tail::Tail,
     store: Arc<dyn Store>,
     /// The same, if it is sealed.
     sealed: Option<SealedStore>,
@@ -300,7 +303,7 @@ impl Node {
         let (watermark, loss) = open_watermark(&directory, &replica)?;
         let reader = Reader::of(&replica);
         let feed = reader.feed_end().unwrap_or(0);
-        let published = session::Published::of(&replica, feed);
+        let published = session::Published::of(&mut replica, feed);
         let outbox = Arc::new(Outbox::default());
         let (indexer, wishes) = indexer::IndexerHandle::new();
         let start = core_thread::Start {
@@ -346,6 +349,7 @@ impl Node {
             core,
             reader,
             published,
+            tail: tail::Tail::new(feed),
             store: store.clone(),
             sealed,
             outbox,
@@ -391,6 +395,7 @@ impl Node {
             tokio::spawn(inner.clone().retire_keys()),
             tokio::spawn(inner.clone().watch_marks()),
             tokio::spawn(inner.clone().keep_indexes(wishes)),
+            tokio::spawn(inner.clone().keep_tail()),
         ];
         tasks.extend(inner.oidc.begin());
         *lock(&inner.tasks) = tasks;
@@ -446,11 +451,6 @@ impl Node {
     pub fn dial(&self, address: &Multiaddr) -> Result<(), String> {
         let Some(net) = self.inner.net.get() else { return Err("the network is not up".to_owned()) };
         net.dial(address).map_err(|error| error.to_string())
-    }
-
-    /// Returns a watch on the place that the feed of changes has reached.
-    pub(crate) fn feed(&self) -> watch::Receiver<u64> {
-        self.inner.core.feed.clone()
     }
 }
 

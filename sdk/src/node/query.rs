@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use folkmoot_core::audit::AuditAction;
 use folkmoot_core::document::json::{self, Value};
+use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{CollectionName, DocId};
 use folkmoot_core::op::FieldRights;
 use folkmoot_core::query::{self, Explain, Indexed, QueryRunError, Run};
-use folkmoot_core::replica::{ReadError, View};
+use folkmoot_core::replica::{IdRange, ReadError, Reader, View};
 use folkmoot_core::store::Keyspace;
 use futures_util::stream::BoxStream;
 
@@ -16,8 +17,8 @@ use super::audit::Who;
 use super::convert::{index_info, read_error};
 use super::{Inner, Node};
 use crate::api::{
-    AggregatePage, AggregateQuery, Cursor, Error, ErrorCode, FindPage, FindQuery, IndexInfo, Live, LiveEvent, Queries,
-    QueryPlan, Result, error_chain, follow,
+    AggregatePage, AggregateQuery, Cursor, Document, Error, ErrorCode, FindPage, FindQuery, IndexInfo, ListPage,
+    ListQuery, Live, LiveEvent, Queries, QueryPlan, Result, Timestamp, error_chain, follow,
 };
 
 /// Queries that run at once; more wait.
@@ -29,6 +30,14 @@ const SHAPE_BYTES_MAX: usize = 512;
 
 /// Documents that have to be looked at before an index is hinted at.
 const HINT_FROM: u64 = 1_000;
+
+/// Of what a query asks.
+#[derive(Clone)]
+pub(super) struct AskedOf {
+    collection: CollectionName,
+    /// As it was at this time.
+    at: Option<u64>,
+}
 
 /// What somebody may see.
 pub(super) struct Sight {
@@ -76,6 +85,11 @@ fn shape(query: &Value) -> String {
     shape
 }
 
+/// Returns the last moment of a millisecond.
+fn to_the_end_of(ms: u64) -> Hlc {
+    Hlc::new(ms, u16::MAX)
+}
+
 fn run_error(error: QueryRunError) -> Error {
     match error {
         QueryRunError::Read(error) => read_error(error),
@@ -94,23 +108,28 @@ impl Inner {
     /// Runs a query when it is its turn.
     async fn run_query<T: Send + 'static>(
         &self,
-        collection: &CollectionName,
+        of: AskedOf,
         sight: Sight,
         query: impl Fn(&Indexed, &Run<'_>) -> Result<(T, Explain, u64), QueryRunError> + Send + 'static,
     ) -> Result<(T, QueryPlan)> {
+        let AskedOf { collection, at } = of;
         let busy =
             || Error::new(ErrorCode::Busy, format!("{AT_ONCE} queries are running, and this one has waited too long"));
         let turn = tokio::time::timeout(TURN_WAIT, self.queries.clone().acquire_owned());
         let turn = turn.await.map_err(|_| busy())?.map_err(|_| busy())?;
         let (name, limit, indexes) = (collection.clone(), self.config.query_time, self.indexes.clone());
-        let ran = self.read_on_thread(move |reader| {
+        let cluster = self.record.cluster;
+        let run = move |reader: &Reader| {
             let _turn = turn;
             let began = Instant::now();
             let goes_on = || began.elapsed() < limit;
             let run = Run { sight: &*sight.of, sees_whole: sight.is_whole, goes_on: &goes_on };
             // Without use for indexes, none is brought up to this moment.
-            let indexed =
-                if sight.is_whole { indexes.views(reader, &name) } else { Ok(Indexed::without(reader.views(&name))) };
+            let indexed = match at {
+                Some(ms) => Ok(Indexed::without(reader.views_at(&name, to_the_end_of(ms), cluster))),
+                None if sight.is_whole => indexes.views(reader, &name),
+                None => Ok(Indexed::without(reader.views(&name))),
+            };
             let mut ran = indexed.map_err(QueryRunError::from).and_then(|indexed| query(&indexed, &run));
             if let Err(QueryRunError::Read(error @ ReadError::Damaged { keyspace: Keyspace::Index, .. })) = &ran {
                 tracing::error!(collection = %name, error = error_chain(error), "an index is damaged and is made anew");
@@ -119,8 +138,10 @@ impl Inner {
                 ran = query(&Indexed::without(reader.views(&name)), &run);
             }
             (ran, began.elapsed())
-        });
-        let (ran, took) = ran.await?;
+        };
+        // What was is made from histories.
+        let ran = if at.is_some() { self.on_large_stack(run).await } else { self.read_on_thread(run).await };
+        let (ran, took) = ran?;
         let (found, explain, looked_at) = ran.map_err(run_error).inspect_err(|error| {
             if error.code() == ErrorCode::QueryTooLong {
                 metrics::counter!("folkmoot_queries_too_long_total").increment(1);
@@ -129,7 +150,7 @@ impl Inner {
         let name = explain.plan.name();
         metrics::histogram!("folkmoot_query_seconds", "plan" => name).record(took.as_secs_f64());
         metrics::counter!("folkmoot_query_documents_looked_at_total", "plan" => name).increment(looked_at);
-        Ok((found, plan(collection, explain, looked_at, took)))
+        Ok((found, plan(&collection, explain, looked_at, took)))
     }
 
     pub(super) async fn find_documents(
@@ -140,8 +161,9 @@ impl Inner {
         query: &FindQuery,
     ) -> Result<FindPage> {
         let (find, given) = query.prepared()?;
+        let of = AskedOf { collection: collection.clone(), at: find.at };
         let (rows, plan) = self
-            .run_query(collection, sight, move |indexed, run| {
+            .run_query(of, sight, move |indexed, run| {
                 let found = query::find(indexed, &find, run)?;
                 Ok(((found.rows, found.next), found.explain, found.looked_at))
             })
@@ -161,6 +183,47 @@ impl Inner {
         Ok(FindPage { items: rows.into_iter().map(document).collect(), next, plan })
     }
 
+    /// Lists documents as they were at a time.
+    pub(super) async fn list_at(
+        &self,
+        sight: Sight,
+        collection: &CollectionName,
+        query: &ListQuery,
+        at: Timestamp,
+    ) -> Result<ListPage> {
+        let after = query.after.as_ref().map(Cursor::document).transpose()?;
+        let (name, prefix, limit) = (collection.clone(), query.prefix.clone().unwrap_or_default(), query.limit());
+        let (cluster, time) = (self.record.cluster, self.config.query_time);
+        let read = self.on_large_stack(move |reader| {
+            let views = reader.views_at(&name, to_the_end_of(at.millis()), cluster);
+            let after = after.map(|after| after.to_string());
+            let range = IdRange { from: Some(prefix.clone()), after, ..IdRange::default() };
+            let (mut items, mut bytes, mut last) = (Vec::new(), 0, None);
+            let began = Instant::now();
+            for view in views.scan(&range) {
+                let view = view?;
+                if !view.doc.as_str().starts_with(&prefix) {
+                    break;
+                }
+                if items.len() >= limit || bytes >= ListQuery::PAGE_BYTES_MAX || began.elapsed() >= time {
+                    return Ok((items, last));
+                }
+                last = Some(view.doc.clone());
+                if !(sight.of)(&view.doc).are_none() {
+                    bytes += view.json.len();
+                    items.push(view);
+                }
+            }
+            Ok::<_, ReadError>((items, None))
+        });
+        let (views, last) = read.await?.map_err(read_error)?;
+        let items: Vec<Document> = views.into_iter().map(|view| Self::document(collection, view)).collect();
+        if items.is_empty() && query.after.is_none() {
+            self.collection(collection).await?;
+        }
+        Ok(ListPage { items, next: last.map(|last| Cursor::after_document(&last)) })
+    }
+
     pub(super) async fn aggregate_documents(
         &self,
         who: Option<Who>,
@@ -169,8 +232,9 @@ impl Inner {
         query: &AggregateQuery,
     ) -> Result<AggregatePage> {
         let (aggregate, given) = query.prepared()?;
+        let of = AskedOf { collection: collection.clone(), at: aggregate.at };
         let ((groups, more), plan) = self
-            .run_query(collection, sight, move |indexed, run| {
+            .run_query(of, sight, move |indexed, run| {
                 let made = query::aggregate(indexed, &aggregate, run)?;
                 Ok(((made.groups, made.more), made.explain, made.looked_at))
             })

@@ -1,31 +1,14 @@
 //! Reads: on a thread for blocking calls where they may be long, on the caller's own where they are one look-up.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
 use folkmoot_core::document::conflicts;
-use folkmoot_core::id::{CollectionName, DocId, StoreEpoch};
-use folkmoot_core::op::FieldRights;
+use folkmoot_core::id::{CollectionName, DocId};
 use folkmoot_core::replica::{DocKey, View};
 
+use super::Inner;
 use super::convert::{erased, not_found, read_error};
-use super::{Inner, Node};
 use crate::api::{
-    Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Conflict, ConflictValue, Cursor,
-    Document, Error, ErrorCode, Heads, ListPage, ListQuery, Result, Since, Timestamp,
+    Conflict, ConflictValue, Cursor, Document, Error, ErrorCode, Heads, ListPage, ListQuery, Result, Timestamp,
 };
-
-/// Tokens of the feed begin with this; then the store's epoch and the place.
-const TOKEN_VERSION: &str = "f1";
-
-/// Says which fields of documents somebody may see.
-pub(super) type FeedSight = Arc<dyn Fn(&CollectionName, &DocId) -> FieldRights + Send + Sync>;
-
-/// The owner sees everything.
-pub(super) fn all_fed() -> FeedSight {
-    Arc::new(|_, _| FieldRights::all())
-}
 
 impl Inner {
     /// Runs a read that may take long, or load a document, on a thread with a stack that is large enough.
@@ -128,116 +111,5 @@ impl Inner {
             .spawn(move || drop(reply.send(read(&reader))))
             .map_err(|error| failed(error.to_string()))?;
         answer.await.map_err(|_| failed("the reading thread ended".to_owned()))
-    }
-
-    fn token(&self, epoch: &str, place: u64) -> Result<ChangeToken> {
-        ChangeToken::new(format!("{TOKEN_VERSION}.{epoch}.{place}"))
-    }
-
-    fn place_of(token: &ChangeToken, epoch: &str) -> Result<u64> {
-        let other = || {
-            Error::new(ErrorCode::FeedGap, "`since` is a token of another node, or of an earlier store of this one")
-                .hint("begin again without `since`: what you have seen comes again, nothing is left out")
-        };
-        let none = || {
-            Error::new(ErrorCode::InvalidCursor, "`since` is not a token of a change feed")
-                .hint("pass the `next` of an answer as it is, `now`, or nothing for the beginning")
-        };
-        let mut parts = token.as_str().split('.');
-        match (parts.next(), parts.next(), parts.next().map(str::parse), parts.next()) {
-            (Some(TOKEN_VERSION), Some(found), Some(Ok(place)), None) if found == epoch => Ok(place),
-            (Some(TOKEN_VERSION), Some(found), Some(Ok(_)), None) if found.parse::<StoreEpoch>().is_ok() => {
-                Err(other())
-            }
-            _ => Err(none()),
-        }
-    }
-
-    async fn epoch(&self) -> Result<String> {
-        self.core
-            .look(|replica, _| replica.epoch().to_string())
-            .await
-            .map_err(|_| Error::new(ErrorCode::ShuttingDown, "the node is shutting down"))
-    }
-}
-
-impl Node {
-    /// Returns a page of the feed, of what passes the query's filter as far as somebody may see it.
-    pub(super) async fn changes_page(&self, query: &ChangesQuery, sight: &FeedSight) -> Result<ChangesPage> {
-        let inner = &self.inner;
-        let filter = query.filter()?;
-        let epoch = inner.epoch().await?;
-        let mut feed = self.feed();
-        let mut place = match &query.since {
-            Since::Beginning => 0,
-            Since::Now => inner.reader.feed_end().map_err(read_error)?,
-            Since::After(token) => Inner::place_of(token, &epoch)?,
-        };
-        let begun = tokio::time::Instant::now();
-        let deadline = begun + query.wait.min(ChangesQuery::WAIT_MAX);
-        loop {
-            // Seen before reading: what comes after the read wakes the wait below.
-            feed.mark_unchanged();
-            let (collection, prefix) = (query.collection.clone(), query.prefix.clone().unwrap_or_default());
-            let (limit, filter, sight) = (query.limit(), filter.clone(), sight.clone());
-            let passes = move |key: &DocKey, view: &View| match &filter {
-                None => Ok(true),
-                // What may not be seen does not pass, whatever would be asked of it.
-                Some(filter) => {
-                    let rights = sight(&key.collection, &key.doc);
-                    Ok(!rights.are_none() && filter.passes(view, &rights)?)
-                }
-            };
-            let (entries, reached) = inner
-                .read_on_thread(move |reader| reader.feed(place, collection.as_ref(), &prefix, limit, &passes))
-                .await?
-                .map_err(read_error)?;
-            let moved = reached > place;
-            place = reached;
-            if !entries.is_empty() {
-                let more = entries.len() >= limit;
-                let items = entries
-                    .into_iter()
-                    .map(|entry| {
-                        let json = (query.content == ChangeContent::Documents && !entry.view.deleted)
-                            .then(|| Bytes::clone(&entry.view.json));
-                        Ok(Change {
-                            token: inner.token(&epoch, entry.seq)?,
-                            collection: entry.key.collection,
-                            id: entry.key.doc,
-                            kind: match (entry.view.erased, entry.view.deleted) {
-                                (true, _) => ChangeKind::Erased,
-                                (false, true) => ChangeKind::Deleted,
-                                (false, false) => ChangeKind::Changed,
-                            },
-                            heads: Heads::new(entry.view.heads),
-                            modified: Timestamp::from_millis(entry.view.modified.millis()),
-                            json,
-                        })
-                    })
-                    .collect::<Result<_>>()?;
-                return Ok(ChangesPage { items, next: inner.token(&epoch, place)?, more });
-            }
-            if moved && begun.elapsed() < inner.config.query_time {
-                continue;
-            }
-            if moved {
-                // Much was looked at in vain: whoever asks goes on from here.
-                return Ok(ChangesPage { items: Vec::new(), next: inner.token(&epoch, place)?, more: true });
-            }
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            let waited = if left > Duration::ZERO {
-                tokio::time::timeout(left, feed.changed()).await
-            } else {
-                return Ok(ChangesPage { items: Vec::new(), next: inner.token(&epoch, place)?, more: false });
-            };
-            match waited {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Error::new(ErrorCode::ShuttingDown, "the node is shutting down")),
-                Err(_) => {
-                    return Ok(ChangesPage { items: Vec::new(), next: inner.token(&epoch, place)?, more: false });
-                }
-            }
-        }
     }
 }

@@ -24,8 +24,8 @@ use futures_util::stream::BoxStream;
 
 use self::view::{Tried, View};
 use super::access::{count_login, now};
+use super::feed::FeedSight;
 use super::oidc::Shown;
-use super::read::FeedSight;
 use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Approval, Approved, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject,
@@ -245,9 +245,10 @@ impl Database for Scoped {
         let view = self.view()?;
         view.demand_some(collection)?;
         let wanted = query.prefix.clone().unwrap_or_default();
+        let sight = || self.view()?.sight(collection, query.at.is_some());
         let prefixes = match view.readable(collection) {
             Readable::All => {
-                let page = self.node.list_for(Some(view.who()), collection, query).await?;
+                let page = self.node.list_for(Some(view.who()), sight()?, collection, query).await?;
                 return self.seen(&view, collection, page).await;
             }
             Readable::Nothing => Vec::new(),
@@ -257,19 +258,19 @@ impl Database for Scoped {
             },
         };
         let mut page = ListPage { items: Vec::new(), next: None };
-        let mut query = query.clone();
+        let mut part = query.clone();
         let limit = query.limit();
         for prefix in prefixes {
-            query.prefix = Some(prefix);
-            query.limit = Some(limit.saturating_sub(page.items.len()));
-            let part = match self.node.list_for(Some(view.who()), collection, &query).await {
-                Ok(part) => part,
+            part.prefix = Some(prefix);
+            part.limit = Some(limit.saturating_sub(page.items.len()));
+            let found = match self.node.list_for(Some(view.who()), sight()?, collection, &part).await {
+                Ok(found) => found,
                 // Nothing is in it, which is no news to somebody who sees only a part of it.
                 Err(error) if error.code() == ErrorCode::CollectionNotFound => continue,
                 Err(error) => return Err(error),
             };
-            page.items.extend(part.items);
-            page.next = part.next;
+            page.items.extend(found.items);
+            page.next = found.next;
             if page.next.is_some() {
                 break;
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use folkmoot_core::id::{ShardId, StoreEpoch};
-use folkmoot_core::replica::{CatchUp, Lag, Replica, ShardReach};
+use folkmoot_core::replica::{CatchUp, Lag, Replica, ShardReach, Shown};
 use folkmoot_core::replication::Reach;
 
 use super::convert::read_error;
@@ -36,13 +36,16 @@ pub(super) struct Published {
 struct State {
     feed: u64,
     shards: BTreeMap<ShardId, Arc<[Reach]>>,
+    /// What readers of the feed are shown of them.
+    shown: BTreeMap<ShardId, Shown>,
 }
 
 impl Published {
-    pub(super) fn of(replica: &Replica, feed: u64) -> Arc<Self> {
+    pub(super) fn of(replica: &mut Replica, feed: u64) -> Arc<Self> {
         let published = Self { store: replica.epoch(), state: RwLock::default() };
         let shards: Vec<ShardId> = replica.engine().digests().map(|(shard, _)| shard.clone()).collect();
         published.advance(replica, feed, &shards);
+        published.show(replica);
         Arc::new(published)
     }
 
@@ -53,6 +56,41 @@ impl Published {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.feed = feed;
         state.shards.extend(shards.iter().cloned().zip(latest));
+    }
+
+    /// Takes note of what readers of the feed are shown by now.
+    pub(super) fn show(&self, replica: &mut Replica) {
+        let shown = replica.take_shown();
+        if !shown.is_empty() {
+            self.state.write().unwrap_or_else(PoisonError::into_inner).shown.extend(shown);
+        }
+    }
+
+    pub(super) const fn store(&self) -> StoreEpoch {
+        self.store
+    }
+
+    /// Returns what has been seen by who has read the feed up to a place; where that is not known, what it had seen before. Nothing
+    /// if it is too much for a token: a part of it is of no use.
+    pub(super) fn seen_at(
+        &self,
+        place: u64,
+        is_followed: &dyn Fn(&ShardId) -> bool,
+        before: &SessionToken,
+    ) -> SessionToken {
+        let state = self.read();
+        let followed = state.shown.iter().filter(|(shard, _)| is_followed(shard));
+        let seen: Vec<Seen> = followed
+            .filter_map(|(shard, shown)| {
+                if shown.feed > place {
+                    return before.shards().iter().find(|seen| seen.shard == *shard).cloned();
+                }
+                Some(Seen { shard: shard.clone(), store: Some(self.store), streams: shown.streams.to_vec() })
+            })
+            .collect();
+        let count = seen.len();
+        let token = SessionToken::of(seen);
+        if token.shards().len() < count { SessionToken::default() } else { token }
     }
 
     /// Returns how far is here what is touched: what holds documents first, then who may do what.
@@ -149,6 +187,11 @@ impl Inner {
         });
         let wanted: Vec<ShardReach> =
             lacking.map(|seen| ShardReach { shard: seen.shard.clone(), streams: seen.streams.clone() }).collect();
+        self.catch_up_with(wanted, timeout).await
+    }
+
+    /// Waits until all of this is shown here.
+    pub(super) async fn catch_up_with(&self, wanted: Vec<ShardReach>, timeout: Option<Duration>) -> Result<()> {
         if wanted.is_empty() {
             return Ok(());
         }

@@ -558,6 +558,7 @@ impl Inner {
             ) = looked;
             metrics::gauge!("folkmoot_approvals_waiting").set(approvals as f64);
             let policy = self.core.policy.borrow().clone();
+            gauge("folkmoot_feeds_waiting", self.tail.waiting() as u64);
             gauge("folkmoot_passwords_exposed", exposed_passwords(&policy) as u64);
             if policy.acts_for_others(self.node_key.author(), now()) {
                 let Ok((missing, _)) = self.missing_peppers(&policy).await else { return };

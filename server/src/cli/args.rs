@@ -23,7 +23,7 @@ pub(super) use device::DeviceCommand;
 pub(super) use erasure::{Erase, ErasuresArgs};
 pub(super) use history::{Diff, History, Restore};
 pub(super) use index::IndexCommand;
-pub(super) use query::{Aggregate, Query, Selected, Watch};
+pub(super) use query::{Aggregate, AsOf, Count, Query, Selected, Watch};
 
 pub(super) use key::{ApprovalsCommand, KeyCommand, Passphrase, Recover, Rotate};
 pub(super) use witness::WitnessCommand;
@@ -152,7 +152,7 @@ pub(super) enum Command {
     /// Find documents by what is in them
     Query(Query),
     /// Count documents
-    Count(Selected),
+    Count(Count),
     /// Count, add up and list values over many documents, by groups
     Aggregate(Aggregate),
     /// Show where concurrent writers left more than one value in a document
@@ -542,6 +542,8 @@ pub(super) struct List {
     /// Only ids that begin with this
     #[arg(long)]
     pub(super) prefix: Option<String>,
+    #[command(flatten)]
+    pub(super) as_of: AsOf,
     /// At most so many
     #[arg(long, default_value_t = 100)]
     pub(super) limit: usize,

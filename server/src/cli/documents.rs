@@ -136,7 +136,7 @@ pub(super) fn preview(text: &str) -> String {
 }
 
 pub(super) async fn list(client: &Client, args: List, output: &Output) -> Result<ExitCode, Failure> {
-    let mut query = ListQuery { prefix: args.prefix, ..ListQuery::default() };
+    let mut query = ListQuery { prefix: args.prefix, at: args.as_of.at, ..ListQuery::default() };
     let mut rows = Vec::new();
     let mut left = args.limit;
     let mut more = false;

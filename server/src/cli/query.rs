@@ -7,7 +7,7 @@ use folkmoot::{Client, DocId, Error, ErrorCode};
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value, json};
 
-use super::args::{Aggregate, Query, Selected, Watch};
+use super::args::{Aggregate, Count, Query, Selected, Watch};
 use super::documents::{Shown, preview, raw};
 use super::failure::Failure;
 use super::output::{Format, Output, table_of};
@@ -65,8 +65,9 @@ fn row(document: &Document, fields: &[String]) -> Result<Vec<String>, Failure> {
 }
 
 pub(super) async fn find(client: &Client, args: Query, output: &Output) -> Result<ExitCode, Failure> {
-    let Query { selected: Selected { collection, selector: given }, sort, fields, limit, explain: explains } = args;
-    let mut query = FindQuery::new(selector(given.as_deref())?).sort(sort);
+    let Query { selected, as_of, sort, fields, limit, explain: explains } = args;
+    let Selected { collection, selector: given } = selected;
+    let mut query = FindQuery { at: as_of.at, ..FindQuery::new(selector(given.as_deref())?).sort(sort) };
     if !fields.is_empty() {
         query = query.fields(fields.clone());
     }
@@ -102,9 +103,10 @@ pub(super) async fn find(client: &Client, args: Query, output: &Output) -> Resul
     Ok(ExitCode::Done)
 }
 
-pub(super) async fn count(client: &Client, args: Selected, output: &Output) -> Result<ExitCode, Failure> {
-    let query = AggregateQuery::count(selector(args.selector.as_deref())?);
-    let page = client.aggregate(&args.collection, &query).await?;
+pub(super) async fn count(client: &Client, args: Count, output: &Output) -> Result<ExitCode, Failure> {
+    let Selected { collection, selector: given } = args.selected;
+    let query = AggregateQuery { at: args.as_of.at, ..AggregateQuery::count(selector(given.as_deref())?) };
+    let page = client.aggregate(&collection, &query).await?;
     let count = page.groups.first().and_then(|group| group.get("count")).cloned().unwrap_or(json!(0));
     output.show(&json!({ "count": count }), || count.to_string())?;
     Ok(ExitCode::Done)
@@ -113,6 +115,7 @@ pub(super) async fn count(client: &Client, args: Selected, output: &Output) -> R
 pub(super) async fn aggregate(client: &Client, args: Aggregate, output: &Output) -> Result<ExitCode, Failure> {
     let Aggregate {
         selected: Selected { collection, selector: given },
+        as_of,
         group,
         count,
         sum,
@@ -140,6 +143,7 @@ pub(super) async fn aggregate(client: &Client, args: Aggregate, output: &Output)
         group: group.clone(),
         values: Value::Object(values),
         limit: Some(limit.clamp(1, PAGE)),
+        at: as_of.at,
     };
     let page = client.aggregate(&collection, &query).await?;
     output.show(&page.groups, || {

@@ -48,7 +48,6 @@ impl std::str::FromStr for Feed {
     ),
     responses(
         (status = 200, description = "`{\"items\":[…],\"next\",\"more\"}`, or events `change` whose id is the token", body = Items<ChangeMeta>),
-        (status = 409, description = "feed_gap: the token is of another node", body = wire::Problem, content_type = "application/problem+json"),
         (status = 400, description = "invalid_cursor, invalid_parameter, invalid_query", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn all(request: Request) -> Result<Response> {
@@ -70,7 +69,6 @@ pub(super) async fn all(request: Request) -> Result<Response> {
     ),
     responses(
         (status = 200, description = "`{\"items\":[…],\"next\",\"more\"}`, or events `change` whose id is the token", body = Items<ChangeMeta>),
-        (status = 409, description = "feed_gap: the token is of another node", body = wire::Problem, content_type = "application/problem+json"),
         (status = 400, description = "invalid_cursor, invalid_parameter, invalid_query", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn of_collection(request: Request, collection: String) -> Result<Response> {

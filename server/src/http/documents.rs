@@ -128,6 +128,7 @@ fn http_date(time: Timestamp) -> HeaderValue {
         ("limit" = Option<u32>, Query, description = "Documents of the page, up to 1000; 100 if not given"),
         ("after" = Option<String>, Query, description = "The `next` of the page before"),
         ("prefix" = Option<String>, Query, description = "Only ids that begin with this"),
+        ("at" = Option<String>, Query, description = "As they were at a time like 2026-03-01T08:00:00Z"),
         ("purpose" = Option<String>, Query, description = "look, or export: what the audit calls it"),
     ),
     responses(
@@ -140,11 +141,12 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
         prefix: request.query.take("prefix"),
         after: request.query.take("after").map(|text| Cursor::from_text(&text)),
         limit: request.query.limit(ListQuery::LIMIT_MAX)?,
+        at: request.query.parsed("at", "a time like 2026-03-01T08:00:00Z")?,
         purpose: request.query.parsed::<ListPurpose>("purpose", "look or export")?.unwrap_or_default(),
         // Waited for already.
         session: None,
     };
-    request.query.finish("limit, after, prefix, purpose")?;
+    request.query.finish("limit, after, prefix, at, purpose")?;
     if let Some(after) = &query.after {
         after.document()?;
     }

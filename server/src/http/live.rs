@@ -404,7 +404,7 @@ impl Subscriptions {
                 (id, database.subscribe(query).map(changed).boxed())
             }
             LiveRequest::Query { id, collection, selector, sort, fields, limit } => {
-                let query = FindQuery { selector, sort, fields, limit, after: None };
+                let query = FindQuery { selector, sort, fields, limit, ..FindQuery::default() };
                 (id, database.live(&collection, query).map(found).boxed())
             }
             LiveRequest::Document { id, collection, document } => {

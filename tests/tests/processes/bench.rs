@@ -37,12 +37,24 @@ const FIGURES: [&str; 19] = [
 fn every_workload_gives_every_figure() {
     let temporary = tempfile::tempdir().unwrap();
     let tiny = ["--json", "--duration", "400ms", "--warm-up", "50ms", "--documents", "60", "--connections", "3"];
-    let output = bench(&[&tiny[..], &["--rate", "50"]].concat(), temporary.path());
+    let output = bench(&[&tiny[..], &["--rate", "50", "--subscribers", "12"]].concat(), temporary.path());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{errors}\n{}", String::from_utf8_lossy(&output.stdout));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<_> = report["results"].as_array().unwrap().iter().map(|run| run["workload"].clone()).collect();
-    let wanted = ["create", "read", "update", "mixed", "bare", "replicate", "catch-up", "bootstrap", "heal", "feed"];
+    let wanted = [
+        "create",
+        "read",
+        "update",
+        "mixed",
+        "bare",
+        "replicate",
+        "catch-up",
+        "bootstrap",
+        "heal",
+        "feed",
+        "subscribers",
+    ];
     assert_eq!(names, wanted);
 
     for run in report["results"].as_array().unwrap() {
@@ -54,7 +66,7 @@ fn every_workload_gives_every_figure() {
         assert!(run["per_second"].as_f64().unwrap() > 0.0 && run["resident_bytes_max"].as_u64().unwrap() > 0, "{run}");
         let between = matches!(name, "replicate" | "catch-up" | "bootstrap" | "heal");
         assert_eq!(run["latency_us"].is_null(), between, "{run}");
-        assert_eq!(run["visible_us"].is_null(), name != "feed", "{run}");
+        assert_eq!(run["visible_us"].is_null(), !["feed", "subscribers"].contains(&name), "{run}");
         assert_eq!(run["moved"].is_null(), !between, "{run}");
         assert_eq!(run["disk"].is_null(), name == "bare", "{run}");
         if between {

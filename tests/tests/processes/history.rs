@@ -1,7 +1,10 @@
 //! What documents were, over processes: by the command line, REST and the SDK.
 
-use folkmoot::api::{At, Database as _, HistoryQuery, LinkRule, ReadOptions, Timestamp, WriteOptions};
-use folkmoot::{Access as _, Client, ErrorCode, Histories as _};
+use folkmoot::api::{
+    AggregateQuery, At, Database as _, Document, FindQuery, HistoryQuery, LinkRule, ListQuery, ReadOptions, Timestamp,
+    WriteOptions,
+};
+use folkmoot::{Access as _, Client, ErrorCode, Histories as _, Queries as _};
 use folkmoot_tests::processes::{Node, converged, id, name, printed, until};
 use serde_json::{Value, json};
 
@@ -175,4 +178,85 @@ async fn the_past_shows_no_more_than_the_present() {
     assert_eq!(at(&bob, "n", first).await, Err(ErrorCode::NotAllowed));
     let elsewhere = ann.history(&name("other"), &id("o"), &HistoryQuery::default()).await.unwrap_err();
     assert_eq!(elsewhere.code(), ErrorCode::NotAllowed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_is_listed_asked_and_counted_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = Node::found(folder.path(), "a").await;
+    let b = Node::join(folder.path(), "b", &a).await;
+    let before = moment().await;
+    for (doc, age) in [("ann", 36), ("bob", 17), ("cy", 52)] {
+        a.put("people", doc, json!({"age": age, "pay": age * 10})).await;
+    }
+    let first = moment().await;
+    a.client().delete(&name("people"), id("cy"), &WriteOptions::default()).await.unwrap();
+    a.put("people", "bob", json!({"age": 18, "pay": 1})).await;
+    a.put("people", "dot", json!({"age": 3, "pay": 2})).await;
+    converged(&[&a, &b]).await;
+    let adults = FindQuery::new(json!({"age": {"$gte": 18}})).sort(["-age"]);
+    let ids = |items: &[Document]| items.iter().map(|document| document.id.to_string()).collect::<Vec<_>>().join(" ");
+    for node in [&a, &b] {
+        let client = node.client();
+        let list = |at| ListQuery { at: Some(at), limit: Some(2), ..ListQuery::default() };
+        let page = client.list(&name("people"), &list(first)).await.unwrap();
+        assert_eq!(ids(&page.items), "ann bob");
+        let rest = client.list(&name("people"), &ListQuery { after: page.next, ..list(first) }).await.unwrap();
+        assert_eq!((ids(&rest.items).as_str(), rest.next), ("cy", None));
+        assert_eq!(client.list(&name("people"), &list(before)).await.unwrap().items, []);
+        let prefix = ListQuery { prefix: Some("b".to_owned()), ..list(first) };
+        let found = client.list(&name("people"), &prefix).await.unwrap();
+        let bob: Value = serde_json::from_slice(&found.items[0].json).unwrap();
+        assert_eq!((ids(&found.items).as_str(), bob["age"].clone()), ("bob", json!(17)));
+
+        let now = client.find(&name("people"), &adults).await.unwrap();
+        assert_eq!(ids(&now.items), "ann bob");
+        let then = client.find(&name("people"), &adults.clone().at(first)).await.unwrap();
+        assert_eq!((ids(&then.items).as_str(), then.plan.kind.as_str()), ("cy ann", "collection"));
+        let sum = AggregateQuery {
+            values: json!({"n": {"$count": true}, "pay": {"$sum": "pay"}}),
+            at: Some(first),
+            ..AggregateQuery::default()
+        };
+        let sum = client.aggregate(&name("people"), &sum).await.unwrap();
+        assert_eq!(sum.groups, [json!({"n": 3, "pay": 1050})]);
+        // On the command line, and over REST.
+        let at = first.to_string();
+        let counted = told(node, &["count", "people", "--at", &at]).await;
+        assert_eq!(counted, json!({"count": 3}));
+        let listed = printed(&node.cli(&["list", "people", "--at", &at], "").await);
+        assert!(listed.contains("cy") && !listed.contains("dot"), "{listed}");
+        let asked = printed(&node.cli(&["query", "people", r#"{"age":52}"#, "--at", &at], "").await);
+        assert!(asked.contains("cy"), "{asked}");
+        let answer = node.http("GET", &format!("/v1/collections/people/docs?at={at}"), &[], b"").await;
+        assert_eq!(answer.json["items"].as_array().map(Vec::len), Some(3), "{answer:?}");
+        for (path, body, code, pointer) in [
+            ("docs?at=yesterday", "", "invalid_parameter", Value::Null),
+            ("query", r#"{"at":"yesterday"}"#, "invalid_query", json!("/at")),
+            ("query", r#"{"at":7}"#, "invalid_query", json!("/at")),
+            ("aggregate", r#"{"at":"1960-01-01T00:00:00Z"}"#, "invalid_query", json!("/at")),
+        ] {
+            let (method, json) =
+                if body.is_empty() { ("GET", vec![]) } else { ("POST", vec![("content-type", "application/json")]) };
+            let bad = node.http(method, &format!("/v1/collections/people/{path}"), &json, body.as_bytes()).await;
+            assert_eq!((bad.status, &bad.json["code"]), (400, &json!(code)), "{path} {body}: {bad:?}");
+            assert_eq!(bad.json["pointer"], pointer, "{path} {body}");
+        }
+    }
+    // Rights on what is are asked of what was too, and on what was besides.
+    told(&a, &["role", "add", "sees", "--allow", "read"]).await;
+    let sees: &[&str] = &["sees", "--on", "people"];
+    let some: &[&str] = &["reader", "--on", "people", "--prefix", "b", "--without-fields", "/pay"];
+    let (eve, bo) = (user(&a, &b, "eve", &[sees]).await, user(&a, &b, "bo", &[some]).await);
+    let denied = eve.find(&name("people"), &adults.clone().at(first)).await.unwrap_err();
+    assert_eq!(denied.code(), ErrorCode::NotAllowed, "{denied}");
+    let query = ListQuery { at: Some(first), ..ListQuery::default() };
+    assert_eq!(eve.list(&name("people"), &query).await.unwrap_err().code(), ErrorCode::NotAllowed);
+    let listed = bo.list(&name("people"), &query).await.unwrap();
+    let bob: Value = serde_json::from_slice(&listed.items[0].json).unwrap();
+    assert_eq!((ids(&listed.items).as_str(), bob), ("bob", json!({"age": 17})));
+    let asked = bo.find(&name("people"), &FindQuery::new(json!({"pay": {"$gt": 0}})).at(first)).await.unwrap();
+    assert_eq!(asked.items, [], "what is withheld finds nothing");
+    let asked = bo.find(&name("people"), &FindQuery::new(json!({"age": 17})).at(first)).await.unwrap();
+    assert_eq!(ids(&asked.items), "bob");
 }

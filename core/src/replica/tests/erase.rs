@@ -121,7 +121,7 @@ fn an_erased_document_is_gone_on_every_node() {
         assert_eq!(lab.json(node, "kept").unwrap(), r#"{"text":"kept"}"#);
     }
     assert_eq!(lab.receipts(1, act), 2);
-    let feed = Reader::new(lab.nodes[1].store.clone()).feed(fed, None, "", 10, &|_, _| Ok(true)).unwrap().0;
+    let feed = Reader::new(lab.nodes[1].store.clone()).feed(fed, None, "", 10, &|_, _| Ok(true)).unwrap().entries;
     let fed: BTreeSet<&str> =
         feed.iter().filter(|entry| entry.view.erased).map(|entry| entry.key.doc.as_str()).collect();
     assert_eq!(fed, BTreeSet::from(["a", "gone", "never"]));

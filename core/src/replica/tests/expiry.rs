@@ -36,7 +36,7 @@ impl Lab {
         let views = reader.views(&name);
         let scanned: Vec<String> = views.scan(&IdRange::default()).map(|view| view.unwrap().doc.to_string()).collect();
         assert_eq!(listed, scanned);
-        let (feed, _) = reader.feed(0, None, "", 100, &|_, _| Ok(true)).unwrap();
+        let feed = reader.feed(0, None, "", 100, &|_, _| Ok(true)).unwrap().entries;
         for entry in feed {
             let is_listed = listed.contains(&entry.key.doc.to_string());
             assert_eq!(is_listed, !entry.view.deleted, "{:?}", entry.key);

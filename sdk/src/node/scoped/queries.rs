@@ -30,20 +30,47 @@ impl Live for Scoped {
     }
 }
 
+/// As [`sight`], of documents as they were. A part of a history shows nothing here: which part it would be of each document is no one set of fields.
+fn sight_of_then(view: View, collection: &CollectionName) -> Sight {
+    let collection = collection.clone();
+    let of = move |doc: &DocId| -> FieldRights {
+        let read = view.fields(Action::Read, &collection, Some(doc));
+        let history = view.fields(Action::History, &collection, Some(doc));
+        if history.are_all() || history == read { read } else { FieldRights::any_of([]) }
+    };
+    Sight { of: Box::new(of), is_whole: false }
+}
+
+impl View {
+    /// Returns what the caller may see of a collection, as it is or as it was.
+    ///
+    /// # Errors
+    /// That it may see nothing of it as it was.
+    pub(super) fn sight(self, collection: &CollectionName, is_past: bool) -> Result<Sight> {
+        if !is_past {
+            return Ok(sight(self, collection));
+        }
+        if !self.may_somewhere(Action::History, collection) {
+            return Err(self.denied(Action::History, &format!("of {collection}"), Some(collection), None));
+        }
+        Ok(sight_of_then(self, collection))
+    }
+}
+
 #[async_trait]
 impl Queries for Scoped {
     async fn find(&self, collection: &CollectionName, query: &FindQuery) -> Result<FindPage> {
         let view = self.view()?;
         view.demand_some(collection)?;
         let who = Some(view.who());
-        self.node.inner.find_documents(who, sight(view, collection), collection, query).await
+        self.node.inner.find_documents(who, view.sight(collection, query.at.is_some())?, collection, query).await
     }
 
     async fn aggregate(&self, collection: &CollectionName, query: &AggregateQuery) -> Result<AggregatePage> {
         let view = self.view()?;
         view.demand_some(collection)?;
         let who = Some(view.who());
-        self.node.inner.aggregate_documents(who, sight(view, collection), collection, query).await
+        self.node.inner.aggregate_documents(who, view.sight(collection, query.at.is_some())?, collection, query).await
     }
 
     async fn indexes(&self, collection: &CollectionName) -> Result<Vec<IndexInfo>> {

@@ -93,11 +93,15 @@ impl View {
 
     /// Whether there is anything that it may do with documents of the collection.
     pub(super) fn knows(&self, collection: &CollectionName) -> bool {
-        let some = [Action::Read, Action::Administer].into_iter().chain(WRITES);
+        let mut some = [Action::Read, Action::Administer].into_iter().chain(WRITES);
+        some.any(|action| self.may_somewhere(action, collection))
+    }
+
+    /// Whether it may do something with some document of the collection.
+    pub(super) fn may_somewhere(&self, action: Action, collection: &CollectionName) -> bool {
         self.limits.target.touches(collection)
-            && some
-                .filter(|action| self.limits.actions.has(*action))
-                .any(|action| self.policy.may_somewhere(self.principal, action, collection, self.now))
+            && self.limits.actions.has(action)
+            && self.policy.may_somewhere(self.principal, action, collection, self.now)
     }
 
     /// Checks that it may do something to the cluster or to all collections.

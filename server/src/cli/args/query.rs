@@ -2,6 +2,7 @@
 
 use clap::Args as ClapArgs;
 use folkmoot::CollectionName;
+use folkmoot::api::Timestamp;
 
 /// Parses a selector; the node says whether it is one.
 pub(super) fn selector(text: &str) -> Result<serde_json::Value, String> {
@@ -17,10 +18,28 @@ pub(in crate::cli) struct Selected {
     pub(in crate::cli) selector: Option<String>,
 }
 
+/// As of when.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct AsOf {
+    /// Look at the documents as they were at this time, like 2026-03-01T08:00:00Z, by the clocks of those who wrote
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) at: Option<Timestamp>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct Count {
+    #[command(flatten)]
+    pub(in crate::cli) selected: Selected,
+    #[command(flatten)]
+    pub(in crate::cli) as_of: AsOf,
+}
+
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct Query {
     #[command(flatten)]
     pub(in crate::cli) selected: Selected,
+    #[command(flatten)]
+    pub(in crate::cli) as_of: AsOf,
     /// Places to sort by, separated by commas; with - before one the greatest comes first [default: by id]
     #[arg(long, value_name = "PLACES", value_delimiter = ',', allow_hyphen_values = true)]
     pub(in crate::cli) sort: Vec<String>,
@@ -57,6 +76,8 @@ pub(in crate::cli) struct Watch {
 pub(in crate::cli) struct Aggregate {
     #[command(flatten)]
     pub(in crate::cli) selected: Selected,
+    #[command(flatten)]
+    pub(in crate::cli) as_of: AsOf,
     /// Places to group by, separated by commas [default: one group]
     #[arg(long, value_name = "PLACES", value_delimiter = ',')]
     pub(in crate::cli) group: Vec<String>,

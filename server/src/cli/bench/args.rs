@@ -31,6 +31,8 @@ pub(super) enum Workload {
     Heal,
     /// From the acknowledgement of a write on the first node to its change in the feed of the last
     Feed,
+    /// The same on one node, with many feeds, each of which is told of its share of the writes
+    Subscribers,
 }
 
 impl Workload {
@@ -46,19 +48,20 @@ impl Workload {
             Self::Bootstrap => "bootstrap",
             Self::Heal => "heal",
             Self::Feed => "feed",
+            Self::Subscribers => "subscribers",
         }
     }
 
     /// How many nodes it needs at least.
     pub(super) const fn nodes_min(self) -> usize {
         match self {
-            Self::Create | Self::Read | Self::Update | Self::Mixed | Self::Bare => 1,
+            Self::Create | Self::Read | Self::Update | Self::Mixed | Self::Bare | Self::Subscribers => 1,
             Self::Replicate | Self::CatchUp | Self::Bootstrap | Self::Heal | Self::Feed => 2,
         }
     }
 }
 
-/// Writes per second of the feed's workload when no rate is given.
+/// Writes per second of the workloads of feeds when no rate is given.
 pub(super) const FEED_RATE: u32 = 1_000;
 
 /// A load generator with more would measure itself.
@@ -78,7 +81,7 @@ pub(in crate::cli) struct Bench {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=CONNECTIONS_MAX))]
     pub(super) connections: u16,
     /// Begin so many operations a second whatever the answers take; latency then counts from when each should have begun
-    /// [default: each connection sends when it has its answer; `feed`: 1000]
+    /// [default: each connection sends when it has its answer; `feed`, `subscribers`: 1000]
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) rate: Option<u32>,
     /// How long to measure each workload
@@ -90,6 +93,9 @@ pub(in crate::cli) struct Bench {
     /// How many documents are there to read and update, and how many are replicated
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(super) documents: u32,
+    /// How many feeds `subscribers` has; a node gives `limits.streams` to one principal, 1000 if not set otherwise
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(super) subscribers: u16,
     /// How many nodes to start; workloads between nodes take two at least
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub(super) nodes: u8,

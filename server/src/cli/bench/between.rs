@@ -44,9 +44,13 @@ pub(super) async fn run(
         Workload::CatchUp => away(nodes, tag, [count, 0]).await,
         Workload::Bootstrap => bootstrap(nodes, folder, tag, count).await,
         Workload::Heal => away(nodes, tag, [count, count]).await,
-        Workload::Create | Workload::Read | Workload::Update | Workload::Mixed | Workload::Bare | Workload::Feed => {
-            Err(Error::new(ErrorCode::Internal, "this workload is not one between nodes"))
-        }
+        Workload::Create
+        | Workload::Read
+        | Workload::Update
+        | Workload::Mixed
+        | Workload::Bare
+        | Workload::Feed
+        | Workload::Subscribers => Err(Error::new(ErrorCode::Internal, "this workload is not one between nodes")),
     }
 }
 

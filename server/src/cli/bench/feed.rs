@@ -1,4 +1,4 @@
-//! How long a write takes to show on another node: from its acknowledgement to its change in the feed there.
+//! How long a write takes to show: from its acknowledgement to its change in a feed, on another node or in one of many on the same.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 
 use super::between;
 use super::load::{self, Load, Loaded, Work, micros, record};
-use super::nodes::Nodes;
+use super::nodes::{BenchNode, Nodes};
 use super::requests::{Site, document_id};
 
 /// How long changes of the last writes may take to come.
@@ -63,7 +63,9 @@ fn unseen(pairs: &Shared) -> u64 {
 /// Writes documents with ids of its own and notes when they are acknowledged.
 struct Writer {
     site: Site,
-    prefix: String,
+    /// What the ids of the writes begin with that a feed is told of.
+    feeds: Arc<[String]>,
+    writer: u64,
     number: u64,
     id: String,
     pairs: Shared,
@@ -72,7 +74,9 @@ struct Writer {
 impl Work for Writer {
     fn next(&mut self, request: &mut Vec<u8>) -> u16 {
         self.number += 1;
-        self.id = document_id(&self.prefix, self.number);
+        let feed = self.number.wrapping_add(self.writer) % self.feeds.len().max(1) as u64;
+        let prefix = self.feeds.get(feed as usize).map(String::as_str).unwrap_or_default();
+        self.id = document_id(&format!("{prefix}{}", self.writer), self.number);
         self.site.put(request, &self.id, self.number);
         201
     }
@@ -82,38 +86,51 @@ impl Work for Writer {
     }
 }
 
-/// Writes to the first node and follows the feed of the last.
-pub(super) async fn run(nodes: &Nodes, tag: &str, load: Load, connections: u64) -> Result<Shown, Error> {
-    let (first, last) = (nodes.first()?, nodes.last()?);
+/// Writes to the first node and follows so many feeds of one, each of which is told of another part of the writes.
+pub(super) async fn run(
+    nodes: &Nodes,
+    (followed, feeds): (&BenchNode, u64),
+    tag: &str,
+    load: Load,
+    connections: u64,
+) -> Result<Shown, Error> {
+    let first = nodes.first()?;
+    let feeds: Arc<[String]> = (0..feeds.max(1)).map(|feed| format!("{tag}-{feed}-")).collect();
     // The collection is known everywhere before it is followed.
-    first.fill(nodes.collection(), &format!("{tag}-first"), 1).await?;
+    for prefix in feeds.iter() {
+        first.fill(nodes.collection(), &format!("{prefix}first"), 1).await?;
+    }
     between::settle(nodes).await?;
     let pairs: Shared = Arc::new(Mutex::new(Pairs { open: HashMap::new(), visible: micros() }));
-    let query = ChangesQuery {
-        collection: Some(nodes.collection().clone()),
-        prefix: Some(format!("{tag}-")),
-        since: Since::Beginning,
-        ..ChangesQuery::default()
-    };
-    let mut changes = last.client.subscribe(query);
-    let seen = pairs.clone();
-    // It ends with this run; an error of the feed shows as changes that are missing.
-    let follower = tokio::spawn(async move {
-        while let Some(Ok(change)) = changes.next().await {
-            note(&seen, change.id.as_str(), Half::Shown(Instant::now()));
-        }
-    });
-    // What is measured begins when the change of the first document has come.
+    // They end with this run; an error of a feed shows as changes that are missing.
+    let mut followers = tokio::task::JoinSet::new();
+    for prefix in feeds.iter() {
+        let query = ChangesQuery {
+            collection: Some(nodes.collection().clone()),
+            prefix: Some(prefix.clone()),
+            since: Since::Beginning,
+            ..ChangesQuery::default()
+        };
+        let (mut changes, seen) = (followed.client.subscribe(query), pairs.clone());
+        followers.spawn(async move {
+            while let Some(Ok(change)) = changes.next().await {
+                note(&seen, change.id.as_str(), Half::Shown(Instant::now()));
+            }
+        });
+    }
+    // What is measured begins when the change of the first document of each has come.
     let begun = Instant::now();
-    while pairs.lock().unwrap_or_else(PoisonError::into_inner).open.is_empty() {
-        if begun.elapsed() > REST_TIME_MAX || follower.is_finished() {
-            return Err(Error::new(ErrorCode::RequestTimeout, format!("no change came in the feed of {}", last.url)));
+    while pairs.lock().unwrap_or_else(PoisonError::into_inner).open.len() < feeds.len() {
+        if begun.elapsed() > REST_TIME_MAX || followers.try_join_next().is_some() {
+            let detail = format!("no change came in a feed of {}", followed.url);
+            return Err(Error::new(ErrorCode::RequestTimeout, detail));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     let writers = (0..connections).map(|writer| Writer {
         site: first.site.clone(),
-        prefix: format!("{tag}-{writer}"),
+        feeds: feeds.clone(),
+        writer,
         number: 0,
         id: String::new(),
         pairs: pairs.clone(),
@@ -121,10 +138,10 @@ pub(super) async fn run(nodes: &Nodes, tag: &str, load: Load, connections: u64) 
     let mut meter = nodes.meter().await?;
     let writes = load::run(load, &first.site.authority, writers.collect(), &mut meter).await?;
     let begun = Instant::now();
-    while unseen(&pairs) > 0 && begun.elapsed() < REST_TIME_MAX && !follower.is_finished() {
+    while unseen(&pairs) > 0 && begun.elapsed() < REST_TIME_MAX && followers.try_join_next().is_none() {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
-    follower.abort();
+    followers.shutdown().await;
     let missing = unseen(&pairs);
     let visible = pairs.lock().unwrap_or_else(PoisonError::into_inner).visible.clone();
     Ok(Shown { writes, visible, missing })

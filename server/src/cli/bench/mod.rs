@@ -162,11 +162,17 @@ impl Turn<'_> {
                 let disk = disk(nodes).await?;
                 Ok(Run::moved(self.args, self.workload, nodes.all.len(), Some(disk), &moved))
             }
-            Workload::Feed => {
+            Workload::Feed | Workload::Subscribers => {
                 let per_second = self.args.rate.unwrap_or(FEED_RATE);
                 let load = self.pace(Pace::Open { per_second });
-                let shown = feed::run(nodes, &self.tag(), load, u64::from(self.args.connections)).await?;
-                Ok(Run::shown(self.args, nodes.all.len(), Some(disk(nodes).await?), load.pace, &shown))
+                let (followed, feeds) = match self.workload {
+                    Workload::Subscribers => (nodes.first()?, u64::from(self.args.subscribers)),
+                    _ => (nodes.last()?, 1),
+                };
+                let connections = u64::from(self.args.connections);
+                let shown = feed::run(nodes, (followed, feeds), &self.tag(), load, connections).await?;
+                let disk = Some(disk(nodes).await?);
+                Ok(Run::shown(self.args, self.workload, nodes.all.len(), disk, load.pace, &shown))
             }
         }
     }

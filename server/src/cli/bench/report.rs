@@ -157,8 +157,15 @@ impl Run {
         }
     }
 
-    pub(super) fn shown(args: &Bench, nodes: usize, disk: Option<Disk>, pace: Pace, shown: &Shown) -> Self {
-        let mut run = Self::loaded(args, Workload::Feed, nodes, disk, pace, &shown.writes);
+    pub(super) fn shown(
+        args: &Bench,
+        workload: Workload,
+        nodes: usize,
+        disk: Option<Disk>,
+        pace: Pace,
+        shown: &Shown,
+    ) -> Self {
+        let mut run = Self::loaded(args, workload, nodes, disk, pace, &shown.writes);
         run.visible_us = Latency::of(&shown.visible);
         run.errors += shown.missing;
         if shown.missing > 0 {

@@ -145,7 +145,8 @@ impl Work for Share {
             | Workload::CatchUp
             | Workload::Bootstrap
             | Workload::Heal
-            | Workload::Feed => self.create(request),
+            | Workload::Feed
+            | Workload::Subscribers => self.create(request),
         }
     }
 }
