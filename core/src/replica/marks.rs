@@ -276,8 +276,16 @@ impl Replica {
             let seen = seen.iter().find(|seen| seen.shard == *shard).map_or(&[][..], |seen| &seen.streams);
             let here = self.engine.all_streams(shard, MARKED_STREAMS_MAX);
             let is_seen = here.is_some_and(|here| here.iter().all(|reach| has(seen, &reach.stream, reach.seq)));
-            if !is_seen {
-                place.behind.push((shard.clone(), seen.to_vec()));
+            if is_seen {
+                continue;
+            }
+            // The last ones may not be in the store yet.
+            let key = |place| MarkKey { shard: shard.clone(), place }.encode();
+            let unwritten = self.marks.unwritten.range(key(0)..=key(u64::MAX)).rev();
+            let within = unwritten.filter(|(_, mark)| mark.as_ref().is_some_and(|mark| mark.is_within(seen)));
+            match within.map(|(key, _)| MarkKey::decode(key)).next() {
+                Some(Ok(mark)) => place.at_most = place.at_most.min(mark.place),
+                Some(Err(_)) | None => place.behind.push((shard.clone(), seen.to_vec())),
             }
         }
         place

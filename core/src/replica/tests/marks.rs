@@ -66,6 +66,14 @@ fn found(lab: &Lab, node: usize) -> BTreeMap<String, (Vec<ChangeHash>, bool)> {
     feed.entries.into_iter().map(|entry| (entry.key.doc.to_string(), (entry.view.heads, entry.view.deleted))).collect()
 }
 
+/// Takes two nodes apart; what is on its way is lost.
+fn part(lab: &mut Lab, a: usize, b: usize) {
+    lab.cut(a, b);
+    let keys = [a, b].map(|node| lab.nodes[node].replica.identity().node.author());
+    let is_between = |to: usize, from: &AuthorKey| (to == a && *from == keys[1]) || (to == b && *from == keys[0]);
+    lab.wire.retain(|(to, from, ..)| !is_between(*to, from));
+}
+
 fn take_shown(lab: &mut Lab, shown: &mut [BTreeMap<ShardId, Shown>]) {
     for (node, shown) in lab.nodes.iter_mut().zip(shown) {
         shown.extend(node.replica.take_shown());
@@ -104,7 +112,7 @@ fn wander(seed: u64) -> (usize, usize) {
             10 => {
                 let (a, b) = (numbers.below(3), numbers.below(3));
                 if a != b && numbers.below(2) == 0 {
-                    lab.cut(a, b);
+                    part(&mut lab, a, b);
                 } else if a != b {
                     lab.connect(a, b);
                 }
@@ -112,13 +120,12 @@ fn wander(seed: u64) -> (usize, usize) {
             11 => {
                 // A node starts anew: what it had told is told again.
                 let node = 1 + numbers.below(2);
-                for other in 0..3 {
-                    lab.cut(node, other);
+                for other in (0..3).filter(|other| *other != node) {
+                    part(&mut lab, node, other);
                 }
                 let (identity, store) = (lab.nodes[node].replica.identity().clone(), lab.nodes[node].store.clone());
                 lab.ticket += 1;
                 lab.open(identity, store, node, Vec::new());
-                lab.wire.retain(|(to, ..)| *to != node);
                 shown[node].clear();
                 for other in (0..3).filter(|other| *other != node) {
                     lab.connect(node, other);

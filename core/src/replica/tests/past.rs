@@ -25,9 +25,9 @@ fn a_collection_is_seen_as_it_was_at_any_time() {
         let (node, id) = (n % 2, format!("d{}", n * 5 % 7));
         let write = match n % 9 {
             8 => DocWrite::Delete,
-            _ if n % 3 == 0 => {
-                ops(&format!(r#"[{{"op":"set","path":"/n","value":{n}}},{{"op":"set","path":"/by","value":{node}}}]"#))
-            }
+            _ if n % 3 == 0 => ops(&format!(
+                r#"{{"ops":[{{"op":"set","path":"/n","value":{n}}},{{"op":"set","path":"/by","value":{node}}}]}}"#
+            )),
             _ => put(&format!(r#"{{"n":{n},"by":{node}}}"#)),
         };
         // An edit of what is not there is refused.
