@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::load::{self, LoadError};
 use super::read::{ReadError, Reader, damaged};
 use super::records::DeleteRecord;
+use crate::document::gate::guarded;
 use crate::document::json::{self, Value};
 use crate::document::{Document, diff, redact};
 use crate::hlc::Hlc;
@@ -259,6 +260,15 @@ impl Past {
         let heads = self.document.view_heads(heads)?;
         let content = json::to_value_at(self.document.view(), &heads);
         Some(rights.iter().fold(content, redact::redact))
+    }
+
+    /// Returns the document with its history as Automerge saves it: all accepted changes, and no void one. Where others build on void
+    /// changes they are written again without them, and their hashes in the file are not those of versions.
+    ///
+    /// # Errors
+    /// What Automerge says, which would be a fault.
+    pub fn file(&self) -> Result<Vec<u8>, String> {
+        guarded(|| self.document.view_with_history().save())
     }
 
     /// Returns the JSON patch from one version to another, as far as they may be seen; none if a head is no accepted change of it.

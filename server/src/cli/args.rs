@@ -161,6 +161,9 @@ pub(super) enum Command {
     Import(Import),
     /// Write all documents of a collection as NDJSON or CSV
     Export(Export),
+    /// Write a document with its history to a file of Automerge, or make a document of one
+    #[command(subcommand)]
+    Automerge(AutomergeCommand),
     /// List, show, configure or drop collections
     #[command(visible_alias = "collection")]
     Collections(Collections),
@@ -587,7 +590,10 @@ pub(super) enum CellType {
 /// Parses COLUMN=TYPE. The column may have `=` in its name.
 fn column_type(text: &str) -> Result<(String, CellType), String> {
     let (column, kind) = text.rsplit_once('=').ok_or("it is COLUMN=TYPE, as in zip=text")?;
-    Ok((column.to_owned(), CellType::from_str(kind, false).map_err(|_| "the type is infer, text, number, boolean or json")?))
+    Ok((
+        column.to_owned(),
+        CellType::from_str(kind, false).map_err(|_| "the type is infer, text, number, boolean or json")?,
+    ))
 }
 
 #[derive(Debug, ClapArgs)]
@@ -650,6 +656,30 @@ pub(super) struct Export {
     /// CSV: what stands between cells: one character, or `tab`
     #[arg(long, default_value = ",", value_name = "CHARACTER", value_parser = super::columns::delimiter)]
     pub(super) delimiter: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AutomergeCommand {
+    /// Write a document with its history to a file, which Automerge's libraries load. It takes the right to all of its fields and their history
+    Save {
+        #[command(flatten)]
+        document: One,
+        /// Where to write; `-` writes to standard output
+        file: PathBuf,
+    },
+    /// Create a document with the content of a file. What it was before is not taken over: nobody here signed that
+    Load {
+        /// The collection
+        collection: CollectionName,
+        /// The file; `-` reads standard input
+        file: PathBuf,
+        /// The document's id; if not given the node makes one
+        #[arg(long)]
+        id: Option<DocId>,
+        /// Where it must be durable: local, majority, all or a number of replicas
+        #[arg(long, default_value = "local", value_name = "WHERE")]
+        durability: Durability,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

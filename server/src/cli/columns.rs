@@ -103,7 +103,8 @@ fn columns(headings: &csv::ByteRecord, options: &TableOptions) -> Result<(Vec<Co
         let name = std::str::from_utf8(heading).map_err(|_| "the headings are not UTF-8".to_owned())?;
         // Spreadsheets begin a file with a byte order mark.
         let name = if columns.is_empty() { name.trim_start_matches('\u{feff}') } else { name };
-        let kind = options.types.iter().rev().find(|(other, _)| other == name).map_or(options.others, |(_, kind)| *kind);
+        let kind =
+            options.types.iter().rev().find(|(other, _)| other == name).map_or(options.others, |(_, kind)| *kind);
         columns.push(Column { name: name.to_owned(), steps: steps(name)?, kind, is_field: true });
     }
     let position = |name: &str| columns.iter().position(|column| column.name == name);
@@ -126,7 +127,10 @@ fn columns(headings: &csv::ByteRecord, options: &TableOptions) -> Result<(Vec<Co
     places.sort_by(|a, b| a.steps.cmp(&b.steps));
     for (a, b) in places.iter().zip(places.iter().skip(1)) {
         if b.steps.starts_with(&a.steps) {
-            return Err(format!("the columns {:?} and {:?} stand for the same place, or one within the other", a.name, b.name));
+            return Err(format!(
+                "the columns {:?} and {:?} stand for the same place, or one within the other",
+                a.name, b.name
+            ));
         }
     }
     Ok((columns, id))
@@ -243,7 +247,9 @@ fn value(text: &str, kind: CellType) -> Result<Box<RawValue>, String> {
 pub(super) fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         b"tab" => Ok(b'\t'),
-        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !matches!(byte, b'"' | b'\r' | b'\n') => Ok(*byte),
+        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !matches!(byte, b'"' | b'\r' | b'\n') => {
+            Ok(*byte)
+        }
         _ => Err("one character that is no letter, digit or quote, or `tab`".to_owned()),
     }
 }
@@ -300,7 +306,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str, options: TableOptions) -> Result<Vec<String>, String> {
-        let options = TableOptions { delimiter: if options.delimiter == 0 { b',' } else { options.delimiter }, ..options };
+        let options =
+            TableOptions { delimiter: if options.delimiter == 0 { b',' } else { options.delimiter }, ..options };
         let mut rows = Rows::new(text.as_bytes(), &options)?;
         let mut edits = Vec::new();
         while let Some((line, _, edit)) = rows.next().map_err(|(line, why)| format!("{line}: {why}"))? {
@@ -320,7 +327,8 @@ mod tests {
             read(text, TableOptions::default()).unwrap(),
             [r#"1 {"address":{"city":"O\nslo","zip":"0150"},"n":7,"name":"Ann \"A\""}"#, "2 {}"]
         );
-        let options = || TableOptions { id: Some("n".into()), keep_id: true, delimiter: b';', ..TableOptions::default() };
+        let options =
+            || TableOptions { id: Some("n".into()), keep_id: true, delimiter: b';', ..TableOptions::default() };
         assert_eq!(read("n;b\n5;true\n", options()).unwrap(), [r#"5 {"b":true,"n":5}"#]);
         assert_eq!(read("a\n1\n", TableOptions::default()).unwrap(), [r#"{"a":1}"#]);
     }
@@ -331,9 +339,20 @@ mod tests {
         for number in ["0", "-1", "18446744073709551615", "1.50", "-0.5", "123456789012.345", "true", "false"] {
             assert_eq!(infer(number), number);
         }
-        for text in
-            ["007", "+1", "1e5", "-0", "-", ".5", "1.", "18446744073709551616", "1234567890123.456", "TRUE", "null", "1,5"]
-        {
+        for text in [
+            "007",
+            "+1",
+            "1e5",
+            "-0",
+            "-",
+            ".5",
+            "1.",
+            "18446744073709551616",
+            "1234567890123.456",
+            "TRUE",
+            "null",
+            "1,5",
+        ] {
             assert_eq!(infer(text), format!("{text:?}"));
         }
         assert_eq!(value("7", CellType::Text).unwrap().get(), "\"7\"");

@@ -16,7 +16,9 @@ pub(super) fn has_commands() {
 /// Returns standard input for a command to read; `instead` tells how else it gets what it needs.
 pub(super) fn standard_input(instead: &str) -> Result<Stdin, Failure> {
     if ARE_COMMANDS.load(Ordering::Relaxed) {
-        return Err(Failure::usage(format!("within the shell standard input is not read, as commands come from it: {instead}")));
+        return Err(Failure::usage(format!(
+            "within the shell standard input is not read, as commands come from it: {instead}"
+        )));
     }
     Ok(std::io::stdin())
 }

@@ -18,10 +18,7 @@ const KEY_SHOWN: usize = 16;
 
 /// Returns whether a command needs no node.
 pub(super) const fn is_local(command: &KeyCommand) -> bool {
-    !matches!(
-        command,
-        KeyCommand::List | KeyCommand::Recover(_) | KeyCommand::Revoke { .. } | KeyCommand::Rotate(_)
-    )
+    !matches!(command, KeyCommand::List | KeyCommand::Recover(_) | KeyCommand::Revoke { .. } | KeyCommand::Rotate(_))
 }
 
 /// Carries out what needs no node; none if that is something else.

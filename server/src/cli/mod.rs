@@ -5,6 +5,7 @@ mod agreement;
 mod approvals;
 mod args;
 mod audit;
+mod automerge;
 mod bench;
 mod cluster;
 mod columns;
@@ -168,6 +169,7 @@ async fn ask(client: &Client, find: &Find, command: Command, output: &Output) ->
         Command::Conflicts(args) => documents::conflicts(client, args, output).await,
         Command::Import(args) => transfer::import(client, args, output).await,
         Command::Export(args) => transfer::export(client, args, output).await,
+        Command::Automerge(command) => automerge::automerge(client, command, output).await,
         Command::Collections(command) => cluster::collections(client, command, output).await,
         Command::Changes(args) => cluster::changes(client, args, output).await,
         Command::Watch(args) => query::watch(client, args, output).await,

@@ -7,9 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use folkmoot::api::{
-    BulkOp, BulkOptions, Database as _, Document, Edit, ExitCode, WriteStatus, export as export_all,
-};
+use folkmoot::api::{BulkOp, BulkOptions, Database as _, Document, Edit, ExitCode, WriteStatus, export as export_all};
 use folkmoot::wire::DocumentMeta;
 use folkmoot::{Client, DocId, Error, ErrorCode};
 use folkmoot_core::limits::JSON_BYTES_MAX;
@@ -282,7 +280,9 @@ async fn write(
 
 fn wrong_line(number: u64, why: &str) -> Failure {
     Error::new(ErrorCode::InvalidRequest, format!("line {number}: {why}"))
-        .hint(format!("the lines before it are imported; --from-line {number} goes on there, --keep-going passes over such lines"))
+        .hint(format!(
+            "the lines before it are imported; --from-line {number} goes on there, --keep-going passes over such lines"
+        ))
         .into()
 }
 

@@ -125,7 +125,9 @@ fn wanted(definition: &clap::Command, words: &[String], begun: &str, used: Optio
     };
     let option = |word: &String| {
         let long = word.strip_prefix("--")?;
-        command.get_arguments().find(|argument| argument.get_long() == Some(long) && argument.get_action().takes_values())
+        command
+            .get_arguments()
+            .find(|argument| argument.get_long() == Some(long) && argument.get_action().takes_values())
     };
     if let Some(option) = rest.last().and_then(option) {
         return match values(option) {
@@ -135,9 +137,9 @@ fn wanted(definition: &clap::Command, words: &[String], begun: &str, used: Optio
     }
     if begun.starts_with('-') {
         // Where the node is and who asks was settled when the shell began.
-        let options = command.get_arguments().filter(|argument| {
-            !argument.is_hide_set() && (!argument.is_global_set() || argument.get_id() == "json")
-        });
+        let options = command
+            .get_arguments()
+            .filter(|argument| !argument.is_hide_set() && (!argument.is_global_set() || argument.get_id() == "json"));
         return Wanted::Words(options.filter_map(|option| Some(format!("--{}", option.get_long()?))).collect());
     }
     // Values of options are no arguments of their own.
@@ -198,7 +200,10 @@ impl Completer for Completion {
             Wanted::Unknown => Vec::new(),
         };
         let end = if found.len() == 1 { " " } else { "" };
-        let pair = |word: String| Pair { replacement: format!("{}{end}", shell_words::quote(&word)), display: printable(&word) };
+        let pair = |word: String| Pair {
+            replacement: format!("{}{end}", shell_words::quote(&word)),
+            display: printable(&word),
+        };
         Ok((start, found.into_iter().map(pair).collect()))
     }
 }
@@ -259,7 +264,10 @@ mod tests {
         assert_eq!(at("erase cities a ", None), document("cities"));
         assert_eq!(at("collections show ", Some("cities")), Wanted::Collection { marked: false });
         let Wanted::Words(options) = at("get cities 1 --", None) else { panic!("no words") };
-        assert!(options.iter().any(|name| name == "--meta") && !options.iter().any(|name| name == "--url"), "{options:?}");
+        assert!(
+            options.iter().any(|name| name == "--meta") && !options.iter().any(|name| name == "--url"),
+            "{options:?}"
+        );
         let Wanted::Words(kinds) = at("patch cities 1 {} --kind ", None) else { panic!("no words") };
         assert!(kinds.iter().any(|name| name == "merge"), "{kinds:?}");
         assert_eq!(at("get cities 1 --at ", None), Wanted::Unknown);

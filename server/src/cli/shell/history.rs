@@ -125,7 +125,10 @@ mod tests {
             path(&move |name| given.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).into()))
         };
         assert_eq!(of(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")]), Some("/s/folkmoot/shell_history".into()));
-        assert_eq!(of(&[("XDG_STATE_HOME", "s"), ("HOME", "/h")]), Some("/h/.local/state/folkmoot/shell_history".into()));
+        assert_eq!(
+            of(&[("XDG_STATE_HOME", "s"), ("HOME", "/h")]),
+            Some("/h/.local/state/folkmoot/shell_history".into())
+        );
         assert_eq!(of(&[]), None);
     }
 }

@@ -8,22 +8,10 @@ use super::super::failure::Failure;
 use super::super::named_collection;
 
 /// Commands that have no place here: they are nodes, work on the directory of one that does not run, or have no need of one.
-const OUTSIDE: [&str; 11] = [
-    "serve",
-    "init",
-    "join",
-    "repair",
-    "rejoin",
-    "demo",
-    "bench",
-    "bench-bare",
-    "config",
-    "completions",
-    "shell",
-];
+const OUTSIDE: [&str; 11] =
+    ["serve", "init", "join", "repair", "rejoin", "demo", "bench", "bench-bare", "config", "completions", "shell"];
 /// Options that say which node is asked, and by whom: what the shell was started with.
-const CONNECTION: [&str; 9] =
-    ["url", "token_file", "user", "password_file", "cert", "key", "ca", "data", "session"];
+const CONNECTION: [&str; 9] = ["url", "token_file", "user", "password_file", "cert", "key", "ca", "data", "session"];
 /// What a collection begins with that is named in spite of the one in use. No collection's name and no option begins so.
 pub(super) const NAMES_COLLECTION: char = '@';
 
@@ -152,11 +140,7 @@ pub(super) fn takes_collection(command: &clap::Command, words: &[String]) -> boo
 }
 
 /// Puts the collection in use where a command names its collection.
-fn with_collection(
-    definition: &clap::Command,
-    mut words: Vec<String>,
-    used: Option<&CollectionName>,
-) -> Vec<String> {
+fn with_collection(definition: &clap::Command, mut words: Vec<String>, used: Option<&CollectionName>) -> Vec<String> {
     let (command, at) = command_of(definition, &words);
     if !takes_collection(command, &words) {
         return words;

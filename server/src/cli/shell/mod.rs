@@ -115,7 +115,8 @@ impl Shell<'_> {
             let line = loop {
                 let room = (LINE_BYTES_MAX + 1).saturating_sub(bytes.len()) as u64;
                 let read = (&mut input).take(room).read_until(b'\n', &mut bytes);
-                let read = read.map_err(|e| Error::new(ErrorCode::InvalidRequest, format!("read standard input: {e}")))?;
+                let read =
+                    read.map_err(|e| Error::new(ErrorCode::InvalidRequest, format!("read standard input: {e}")))?;
                 if bytes.len() > LINE_BYTES_MAX {
                     return Err(Failure::usage(format!("line {begun} is longer than {LINE_BYTES_MAX} bytes")));
                 }
