@@ -158,7 +158,7 @@ pub const EDIT_OPS_MAX: usize = 10_000;
 /// File of Automerge that a client brings.
 pub const AUTOMERGE_FILE_BYTES_MAX: usize = 8 << 20;
 /// Its columns unpacked, and its keys with repetitions written out.
-pub const AUTOMERGE_UNPACKED_BYTES_MAX: usize = 32 << 20;
+pub const AUTOMERGE_UNPACKED_BYTES_MAX: usize = 16 << 20;
 /// Operations of its history.
 pub const AUTOMERGE_OPS_MAX: u64 = 500_000;
 /// Changes of its history.

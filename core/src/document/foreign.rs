@@ -50,6 +50,8 @@ const CHUNK_KINDS: std::ops::RangeInclusive<u8> = 0..=3;
 /// Columns of operations or changes: Automerge has 16, and passes those over that later versions add.
 const COLUMNS_MAX: u64 = 64;
 const PACKED: u64 = 8;
+/// Objects within objects, below the document itself: what JSON of a client may have.
+const DEPTH_MAX: usize = limits::JSON_DEPTH_MAX - 1;
 
 /// The columns that say how objects lie within one another, by Automerge's numbers.
 mod column {
@@ -87,16 +89,17 @@ fn outline(file: &[u8]) -> Result<(), FileError> {
     }
     let checksum = rest.take(4)?;
     let hash: [u8; 32] = Sha256::digest(rest.0).into();
+    if hash.get(..4) != Some(checksum) {
+        return Err(FileError::Form("checksum"));
+    }
     match rest.take(1)? {
         [CHUNK_DOCUMENT] => {}
         [kind] if CHUNK_KINDS.contains(kind) => return Err(FileError::NoDocument),
         _ => return Err(FileError::Form("kind")),
     }
     if rest.unsigned()? != rest.0.len() as u64 {
-        return Err(FileError::Form("length, or something stands behind it"));
+        return Err(FileError::Form("length"));
     }
-    // Of a packed document it is that of the one unpacked, which Automerge checks.
-    let is_checked = hash.get(..4) == Some(checksum);
     let actors = rest.unsigned()?;
     if actors > limits::AUTOMERGE_ACTORS_MAX {
         return Err(FileError::Limit("actors"));
@@ -114,9 +117,6 @@ fn outline(file: &[u8]) -> Result<(), FileError> {
     let mut room = limits::AUTOMERGE_UNPACKED_BYTES_MAX;
     let changes = columns(&mut rest, changes, &mut room)?;
     let operations = columns(&mut rest, operations, &mut room)?;
-    if !is_checked && changes.iter().chain(&operations).all(|column| !column.packed) {
-        return Err(FileError::Form("checksum"));
-    }
     let mut text_bytes = 0;
     for column in &changes {
         column.scan(&mut text_bytes)?;
@@ -144,23 +144,21 @@ fn layout(rest: &mut ColumnReader<'_>) -> Result<Vec<(u64, u64)>, FileError> {
 
 struct Column {
     spec: u64,
-    packed: bool,
     data: Vec<u8>,
 }
 
 fn columns(rest: &mut ColumnReader<'_>, layout: Vec<(u64, u64)>, room: &mut usize) -> Result<Vec<Column>, FileError> {
     let column = |(spec, len): (u64, u64)| {
         let bytes = rest.take(len)?;
-        let packed = spec & PACKED != 0;
         let mut data = Vec::new();
-        if packed {
+        if spec & PACKED != 0 {
             let unpacked = flate2::read::DeflateDecoder::new(bytes).take(*room as u64 + 1).read_to_end(&mut data);
             unpacked.map_err(|_| FileError::Form("a column does not unpack"))?;
         } else {
             data.extend_from_slice(bytes);
         }
         *room = room.checked_sub(data.len()).ok_or(FileError::Limit("bytes unpacked"))?;
-        Ok(Column { spec: spec & !PACKED, packed, data })
+        Ok(Column { spec: spec & !PACKED, data })
     };
     layout.into_iter().map(column).collect()
 }
@@ -264,12 +262,12 @@ fn depth(operations: &[Column]) -> Result<(), FileError> {
             }
             let Some(parent) = parents.get(&next) else { break 0 };
             way.push(next);
-            if way.len() > limits::DOC_DEPTH_MAX {
+            if way.len() > DEPTH_MAX {
                 return Err(FileError::Limit("levels of nesting"));
             }
             next = *parent;
         };
-        if above + way.len() > limits::DOC_DEPTH_MAX {
+        if above + way.len() > DEPTH_MAX {
             return Err(FileError::Limit("levels of nesting"));
         }
         known.extend(way.into_iter().rev().zip(above + 1..));
@@ -318,7 +316,7 @@ mod tests {
         let change = document.get_changes(&[]).first().unwrap().raw_bytes().to_vec();
         assert_eq!(read(&change), Err(FileError::NoDocument));
         let behind = [file.as_slice(), &change].concat();
-        assert!(matches!(read(&behind), Err(FileError::Form(_))));
+        assert_eq!(read(&behind), Err(FileError::Form("checksum")));
         for end in 0..file.len() {
             assert!(read(&file[..end]).is_err(), "{end}");
         }
@@ -338,8 +336,8 @@ mod tests {
             }
             document.save()
         };
-        assert!(read(&nested(limits::DOC_DEPTH_MAX)).is_ok());
-        assert_eq!(read(&nested(limits::DOC_DEPTH_MAX + 1)), Err(FileError::Limit("levels of nesting")));
+        assert!(read(&nested(DEPTH_MAX)).is_ok());
+        assert_eq!(read(&nested(DEPTH_MAX + 1)), Err(FileError::Limit("levels of nesting")));
         assert_eq!(read(&nested(2_000)), Err(FileError::Limit("levels of nesting")));
     }
 

@@ -145,7 +145,7 @@ impl<R: Read> Rows<R> {
         builder.has_headers(false).flexible(true).delimiter(options.delimiter);
         let mut reader = builder.from_reader(Bounded { inner: input, left: left.clone() });
         let mut row = csv::ByteRecord::new();
-        if !reader.read_byte_record(&mut row).map_err(|error| told(&error))? {
+        if !reader.read_byte_record(&mut row).map_err(|error| error.to_string())? {
             return Err("it is empty: the first row must name the columns".to_owned());
         }
         let (columns, id) = columns(&row, options)?;
@@ -156,7 +156,7 @@ impl<R: Read> Rows<R> {
     pub(super) fn next(&mut self) -> Result<Option<(u64, usize, Result<Edit, String>)>, (u64, String)> {
         self.left.set(LINE_BYTES_MAX + READ_AHEAD_BYTES);
         let begun = self.reader.position().line();
-        let read = self.reader.read_byte_record(&mut self.row).map_err(|error| (begun, told(&error)))?;
+        let read = self.reader.read_byte_record(&mut self.row).map_err(|error| (begun, error.to_string()))?;
         let line = self.row.position().map_or(begun, csv::Position::line);
         Ok(read.then(|| (line, self.row.as_slice().len(), self.edit())))
     }
@@ -200,13 +200,6 @@ fn insert(members: &mut BTreeMap<String, Part>, steps: &[String], value: Box<Raw
                 insert(inner, rest, value);
             }
         }
-    }
-}
-
-fn told(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::Io(error) => error.to_string(),
-        _ => error.to_string(),
     }
 }
 

@@ -159,7 +159,7 @@ impl Entries {
         };
         loop {
             line.clear();
-            let read = reader.take(LINE_BYTES_MAX + 1).read_until(b'\n', line);
+            let read = reader.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', line);
             if read.map_err(|e| cannot("read", file, e))? == 0 {
                 return Ok(None);
             }
@@ -257,10 +257,12 @@ async fn write(
             Err(error) => {
                 imported.failed += 1;
                 let only_noted = args.keep_going || failed.is_some();
-                bar.suspend(|| match only_noted {
-                    true => output.note(&format!("line {number}: {error}")),
-                    false => output.note(&format!("line {number} could not be written")),
-                });
+                let note = if only_noted {
+                    format!("line {number}: {error}")
+                } else {
+                    format!("line {number} could not be written")
+                };
+                bar.suspend(|| output.note(&note));
                 failed.get_or_insert(error);
             }
         }

@@ -11,7 +11,7 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 use tokio::runtime::Handle;
 
-use super::line::{NAMES_COLLECTION, Parts, command_of, is_open, takes_collection};
+use super::line::{NAMES_COLLECTION, Parts, Quoting, command_of, takes_collection};
 
 /// How long the node is asked for names: who waits at a prompt would rather have none.
 const ASK_TIME_MAX: Duration = Duration::from_millis(1_000);
@@ -157,15 +157,13 @@ fn wanted(definition: &clap::Command, words: &[String], begun: &str, used: Optio
     if with_collection && marked.is_none() && used.is_some() {
         position += 1;
     }
-    let mut positionals = command.get_positionals();
-    let argument = match positionals.clone().nth(position) {
-        Some(argument) => argument,
-        // The last one may take many.
-        None => match positionals.next_back().filter(|last| last.get_num_args().is_some_and(|n| n.max_values() > 1)) {
-            Some(last) => last,
-            None if given.is_empty() && command.has_subcommands() => return Wanted::Words(visible(command)),
-            None => return Wanted::Unknown,
-        },
+    let positionals: Vec<_> = command.get_positionals().collect();
+    // The last one may take many.
+    let takes_many = |last: &&&clap::Arg| last.get_num_args().is_some_and(|count| count.max_values() > 1);
+    let argument = match positionals.get(position).or_else(|| positionals.last().filter(takes_many)) {
+        Some(argument) => *argument,
+        None if given.is_empty() && command.has_subcommands() => return Wanted::Words(visible(command)),
+        None => return Wanted::Unknown,
     };
     match argument.get_id().as_str() {
         "collection" => Wanted::Collection { marked: with_collection && marked.is_some() },
@@ -215,7 +213,7 @@ fn printable(text: &str) -> String {
 
 impl Validator for Completion {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        let open = is_open(context.input());
+        let open = Quoting::is_open_after(context.input());
         Ok(if open { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }

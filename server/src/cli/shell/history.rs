@@ -1,5 +1,6 @@
 //! What was typed: kept in a file for its owner alone, without what looks like a secret.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use rustyline::Editor;
@@ -72,11 +73,11 @@ fn make_file(path: &Path) -> std::io::Result<()> {
     options.append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
+    let mut file = options.open(path)?;
     #[cfg(unix)]
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    drop(file);
-    Ok(())
+    // How rustyline knows in which form the lines behind it are: lines of more than one line are possible in this one.
+    if file.metadata()?.len() == 0 { file.write_all(b"#V2\n") } else { Ok(()) }
 }
 
 /// Returns whether a line may be kept. One that begins with a blank is not, as in other shells.

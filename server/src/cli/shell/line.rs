@@ -32,13 +32,53 @@ pub(super) enum Unreadable {
     Arguments(clap::Error),
 }
 
-/// Returns whether a quote is open at the end, so that the next line belongs to this one.
-pub(super) fn is_open(line: &str) -> bool {
-    !is_comment(line) && shell_words::split(line).is_err()
+/// Where in its quoting a line is: what `shell_words` thinks at this place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Quoting {
+    #[default]
+    Between,
+    Comment,
+    Word,
+    /// Behind a backslash.
+    Escaped,
+    Single,
+    Double,
+    DoubleEscaped,
 }
 
-fn is_comment(line: &str) -> bool {
-    line.trim_start().starts_with('#')
+impl Quoting {
+    /// Goes on over more of the line.
+    pub(super) fn feed(&mut self, text: &str) {
+        for char in text.chars() {
+            *self = match (*self, char) {
+                (Self::Comment, '\n') => Self::Between,
+                (Self::Comment, _) => Self::Comment,
+                (Self::Single, '\'') | (Self::Double, '"') => Self::Word,
+                (Self::Single, _) => Self::Single,
+                (Self::Double, '\\') => Self::DoubleEscaped,
+                (Self::Double | Self::DoubleEscaped, _) => Self::Double,
+                (Self::Escaped, _) => Self::Word,
+                (Self::Between, '#') => Self::Comment,
+                (Self::Between | Self::Word, '\'') => Self::Single,
+                (Self::Between | Self::Word, '"') => Self::Double,
+                (Self::Between | Self::Word, '\\') => Self::Escaped,
+                (Self::Between | Self::Word, ' ' | '\t' | '\n') => Self::Between,
+                (Self::Between | Self::Word, _) => Self::Word,
+            };
+        }
+    }
+
+    /// Returns whether the next line belongs to this one.
+    pub(super) const fn is_open(self) -> bool {
+        matches!(self, Self::Escaped | Self::Single | Self::Double | Self::DoubleEscaped)
+    }
+
+    /// Returns whether a line is open at its end.
+    pub(super) fn is_open_after(line: &str) -> bool {
+        let mut quoting = Self::default();
+        quoting.feed(line);
+        quoting.is_open()
+    }
 }
 
 /// What lines are made of: the command line's own definition, with what only the shell has.
@@ -69,9 +109,6 @@ impl Parts {
 
     /// Reads a line.
     pub(super) fn read(&self, line: &str, used: Option<&CollectionName>) -> Result<Line, Unreadable> {
-        if is_comment(line) {
-            return Ok(Line::Nothing);
-        }
         let words = shell_words::split(line)
             .map_err(|_| Unreadable::Line(Failure::usage("a quote is open at the end of the line")))?;
         if words.is_empty() {
@@ -220,8 +257,27 @@ mod tests {
 
     #[test]
     fn an_open_quote_goes_on() {
-        assert!(is_open("put a b '{\"x\":"));
-        assert!(!is_open("put a b '{\"x\":\n1}'\n"));
-        assert!(!is_open("# it's a comment"));
+        let lines = [
+            "",
+            "get a b",
+            "put a b '{\"x\":",
+            "put a b '{\"x\":\n1}'\n",
+            "# it's a comment",
+            "get a # it's\n",
+            "get a#'b",
+            "get \"a\\\"",
+            "get \"a\\\"\"",
+            "get a\\",
+            "get a\\'",
+            "get 'a\\'",
+            "get \"a'\"",
+            "'",
+            "\"",
+            "\\",
+            "a'b'\"c\"",
+        ];
+        for line in lines {
+            assert_eq!(Quoting::is_open_after(line), shell_words::split(line).is_err(), "{line:?}");
+        }
     }
 }

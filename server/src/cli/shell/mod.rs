@@ -13,7 +13,6 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use folkmoot::api::{Access as _, ExitCode};
 use folkmoot::{Client, CollectionName, Error, ErrorCode};
 use folkmoot_core::limits::JSON_BYTES_MAX;
-use rustyline::config::Configurer as _;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Editor};
@@ -21,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use self::complete::{Completion, Names};
 use self::history::Kept;
-use self::line::{Line, Parts, Unreadable};
+use self::line::{Line, Parts, Quoting, Unreadable};
 use super::args::{Find, Shell as ShellArgs};
 use super::failure::Failure;
 use super::output::{Format, Output};
@@ -78,10 +77,10 @@ impl Shell<'_> {
             caller.name
         ));
         let failed = |error: ReadlineError| Error::new(ErrorCode::Internal, format!("use the terminal: {error}"));
-        let config = rustyline::Config::builder().completion_type(CompletionType::List).build();
+        let config = rustyline::Config::builder().completion_type(CompletionType::List);
+        let config = config.max_history_size(history::LINES_MAX).map_err(failed)?.build();
         let mut editor: Editor<Completion, FileHistory> = Editor::with_default(config).map_err(failed)?;
         let kept = if args.no_history { None } else { Kept::open(&mut editor, output) };
-        editor.set_max_history_size(history::LINES_MAX).map_err(failed)?;
         editor.set_helper(Some(Completion::new(Names::new(self.client.clone(), self.runtime.handle().clone()))));
         loop {
             if let Some(helper) = editor.helper_mut() {
@@ -111,24 +110,27 @@ impl Shell<'_> {
         let (mut number, mut ended, mut first_failure) = (0_u64, false, ExitCode::Done);
         while !ended {
             // A quote that is open goes on in the next line.
-            let (mut bytes, begun) = (Vec::new(), number + 1);
-            let line = loop {
-                let room = (LINE_BYTES_MAX + 1).saturating_sub(bytes.len()) as u64;
+            let (mut text, mut quoting, begun) = (String::new(), Quoting::default(), number + 1);
+            loop {
+                let mut bytes = Vec::new();
+                let room = (LINE_BYTES_MAX + 1).saturating_sub(text.len()) as u64;
                 let read = (&mut input).take(room).read_until(b'\n', &mut bytes);
                 let read =
                     read.map_err(|e| Error::new(ErrorCode::InvalidRequest, format!("read standard input: {e}")))?;
-                if bytes.len() > LINE_BYTES_MAX {
-                    return Err(Failure::usage(format!("line {begun} is longer than {LINE_BYTES_MAX} bytes")));
-                }
                 ended = read == 0;
                 number += u64::from(!ended);
-                let text = std::str::from_utf8(&bytes);
-                let text = text.map_err(|_| Failure::usage(format!("line {begun} is not UTF-8")))?;
-                if ended || !line::is_open(text) {
-                    break text.to_owned();
+                if text.len() + bytes.len() > LINE_BYTES_MAX {
+                    return Err(Failure::usage(format!("line {begun} is longer than {LINE_BYTES_MAX} bytes")));
                 }
-            };
-            let code = match self.execute(&line, Stop::Never, output) {
+                let more =
+                    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("line {number} is not UTF-8")))?;
+                quoting.feed(&more);
+                text.push_str(&more);
+                if ended || !quoting.is_open() {
+                    break;
+                }
+            }
+            let code = match self.execute(&text, Stop::Never, output) {
                 Ok(Step::End) => return Ok(first_failure),
                 Ok(Step::Went(code)) => code,
                 Err(failure @ Failure::OutputClosed) => return Err(failure),
