@@ -41,6 +41,8 @@ pub(super) enum Quoting {
     Word,
     /// Behind a backslash.
     Escaped,
+    /// Behind a backslash at the end of a line.
+    Continued,
     Single,
     Double,
     DoubleEscaped,
@@ -57,20 +59,21 @@ impl Quoting {
                 (Self::Single, _) => Self::Single,
                 (Self::Double, '\\') => Self::DoubleEscaped,
                 (Self::Double | Self::DoubleEscaped, _) => Self::Double,
+                (Self::Escaped, '\n') => Self::Continued,
                 (Self::Escaped, _) => Self::Word,
-                (Self::Between, '#') => Self::Comment,
-                (Self::Between | Self::Word, '\'') => Self::Single,
-                (Self::Between | Self::Word, '"') => Self::Double,
-                (Self::Between | Self::Word, '\\') => Self::Escaped,
-                (Self::Between | Self::Word, ' ' | '\t' | '\n') => Self::Between,
-                (Self::Between | Self::Word, _) => Self::Word,
+                (Self::Between | Self::Continued, '#') => Self::Comment,
+                (Self::Between | Self::Word | Self::Continued, '\'') => Self::Single,
+                (Self::Between | Self::Word | Self::Continued, '"') => Self::Double,
+                (Self::Between | Self::Word | Self::Continued, '\\') => Self::Escaped,
+                (Self::Between | Self::Word | Self::Continued, ' ' | '\t' | '\n') => Self::Between,
+                (Self::Between | Self::Word | Self::Continued, _) => Self::Word,
             };
         }
     }
 
     /// Returns whether the next line belongs to this one.
     pub(super) const fn is_open(self) -> bool {
-        matches!(self, Self::Escaped | Self::Single | Self::Double | Self::DoubleEscaped)
+        !matches!(self, Self::Between | Self::Comment | Self::Word)
     }
 
     /// Returns whether a line is open at its end.
@@ -267,17 +270,17 @@ mod tests {
             "get a#'b",
             "get \"a\\\"",
             "get \"a\\\"\"",
-            "get a\\",
             "get a\\'",
             "get 'a\\'",
             "get \"a'\"",
             "'",
             "\"",
-            "\\",
             "a'b'\"c\"",
         ];
         for line in lines {
             assert_eq!(Quoting::is_open_after(line), shell_words::split(line).is_err(), "{line:?}");
         }
+        // So does a backslash at the end of a line.
+        assert!(Quoting::is_open_after("get a \\\n") && !Quoting::is_open_after("get a \\\nb\n"));
     }
 }
