@@ -32,9 +32,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::api::{
     self, AggregatePage, AggregateQuery, At, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo,
-    CollectionSettings, Conflict, Database as _, Diff, Document, Error, ErrorCode, FindPage, FindQuery, Histories as _,
-    HistoryPage, HistoryQuery, ListPage, ListQuery, LiveEvent, Patch, Queries as _, ReadOptions, Result, Status,
-    WriteOptions, WriteOutcome, error_chain,
+    CollectionSettings, Conflict, Diff, Document, Error, ErrorCode, FindPage, FindQuery, HistoryPage, HistoryQuery,
+    ListPage, ListQuery, LiveEvent, Patch, ReadOptions, Result, Status, WriteOptions, WriteOutcome, error_chain,
 };
 use crate::client::{Client, ClientBuilder};
 use crate::node::{Node, NodeConfig, OpenError};

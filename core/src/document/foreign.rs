@@ -207,7 +207,7 @@ impl Column {
             if count > room {
                 return Err(FileError::Limit("operations"));
             }
-            let mut read = |data: &mut ColumnReader<'_>| {
+            let read = |data: &mut ColumnReader<'_>| {
                 if differences {
                     return Ok(data.signed()?);
                 }

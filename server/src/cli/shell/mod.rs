@@ -79,7 +79,7 @@ impl Shell<'_> {
         let failed = |error: ReadlineError| Error::new(ErrorCode::Internal, format!("use the terminal: {error}"));
         let config = rustyline::Config::builder().completion_type(CompletionType::List);
         let config = config.max_history_size(history::LINES_MAX).map_err(failed)?.build();
-        let mut editor: Editor<Completion, FileHistory> = Editor::with_default(config).map_err(failed)?;
+        let mut editor: Editor<Completion, FileHistory> = Editor::with_config(config).map_err(failed)?;
         let kept = if args.no_history { None } else { Kept::open(&mut editor, output) };
         editor.set_helper(Some(Completion::new(Names::new(self.client.clone(), self.runtime.handle().clone()))));
         loop {
