@@ -132,7 +132,7 @@ fn run(args: Args, named: Option<CollectionName>, output: &Output) -> Result<Exi
     }
     runtime(Threads::One)?.block_on(async {
         let client = connect(&find)?;
-        Box::pin(remote(&client, &find, command, named, output)).await
+        remote(&client, &find, command, named, output).await
     })
 }
 
@@ -144,7 +144,8 @@ async fn remote(
     named: Option<CollectionName>,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    match ask(client, find, command, output).await {
+    // As large as the largest of all commands.
+    match Box::pin(ask(client, find, command, output)).await {
         Err(Failure::Call(error)) => Err(Failure::Call(near::collection(client, error, named).await)),
         ended => ended,
     }

@@ -176,7 +176,7 @@ impl Shell<'_> {
             }
         };
         let own = Output::new(if json { Format::Json } else { args.find.format() });
-        let command = Box::pin(remote(&self.client, self.find, args.command, named, &own));
+        let command = remote(&self.client, self.find, args.command, named, &own);
         self.runtime.block_on(async {
             match stop {
                 Stop::Never => command.await.map(Step::Went),
