@@ -33,8 +33,9 @@ pub(super) fn run(find: &Find, args: &ShellArgs, output: &Output) -> Result<Exit
     // One worker: connections are looked after while a person thinks, so that the next command finds them alive.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| Error::new(ErrorCode::Internal, "start the runtime").with_source(e))?;
-    let client = connect(find)?;
+    // Nor is the password by which the shell comes in among them.
     input::has_commands();
+    let client = connect(find)?;
     let shell = Shell { find, runtime, client, parts: Parts::new(), used: None };
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         shell.converse(args, output)
@@ -177,17 +178,25 @@ impl Shell<'_> {
         };
         let own = Output::new(if json { Format::Json } else { args.find.format() });
         let command = remote(&self.client, self.find, args.command, named, &own);
-        self.runtime.block_on(async {
+        let ended = self.runtime.block_on(async {
             match stop {
-                Stop::Never => command.await.map(Step::Went),
+                Stop::Never => command.await,
                 Stop::OnInterrupt => tokio::select! {
-                    done = command => done.map(Step::Went),
+                    ended = command => ended,
                     _ = tokio::signal::ctrl_c() => {
                         output.note("stopped; what it wrote until then stands");
-                        Ok(Step::Went(ExitCode::Failed))
+                        Ok(ExitCode::Failed)
                     }
                 },
             }
-        })
+        });
+        match ended {
+            Ok(code) => Ok(Step::Went(code)),
+            Err(failure @ Failure::OutputClosed) => Err(failure),
+            Err(failure) => {
+                own.failure(&failure);
+                Ok(Step::Went(failure.exit_code()))
+            }
+        }
     }
 }
