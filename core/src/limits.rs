@@ -155,6 +155,18 @@ pub const INDEX_NAME_BYTES_MAX: usize = 64;
 pub const INDEX_FIELDS_MAX: usize = 4;
 /// Operations of one JSON patch or edit.
 pub const EDIT_OPS_MAX: usize = 10_000;
+/// File of Automerge that a client brings.
+pub const AUTOMERGE_FILE_BYTES_MAX: usize = 8 << 20;
+/// Its columns unpacked, and its keys with repetitions written out.
+pub const AUTOMERGE_UNPACKED_BYTES_MAX: usize = 16 << 20;
+/// Operations of its history.
+pub const AUTOMERGE_OPS_MAX: u64 = 500_000;
+/// Changes of its history.
+pub const AUTOMERGE_CHANGES_MAX: u64 = 50_000;
+/// Actors of its history.
+pub const AUTOMERGE_ACTORS_MAX: u64 = 1_000;
+/// File of Automerge that a client is given.
+pub const AUTOMERGE_GIVEN_BYTES_MAX: usize = 16 << 20;
 /// Concurrent heads of a document above which the node writes an empty merge change.
 pub const DOC_HEADS_MAX: usize = 64;
 /// A group-signed op closes at this many bytes of bodies.

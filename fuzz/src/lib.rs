@@ -8,6 +8,7 @@ use folkmoot_core::audit::note::Note;
 use folkmoot_core::audit::witness::Message;
 use folkmoot_core::audit::{Checked, Record, check_proof};
 use folkmoot_core::document::edit::{self, Edit, EditFormat, FieldTypes};
+use folkmoot_core::document::foreign;
 use folkmoot_core::document::fuzzing::fuzz_admit;
 use folkmoot_core::document::gate::{self, Admission, Candidate, prescan};
 use folkmoot_core::document::{Document, LocalChange, json, native_hash};
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("delete", delete),
     ("gate", gate),
     ("change", change),
+    ("file", file),
     ("engine", engine),
     ("json", json),
     ("edit", edit),
@@ -113,6 +115,15 @@ fn with_checksum(chunk: &[u8]) -> Vec<u8> {
         head[4..].copy_from_slice(&digest[..4]);
     }
     chunk
+}
+
+/// A file of Automerge from elsewhere. Its checksum is put right; what it shows is JSON that a document could have.
+pub fn file(bytes: &[u8]) {
+    let file = with_checksum(bytes);
+    on_large_stack(move || {
+        let Ok(text) = foreign::read(&file) else { return };
+        json::parse_within(text.as_bytes(), json::Bounds::STORED).expect("JSON");
+    });
 }
 
 /// A change built by damaging one of a history of valid ones, which comes further than random bytes; see

@@ -1,9 +1,10 @@
 //! The SDK: an embedded node and a remote client behind one trait, [`Database`].
 //!
 //! An app writes against [`Database`] and decides at start whether it is a peer itself or talks to one. The server
-//! is built on the same trait: whatever REST can do, an app can do.
+//! is built on the same trait: whatever REST can do, an app can do. [`blocking`] has it for programs that are not async.
 
 pub mod api;
+pub mod blocking;
 pub mod client;
 pub mod node;
 pub mod recovery;

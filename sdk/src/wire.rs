@@ -31,6 +31,8 @@ pub const REQUEST_ID: &str = "x-request-id";
 pub const NEXT: &str = "Folkmoot-Next";
 /// Media type of newline-delimited JSON.
 pub const NDJSON: &str = "application/x-ndjson";
+/// Documents with their history, as Automerge saves them.
+pub const AUTOMERGE: &str = "application/vnd.automerge";
 /// Media type of problem documents.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What the `type` of a problem document begins with; its code follows.

@@ -4,6 +4,7 @@ pub mod conflicts;
 pub mod diff;
 mod direct;
 pub mod edit;
+pub mod foreign;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gate;

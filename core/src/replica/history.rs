@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::load::{self, LoadError};
 use super::read::{ReadError, Reader, View, damaged};
 use super::records::DeleteRecord;
+use crate::document::gate::guarded;
 use crate::document::json::{self, Value};
 use crate::document::{Document, diff, redact};
 use crate::hlc::Hlc;
@@ -270,6 +271,15 @@ impl Past {
         let Version { heads, deleted, modified } = self.at(time);
         let content = self.content(&heads, &[]).filter(|_| !deleted && !heads.is_empty())?;
         Some(View { heads, deleted, modified, json: json::render_value(&content).into(), ..now })
+    }
+
+    /// Returns the document with its history as Automerge saves it: all accepted changes, and no void one. Where others build on void
+    /// changes they are written again without them, and their hashes in the file are not those of versions.
+    ///
+    /// # Errors
+    /// What Automerge says, which would be a fault.
+    pub fn file(&self) -> Result<Vec<u8>, String> {
+        guarded(|| self.document.view_with_history().save())
     }
 
     /// Returns the JSON patch from one version to another, as far as they may be seen; none if a head is no accepted change of it.

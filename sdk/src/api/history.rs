@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId};
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +155,15 @@ pub trait Histories: Send + Sync {
         at: Option<&At>,
         options: &WriteOptions,
     ) -> Result<WriteOutcome>;
+
+    /// Returns a document with its history as a file of Automerge, which Automerge's own libraries load. It holds everything that the
+    /// document ever said, so it takes the right to read all of it and all of its history. What does not count is not in it.
+    /// [`Database::create_from_automerge`](super::Database::create_from_automerge) is the way back, for the content.
+    ///
+    /// # Errors
+    /// [`ErrorCode::DocumentNotFound`], also for one that is deleted; [`ErrorCode::NotAllowed`] where the caller may see only some fields;
+    /// [`ErrorCode::DocumentTooLarge`] for a file of more than 16 MiB.
+    async fn automerge(&self, collection: &CollectionName, id: &DocId) -> Result<Bytes>;
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod as_text;
 mod audit;
 mod audit_export;
 mod authors;
+mod automerge;
 mod bootstrap;
 mod changes;
 mod collection;
@@ -48,6 +49,7 @@ pub use audit::{
 };
 pub use audit_export::AuditFormat;
 pub use authors::{AuthorInfo, AuthorKind, Authors, NodeRotation, Replacement, Succession, SuccessionBasis};
+pub(crate) use automerge::content as automerge_content;
 pub use bootstrap::{Bootstrap, BootstrapStage, LastBootstrap};
 pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, ChangesQuery, Since, poll_changes};
 pub use collection::{
@@ -187,6 +189,24 @@ pub trait Database: Access + Audit + Authors + Erasures + Histories + Live + Que
         options: &WriteOptions,
     ) -> Result<WriteOutcome> {
         self.write(collection, Edit::Create { id, json }, options).await
+    }
+
+    /// Creates a document with the content that a file of Automerge shows, by one write of the caller. Its history is not taken over: none
+    /// of its changes was signed by anybody here. Nor are concurrent values beside those shown, and marks of rich text; text and counters
+    /// become such where the collection's settings say that their fields are.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidDocument`] if it is no such file; [`ErrorCode::DocumentTooLarge`] if it or its history is too large; otherwise
+    /// as [`Self::create`].
+    async fn create_from_automerge(
+        &self,
+        collection: &CollectionName,
+        id: Option<DocId>,
+        file: Bytes,
+        options: &WriteOptions,
+    ) -> Result<WriteOutcome> {
+        let json = automerge_content(file).await?;
+        self.create(collection, id, json, options).await
     }
 
     /// Makes a document have this content, with the smallest set of edits against [`WriteOptions::merge_onto`], else

@@ -1,6 +1,7 @@
 //! [`Histories`] in terms of HTTP calls.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use folkmoot_core::id::{CollectionName, DocId};
 use http::Method;
 
@@ -32,5 +33,10 @@ impl Histories for Client {
     ) -> Result<WriteOutcome> {
         let path = Query::new(format!("{}/restore", document_path(collection, id))).add("at", at).0;
         self.send_write(Call::new(Method::POST, path), options).await
+    }
+
+    async fn automerge(&self, collection: &CollectionName, id: &DocId) -> Result<Bytes> {
+        let call = Call::new(Method::GET, format!("{}/automerge", document_path(collection, id)));
+        Ok(self.transport.send(&call).await?.body)
     }
 }

@@ -6,6 +6,7 @@ use folkmoot_core::audit::AuditAction;
 use folkmoot_core::document::json;
 use folkmoot_core::hlc::Hlc;
 use folkmoot_core::id::{ChangeHash, CollectionName, DocId, OpId};
+use folkmoot_core::limits::AUTOMERGE_GIVEN_BYTES_MAX;
 use folkmoot_core::op::{FieldRights, WriteAction};
 use folkmoot_core::replica::{DocKey, HistoryEntry, Past, Version};
 
@@ -197,6 +198,32 @@ impl Inner {
         })
     }
 
+    /// Returns a document as a file of Automerge. That the caller may see all of it was checked.
+    pub(super) async fn automerge(
+        &self,
+        who: Option<Who>,
+        (collection, id): (&CollectionName, &DocId),
+    ) -> Result<Bytes> {
+        let of = id.clone();
+        let file = self
+            .look_back(collection, id, move |past| {
+                if past.now().deleted {
+                    return Err(not_found(&of));
+                }
+                past.file().map_err(|error| Error::new(ErrorCode::Internal, format!("save document {of}: {error}")))
+            })
+            .await?;
+        if file.len() > AUTOMERGE_GIVEN_BYTES_MAX {
+            let error = format!(
+                "document {id} and its history take {} bytes as a file; at most {AUTOMERGE_GIVEN_BYTES_MAX} are given",
+                file.len()
+            );
+            return Err(Error::new(ErrorCode::DocumentTooLarge, error));
+        }
+        self.note_read(who, AuditAction::History, collection, [id], String::new);
+        Ok(file.into())
+    }
+
     /// Returns what is to be written to bring a version back.
     async fn restoring(
         &self,
@@ -261,5 +288,9 @@ impl Histories for Node {
         options: &WriteOptions,
     ) -> Result<WriteOutcome> {
         self.restore_for(None, Rights::new(), (collection, id), at, options).await
+    }
+
+    async fn automerge(&self, collection: &CollectionName, id: &DocId) -> Result<Bytes> {
+        self.inner.automerge(None, (collection, id)).await
     }
 }

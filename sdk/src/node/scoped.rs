@@ -212,6 +212,19 @@ impl Database for Scoped {
         written
     }
 
+    async fn create_from_automerge(
+        &self,
+        collection: &CollectionName,
+        id: Option<DocId>,
+        file: Bytes,
+        options: &WriteOptions,
+    ) -> Result<WriteOutcome> {
+        // Who may not write has no work done: reading a file is some.
+        self.view()?.demand_write(collection, &Edit::Create { id: id.clone(), json: Bytes::new() })?;
+        let json = crate::api::automerge_content(file).await?;
+        self.create(collection, id, json, options).await
+    }
+
     async fn bulk(
         &self,
         collection: &CollectionName,

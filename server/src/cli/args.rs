@@ -157,10 +157,13 @@ pub(super) enum Command {
     Aggregate(Aggregate),
     /// Show where concurrent writers left more than one value in a document
     Conflicts(One),
-    /// Load documents from NDJSON (.gz and .zst are unpacked)
+    /// Load documents from NDJSON or CSV (.gz and .zst are unpacked)
     Import(Import),
-    /// Write all documents of a collection as NDJSON
+    /// Write all documents of a collection as NDJSON or CSV
     Export(Export),
+    /// Write a document with its history to a file of Automerge, or make a document of one
+    #[command(subcommand)]
+    Automerge(AutomergeCommand),
     /// List, show, configure or drop collections
     #[command(visible_alias = "collection")]
     Collections(Collections),
@@ -282,6 +285,8 @@ pub(super) enum Command {
     /// Check or show the configuration of a node
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Take commands line by line, over one connection: with completion and a history at a terminal, else from standard input
+    Shell(Shell),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -357,6 +362,16 @@ pub(super) struct Serve {
     /// A further label, NAME=VALUE; may be given several times
     #[arg(long)]
     pub(super) label: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Shell {
+    /// Go on after a line that fails, where lines do not come from a terminal; the exit code is that of the first one
+    #[arg(long)]
+    pub(super) keep_going: bool,
+    /// Neither read nor keep what was typed
+    #[arg(long)]
+    pub(super) no_history: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -549,19 +564,71 @@ pub(super) struct List {
     pub(super) limit: usize,
 }
 
+/// The forms of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TransferFormat {
+    /// JSON, a document a line
+    Ndjson,
+    /// A table, a document a row; the first row names fields, or places as in /address/city
+    Csv,
+}
+
+/// What a cell of a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum CellType {
+    /// Numbers as people write them (no leading zero, no exponent) and true and false; all else is text
+    #[default]
+    Infer,
+    /// Text, whatever it is
+    Text,
+    /// A number
+    Number,
+    /// true or false
+    Boolean,
+    /// JSON
+    Json,
+}
+
+/// Parses COLUMN=TYPE. The column may have `=` in its name.
+fn column_type(text: &str) -> Result<(String, CellType), String> {
+    let (column, kind) = text.rsplit_once('=').ok_or("it is COLUMN=TYPE, as in zip=text")?;
+    Ok((
+        column.to_owned(),
+        CellType::from_str(kind, false).map_err(|_| "the type is infer, text, number, boolean or json")?,
+    ))
+}
+
 #[derive(Debug, ClapArgs)]
 pub(super) struct Import {
     /// The collection
     pub(super) collection: CollectionName,
-    /// NDJSON, a document a line; `-` reads standard input
+    /// NDJSON, a document a line, or CSV, a document a row; `-` reads standard input
     pub(super) file: PathBuf,
-    /// Member that holds the id of a document; numbers are taken as text. Without it lines are those of an export, else
-    /// documents whose id is in the member `id`
-    #[arg(long, value_name = "NAME")]
+    /// Which of them it is [default: CSV if the file is called .csv, .csv.gz or .csv.zst, else NDJSON]
+    #[arg(long, value_enum)]
+    pub(super) format: Option<TransferFormat>,
+    /// Member or column that holds the id of a document; numbers are taken as text. Without it lines are those of an export, else
+    /// documents whose id is in the member `id`; rows have it in the column `id`, else the node makes ids
+    #[arg(long, visible_alias = "id", value_name = "NAME")]
     pub(super) id_field: Option<String>,
     /// Go on after a document that cannot be written, and count it
     #[arg(long)]
     pub(super) keep_going: bool,
+    /// Begin at this line, to go on after an import that broke off
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) from_line: Option<u64>,
+    /// CSV: what cells are
+    #[arg(long, value_enum, default_value_t, value_name = "TYPE")]
+    pub(super) types: CellType,
+    /// CSV: what the cells of one column are, as in zip=text; may be given several times
+    #[arg(long = "as", value_name = "COLUMN=TYPE", value_parser = column_type)]
+    pub(super) columns: Vec<(String, CellType)>,
+    /// CSV: the column with the id is a field of the document too
+    #[arg(long)]
+    pub(super) keep_id: bool,
+    /// CSV: what stands between cells: one character, or `tab`
+    #[arg(long, default_value = ",", value_name = "CHARACTER", value_parser = super::columns::delimiter)]
+    pub(super) delimiter: u8,
     /// Where it must be durable: local, majority, all or a number of replicas
     #[arg(long, default_value = "local", value_name = "WHERE")]
     pub(super) durability: Durability,
@@ -571,14 +638,50 @@ pub(super) struct Import {
 pub(super) struct Export {
     /// The collection
     pub(super) collection: CollectionName,
-    /// Where to write; standard output if not given
+    /// Where to write; standard output if not given. What ends in .gz or .zst is packed
     pub(super) file: Option<PathBuf>,
+    /// In which form [default: CSV if the file is called .csv, .csv.gz or .csv.zst, else NDJSON]
+    #[arg(long, value_enum)]
+    pub(super) format: Option<TransferFormat>,
     /// Only ids that begin with this
     #[arg(long)]
     pub(super) prefix: Option<String>,
     /// Only the documents, without their ids and versions
     #[arg(long)]
     pub(super) bare: bool,
+    /// CSV: the columns, names of members or places as in /address/city, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "FIELDS")]
+    pub(super) fields: Vec<String>,
+    /// CSV: write a ' before text that a spreadsheet would take for a formula
+    #[arg(long)]
+    pub(super) for_spreadsheets: bool,
+    /// CSV: what stands between cells: one character, or `tab`
+    #[arg(long, default_value = ",", value_name = "CHARACTER", value_parser = super::columns::delimiter)]
+    pub(super) delimiter: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AutomergeCommand {
+    /// Write a document with its history to a file, which Automerge's libraries load. It takes the right to all of its fields and their history
+    Save {
+        #[command(flatten)]
+        document: One,
+        /// Where to write; `-` writes to standard output
+        file: PathBuf,
+    },
+    /// Create a document with the content of a file. What it was before is not taken over: nobody here signed that
+    Load {
+        /// The collection
+        collection: CollectionName,
+        /// The file; `-` reads standard input
+        file: PathBuf,
+        /// The document's id; if not given the node makes one
+        #[arg(long)]
+        id: Option<DocId>,
+        /// Where it must be durable: local, majority, all or a number of replicas
+        #[arg(long, default_value = "local", value_name = "WHERE")]
+        durability: Durability,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -17,6 +17,7 @@ use super::agreement::{Agreement, Judge};
 use super::args::{Changes, Collections, CollectionsCommand, Invite, PeersCommand, Session};
 use super::documents::raw;
 use super::failure::Failure;
+use super::input;
 use super::output::{Format, Output, facts, table};
 use super::process::POLL_INTERVAL;
 
@@ -95,7 +96,7 @@ pub(super) async fn settings_of(client: &Client, collection: &CollectionName) ->
 fn schema_in(file: &Path) -> Result<serde_json::Value, Failure> {
     let unreadable = |error: std::io::Error| Failure::usage(format!("read {}: {error}", file.display()));
     let text = if file == Path::new("-") {
-        std::io::read_to_string(std::io::stdin()).map_err(unreadable)?
+        std::io::read_to_string(input::standard_input("name a file with --schema")?).map_err(unreadable)?
     } else {
         std::fs::read_to_string(file).map_err(unreadable)?
     };

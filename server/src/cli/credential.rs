@@ -7,6 +7,7 @@ use folkmoot::{ClientBuilder, Error, ErrorCode};
 
 use super::args::Find;
 use super::failure::Failure;
+use super::input;
 use crate::serve::TOKEN_FILE;
 
 /// Most bytes of a line with a password.
@@ -72,7 +73,8 @@ pub(super) fn secret(prompt: &str, file: Option<&Path>, variable: &str) -> Resul
         return rpassword::prompt_password(prompt).map_err(failed);
     }
     let mut line = String::new();
-    let mut input = std::io::Read::take(std::io::stdin().lock(), LINE_BYTES_MAX);
+    let instead = format!("put it into a file or into {variable}");
+    let mut input = std::io::Read::take(input::standard_input(&instead)?.lock(), LINE_BYTES_MAX);
     input.read_line(&mut line).map_err(failed)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::args::{Create, Delete, Get, List, One, Patch, PatchNotation, Put, Writing};
 use super::failure::Failure;
+use super::input;
 use super::output::{Format, Output, table};
 
 /// A document beside its version, as programs get it.
@@ -42,7 +43,7 @@ fn given(json: Option<String>) -> Result<Bytes, Failure> {
         Some(_) | None => {
             let mut text = Vec::new();
             // One byte more than is allowed, so that the node says that it is too large.
-            std::io::stdin()
+            input::standard_input("write the JSON behind the command, in single quotes")?
                 .lock()
                 .take(JSON_BYTES_MAX as u64 + 1)
                 .read_to_end(&mut text)

@@ -16,6 +16,11 @@ use super::settings;
 /// Digits of a key that people are shown.
 const KEY_SHOWN: usize = 16;
 
+/// Returns whether a command needs no node.
+pub(super) const fn is_local(command: &KeyCommand) -> bool {
+    !matches!(command, KeyCommand::List | KeyCommand::Recover(_) | KeyCommand::Revoke { .. } | KeyCommand::Rotate(_))
+}
+
 /// Carries out what needs no node; none if that is something else.
 pub(super) fn local(find: &Find, command: &KeyCommand, output: &Output) -> Result<Option<ExitCode>, Failure> {
     match command {

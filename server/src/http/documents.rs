@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use warp::reply::Response;
 
 use super::body::streamed;
+use super::files;
 use super::problem::method_not_allowed;
 use super::reply::{JSON, json_answer, spliced};
 use super::request::{PreferredBody, Request, collection_name, document_id};
@@ -155,7 +156,8 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
     super::reply::page(items, &serde_json::json!({ "next": page.next }))
 }
 
-/// Creates a document with an id made by the node.
+/// Creates a document with an id made by the node. With the content type application/vnd.automerge it is a file of Automerge, of which the content
+/// is taken.
 #[utoipa::path(post, path = "/v1/collections/{collection}/docs", tag = "documents",
     params(
         ("collection" = String, Path, description = "Name of the collection"),
@@ -172,6 +174,9 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
         (status = 422, description = "invalid_document, schema_violation, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn create(request: Request, collection: CollectionName) -> Result<Response> {
+    if files::is_file(&request)? {
+        return files::create(request, collection, None).await;
+    }
     expect_json(&request)?;
     write(request, collection, "", |json| Edit::Create { id: None, json }).await
 }

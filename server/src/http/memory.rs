@@ -263,6 +263,10 @@ impl Histories for Shared {
     async fn restore(&self, _: &CollectionName, _: &DocId, _: Option<&At>, _: &WriteOptions) -> Result<WriteOutcome> {
         nobody()
     }
+
+    async fn automerge(&self, _: &CollectionName, _: &DocId) -> Result<Bytes> {
+        nobody()
+    }
 }
 
 #[async_trait]

@@ -16,6 +16,7 @@ mod documents;
 mod entrance;
 mod erasure;
 mod events;
+mod files;
 mod front;
 mod guard;
 mod history;

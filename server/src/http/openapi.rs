@@ -4,8 +4,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    access, audit, authors, bulk, changes, collections, documents, erasure, history, live, queries, sessions, state,
-    witness,
+    access, audit, authors, bulk, changes, collections, documents, erasure, files, history, live, queries, sessions,
+    state, witness,
 };
 
 #[derive(OpenApi)]
@@ -30,6 +30,8 @@ use super::{
         history::history,
         history::diff,
         history::restore,
+        files::get,
+        files::put,
         queries::find,
         queries::aggregate,
         queries::explain,

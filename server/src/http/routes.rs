@@ -15,7 +15,7 @@ use super::entrance::Entered;
 use super::front::Door;
 use super::request::{Query, Request};
 use super::{
-    Context, access, audit, authors, bulk, changes, collections, documents, erasure, history, problem, queries,
+    Context, access, audit, authors, bulk, changes, collections, documents, erasure, files, history, problem, queries,
     sessions, state, witness,
 };
 
@@ -251,6 +251,13 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
                 warp::path("history"),
                 "/v1/collections/{collection}/docs/{id}/history",
                 history::history
+            ))
+            .unify()
+            .or(of_document!(
+                context,
+                warp::path("automerge"),
+                "/v1/collections/{collection}/docs/{id}/automerge",
+                files::automerge
             ))
             .unify()
             .or(of_document!(context, warp::path("diff"), "/v1/collections/{collection}/docs/{id}/diff", history::diff))

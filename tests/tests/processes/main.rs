@@ -35,6 +35,8 @@ mod retries;
 mod schema;
 mod sealed;
 mod sessions;
+mod shell;
+mod tables;
 mod tls;
 mod types;
 mod witness;

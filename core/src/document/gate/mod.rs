@@ -27,6 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) use batch::{admit, scan};
 pub(super) use check::{base_path, decode, depth_fits, located};
 pub(super) use places::{Located, all_places};
+pub(super) use prescan::ColumnReader;
 pub use prescan::{Contents, Scan, bound_hash, prescan};
 
 use crate::id::{ActorId, ChangeHash};
@@ -138,7 +139,7 @@ pub enum Hold {
 }
 
 /// Runs `f`, which gives foreign data to Automerge, and turns a panic into its message.
-pub(super) fn guarded<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn guarded<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())

@@ -89,7 +89,7 @@ pub fn prescan(bytes: &[u8]) -> Result<Scan, GateError> {
     if bytes.len() > limits::CHANGE_BYTES_MAX {
         return Err(GateError::Limit("bytes"));
     }
-    let mut rest = Reader(bytes);
+    let mut rest = ColumnReader(bytes);
     if rest.take(4)? != MAGIC {
         return Err(GateError::Encoding("magic"));
     }
@@ -133,7 +133,7 @@ pub fn prescan(bytes: &[u8]) -> Result<Scan, GateError> {
     Ok(Scan { hash: ChangeHash::new(hash), actor, seq, start_op, deps, ops, contents })
 }
 
-fn deps(rest: &mut Reader<'_>) -> Result<Vec<ChangeHash>, GateError> {
+fn deps(rest: &mut ColumnReader<'_>) -> Result<Vec<ChangeHash>, GateError> {
     let count = rest.unsigned()?;
     if count > limits::CHANGE_DEPS_MAX as u64 {
         return Err(GateError::Limit("dependencies"));
@@ -149,18 +149,18 @@ fn deps(rest: &mut Reader<'_>) -> Result<Vec<ChangeHash>, GateError> {
     Ok(deps)
 }
 
-fn actor_bytes<'a>(rest: &mut Reader<'a>) -> Result<&'a [u8], GateError> {
+fn actor_bytes<'a>(rest: &mut ColumnReader<'a>) -> Result<&'a [u8], GateError> {
     if rest.unsigned()? != ActorId::LEN as u64 {
         return Err(GateError::Encoding("actor is not 16 bytes"));
     }
     rest.take(ActorId::LEN as u64)
 }
 
-fn actor(rest: &mut Reader<'_>) -> Result<ActorId, GateError> {
+fn actor(rest: &mut ColumnReader<'_>) -> Result<ActorId, GateError> {
     ActorId::from_slice(actor_bytes(rest)?).ok_or(GateError::Encoding("actor is not 16 bytes"))
 }
 
-fn columns(rest: &mut Reader<'_>) -> Result<(u64, Contents), GateError> {
+fn columns(rest: &mut ColumnReader<'_>) -> Result<(u64, Contents), GateError> {
     let count = rest.unsigned()?;
     if count > column::ALL.len() as u64 {
         return Err(GateError::Encoding("columns"));
@@ -177,7 +177,7 @@ fn columns(rest: &mut Reader<'_>) -> Result<(u64, Contents), GateError> {
     }
     let (mut ops, mut key_bytes, mut contents) = (0, 0, Contents::default());
     for (spec, len) in layout.into_iter().take(count as usize) {
-        let mut data = Reader(rest.take(len)?);
+        let mut data = ColumnReader(rest.take(len)?);
         let entries_max = match spec {
             column::PRED_ACTOR | column::PRED_COUNTER => limits::CHANGE_PREDS_MAX,
             _ => limits::CHANGE_OPS_MAX,
@@ -216,7 +216,7 @@ fn columns(rest: &mut Reader<'_>) -> Result<(u64, Contents), GateError> {
 }
 
 /// Counts operations and notes which kinds there are.
-fn actions(data: &mut Reader<'_>, contents: &mut Contents) -> Result<u64, GateError> {
+fn actions(data: &mut ColumnReader<'_>, contents: &mut Contents) -> Result<u64, GateError> {
     let mut ops = 0u64;
     data.runs(limits::CHANGE_OPS_MAX, |repeat, data| {
         match data.unsigned()? {
@@ -232,27 +232,28 @@ fn actions(data: &mut Reader<'_>, contents: &mut Contents) -> Result<u64, GateEr
     Ok(ops)
 }
 
-struct Reader<'a>(&'a [u8]);
+/// What is left of an encoding.
+pub(in crate::document) struct ColumnReader<'a>(pub(in crate::document) &'a [u8]);
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: u64) -> Result<&'a [u8], GateError> {
+impl<'a> ColumnReader<'a> {
+    pub(in crate::document) fn take(&mut self, len: u64) -> Result<&'a [u8], GateError> {
         let len = usize::try_from(len).map_err(|_| GateError::Encoding("length"))?;
         let (head, tail) = self.0.split_at_checked(len).ok_or(GateError::Encoding("length"))?;
         self.0 = tail;
         Ok(head)
     }
 
-    fn unsigned(&mut self) -> Result<u64, GateError> {
+    pub(in crate::document) fn unsigned(&mut self) -> Result<u64, GateError> {
         leb128::read::unsigned(&mut self.0).map_err(|_| GateError::Encoding("number"))
     }
 
-    fn signed(&mut self) -> Result<i64, GateError> {
+    pub(in crate::document) fn signed(&mut self) -> Result<i64, GateError> {
         leb128::read::signed(&mut self.0).map_err(|_| GateError::Encoding("number"))
     }
 
     /// Walks a run-length encoded column: calls `value` where a value lies, with how often it is repeated. Runs of
     /// nulls count as entries too.
-    fn runs(
+    pub(in crate::document) fn runs(
         &mut self,
         entries_max: u64,
         mut value: impl FnMut(u64, &mut Self) -> Result<(), GateError>,
@@ -281,7 +282,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Walks a column of flags: lengths of alternating runs.
-    fn flags(&mut self, entries_max: u64) -> Result<(), GateError> {
+    pub(in crate::document) fn flags(&mut self, entries_max: u64) -> Result<(), GateError> {
         let mut entries = 0u64;
         while !self.0.is_empty() {
             entries = entries.saturating_add(self.unsigned()?);

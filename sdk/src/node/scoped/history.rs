@@ -1,8 +1,10 @@
 //! What documents were, as far as a principal may know.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use folkmoot_core::authority::Action;
 use folkmoot_core::id::{CollectionName, DocId};
+use folkmoot_core::op::FieldRights;
 
 use super::super::history::Rights;
 use super::Scoped;
@@ -44,12 +46,23 @@ impl Histories for Scoped {
     ) -> Result<WriteOutcome> {
         let view = self.view()?;
         let rights = view.demand_history(collection, id)?;
-        let edit = Edit::Put { id: id.clone(), json: bytes::Bytes::new() };
+        let edit = Edit::Put { id: id.clone(), json: Bytes::new() };
         view.demand_write(collection, &edit)?;
         let tried = Tried::of(&edit);
         let writer = Some((self.principal, view.write_limits()));
         let written = self.node.restore_for(writer, rights, (collection, id), at, options).await;
         view.note_refused(collection, &tried, &written);
         written
+    }
+
+    async fn automerge(&self, collection: &CollectionName, id: &DocId) -> Result<Bytes> {
+        let view = self.view()?;
+        let rights = view.demand_history(collection, id)?;
+        // A field cannot be taken out of a file without its changes becoming others.
+        if !rights.iter().all(FieldRights::are_all) {
+            let place = format!("of every field of {id} in {collection}, and a file leaves none out");
+            return Err(view.denied(Action::History, &place, Some(collection), Some(id)));
+        }
+        self.node.inner.automerge(Some(view.who()), (collection, id)).await
     }
 }
