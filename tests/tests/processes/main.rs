@@ -13,6 +13,7 @@ mod devices;
 mod disk_full;
 mod durability;
 mod erase;
+mod examples;
 mod faults;
 mod fields;
 mod first_steps;
@@ -36,5 +37,7 @@ mod schema;
 mod sealed;
 mod sessions;
 mod tls;
+#[cfg(unix)]
+mod tutorial;
 mod types;
 mod witness;
