@@ -65,6 +65,13 @@ fn kept_of(text: &str) -> String {
     out
 }
 
+/// Elements by what they hold: many lists are sorted by ids or by hashes.
+fn in_order(elements: &[Value]) -> Vec<&Value> {
+    let mut elements: Vec<&Value> = elements.iter().collect();
+    elements.sort_by_key(|element| kept_of(&element.to_string()));
+    elements
+}
+
 /// Says where an answer is not what its example says.
 fn differences(place: &str, example: &Value, answer: &Value, excerpt: bool, told: &mut Vec<String>) {
     match (example, answer) {
@@ -91,7 +98,8 @@ fn differences(place: &str, example: &Value, answer: &Value, excerpt: bool, told
             if example.len() != answer.len() {
                 told.push(format!("{place} has {} elements, not {}", answer.len(), example.len()));
             }
-            for (at, (example, answer)) in example.iter().zip(answer).enumerate() {
+            let (example, answer) = (in_order(example), in_order(answer));
+            for (at, (example, answer)) in example.into_iter().zip(answer).enumerate() {
                 differences(&format!("{place}/{at}"), example, answer, excerpt, told);
             }
         }

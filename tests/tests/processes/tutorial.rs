@@ -195,7 +195,8 @@ fn hold(document: &str) {
         let home = folder.path().display().to_string();
         let printed: Vec<String> =
             printed.iter().map(|line| with_ports(line, true).replace(&home, "~").trim_end().to_owned()).collect();
-        let fails = step.prints.iter().chain(&printed).any(|line| line.starts_with("error: "));
+        let is_error = |line: &String| line.starts_with("error: ") || line.contains("\"urn:folkmoot:error:");
+        let fails = step.prints.iter().chain(&printed).any(is_error);
         assert!(status == 0 || fails, "{document}: {} ended with {status}: {printed:#?}", step.command);
         if are_lines(&step.prints, &printed) {
             continue;
