@@ -443,7 +443,7 @@ pub struct BulkLine {
     pub doc: Option<Box<RawValue>>,
     /// The patch, for `patch`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub patch: Option<Box<RawValue>>,
     /// Its notation: `merge` (if not given), `json-patch` or `edit`.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -275,12 +275,21 @@ fn open_parts(schemas: &mut Value) {
             (format!("#/components/schemas/{name}"), opened)
         })
         .collect();
-    for (_, schema) in schemas.as_object_mut().into_iter().flatten() {
-        for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(opened) = part["$ref"].as_str().and_then(|place| closed.get(place)) {
-                *part = opened.clone();
+    open_all(schemas, &closed);
+}
+
+fn open_all(value: &mut Value, closed: &Map<String, Value>) {
+    match value {
+        Value::Object(members) => {
+            for part in members.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(opened) = part["$ref"].as_str().and_then(|place| closed.get(place)) {
+                    *part = opened.clone();
+                }
             }
+            members.values_mut().for_each(|member| open_all(member, closed));
         }
+        Value::Array(items) => items.iter_mut().for_each(|item| open_all(item, closed)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
