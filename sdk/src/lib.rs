@@ -20,3 +20,8 @@ pub use folkmoot_core::authority::Action;
 pub use folkmoot_core::id::{AuthorKey, ChangeHash, ClusterId, CollectionName, DocId, OpId, ParseIdError, PrincipalId};
 pub use folkmoot_core::op::{FieldPath, FieldPathError};
 pub use node::{InitOptions, JoinOptions, KeySettings, Node, NodeConfig, Scoped};
+
+/// The code in the documents is run too.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/howto.md")]
+struct Howto;

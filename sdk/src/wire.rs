@@ -216,17 +216,22 @@ impl From<&Document> for DocumentMeta {
 
 /// A document in a list, as the client reads it.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ListedDocument {
     /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: DocId,
     /// Its version.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub heads: Heads,
     /// When its latest change was made.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub modified: Timestamp,
     /// Whether stored changes wait to be applied to it.
     #[serde(default)]
     pub stale: bool,
     /// Its content.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub doc: Box<RawValue>,
 }
 
@@ -248,19 +253,23 @@ impl ListedDocument {
 
 /// A page of a list, as the client reads it.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Listed {
     /// The documents by id.
     pub items: Vec<ListedDocument>,
     /// Where the next page begins.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub next: Option<Cursor>,
 }
 
 /// Documents that were found, as the client reads them.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FoundDocuments {
     /// In their order.
     pub items: Vec<ListedDocument>,
     /// Where the next page begins.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub next: Option<Cursor>,
     /// How they were found.
     pub plan: QueryPlan,
@@ -303,21 +312,27 @@ impl From<&Change> for ChangeMeta {
 
 /// A change, as the client reads it.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ListedChange {
     /// The point behind the change.
     pub token: ChangeToken,
     /// The collection.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub collection: CollectionName,
     /// The document.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: DocId,
     /// What happened to it.
     pub kind: ChangeKind,
     /// Its version now.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub heads: Heads,
     /// When the change was made.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub modified: Timestamp,
     /// Its content, if it was asked for.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub doc: Option<Box<RawValue>>,
 }
 
@@ -337,6 +352,7 @@ impl From<ListedChange> for Change {
 
 /// A page of the change feed, as the client reads it.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ListedChanges {
     /// The changes in commit order.
     pub items: Vec<ListedChange>,
@@ -429,7 +445,7 @@ pub struct BulkLine {
     pub doc: Option<Box<RawValue>>,
     /// The patch, for `patch`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub patch: Option<Box<RawValue>>,
     /// Its notation: `merge` (if not given), `json-patch` or `edit`.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -134,7 +134,11 @@ pub struct Node {
 
 /// Returns a port that is free now and lies below those that the system gives to outgoing connections: a node that is
 /// killed and started again finds it free again, whatever other tests do meanwhile.
-fn free_port() -> u16 {
+///
+/// # Panics
+/// Never: there are fewer processes than that.
+#[must_use]
+pub fn free_port() -> u16 {
     const PORTS: std::ops::Range<u16> = 10_000..30_000;
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
     // Tests that run as processes of their own begin at different places.

@@ -36,7 +36,7 @@ const SCRUBBED: [Keyspace; 9] = [
 const FILLER_PIECES: u64 = 66;
 const FILLER_PIECE_BYTES: usize = 1 << 20;
 /// What the keys of the filler, in `meta`, begin with.
-const FILLER: &[u8] = b"scrub/";
+pub(super) const FILLER: &[u8] = b"scrub/";
 /// How often and how long it is waited for the engine's threads.
 const POLL: Duration = Duration::from_millis(20);
 const FLUSH_POLLS_MAX: usize = 3_000;

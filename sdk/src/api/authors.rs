@@ -80,7 +80,7 @@ pub struct SuccessionBasis {
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub control_heads: Vec<OpId>,
     /// The time of the change.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub hlc: Hlc,
 }
 

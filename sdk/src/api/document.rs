@@ -124,7 +124,7 @@ pub struct Conflict {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConflictValue {
     /// The value.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub value: serde_json::Value,
     /// The change that wrote it.
     #[serde(skip_serializing_if = "Option::is_none", default)]

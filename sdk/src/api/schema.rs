@@ -20,7 +20,7 @@ pub struct Violation {
     pub detail: String,
     /// What the keyword asks; none if that is long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub allowed: Option<serde_json::Value>,
 }
 

@@ -12,7 +12,7 @@ use super::directory::{Directory, DirectoryError};
 /// Tickets that are good at the same time.
 const TICKETS_MAX: usize = 1_000;
 /// Nodes that all good tickets together may admit: each leaves its key in the file.
-const USES_MAX: usize = 4_096;
+pub(super) const USES_MAX: usize = 4_096;
 
 /// A ticket that was given out and has not expired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use super::approvals::awaited;
 use super::bootstraps::{bootstrap, last_bootstrap, tell_bootstraps};
 use super::convert::{collection_act, read_error, settings};
 use super::core_thread::{Command, wall_ms};
-use super::invites::{InviteError, InviteRecord, secret_hash};
+use super::invites::{InviteError, InviteRecord, USES_MAX, secret_hash};
 use super::join::role_of;
 use super::peppers::exposed_passwords;
 use super::{Inner, lock, random, schema};
@@ -429,6 +429,11 @@ impl Inner {
         }
         if options.uses == 0 || options.expires.is_zero() {
             return Err(Error::new(ErrorCode::InvalidParameter, "a ticket needs at least one use and some time"));
+        }
+        // That too many tickets are good at once is another matter, and over when some have expired.
+        if options.uses as usize > USES_MAX {
+            let detail = format!("a ticket for {} nodes; at most {USES_MAX} are allowed", options.uses);
+            return Err(Error::new(ErrorCode::InvalidRequest, detail).pointer("/uses"));
         }
         let role = role_of(&options.role).ok_or_else(|| {
             Error::new(ErrorCode::InvalidParameter, "the role of a ticket is admin, editor or reader")

@@ -91,6 +91,7 @@ pub(super) async fn principal(request: Request, name: String) -> Result<Response
     params(("name" = String, Path, description = "Its id, or its name if only one has that")),
     responses(
         (status = 200, description = "The principal", body = PrincipalInfo),
+        (status = 400, description = "invalid_name", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn one(request: Request, name: String) -> Result<Response> {
@@ -108,6 +109,7 @@ async fn one(request: Request, name: String) -> Result<Response> {
     ),
     responses(
         (status = 200, description = "What was taken back", body = Revocation),
+        (status = 400, description = "invalid_name", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn remove(request: Request, name: String) -> Result<Response> {
@@ -122,7 +124,7 @@ async fn remove(request: Request, name: String) -> Result<Response> {
     request_body = NewGrant,
     responses(
         (status = 201, description = "The grant", body = GrantInfo),
-        (status = 400, description = "invalid_target", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_name, invalid_target", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "principal_not_found, role_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn grants(request: Request, name: String) -> Result<Response> {
@@ -142,6 +144,7 @@ pub(super) async fn grants(request: Request, name: String) -> Result<Response> {
     request_body = NewMember,
     responses(
         (status = 201, description = "The membership", body = MembershipInfo),
+        (status = 400, description = "invalid_name", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn members(request: Request, name: String) -> Result<Response> {
@@ -161,7 +164,7 @@ pub(super) async fn members(request: Request, name: String) -> Result<Response> 
     request_body = NewToken,
     responses(
         (status = 201, description = "The token", body = IssuedToken),
-        (status = 400, description = "invalid_action, invalid_target", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_name, invalid_action, invalid_target", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn tokens(request: Request, name: String) -> Result<Response> {
@@ -183,7 +186,7 @@ pub(super) async fn tokens(request: Request, name: String) -> Result<Response> {
     request_body = NewPassword,
     responses(
         (status = 200, description = "The password's statement", body = TokenInfo),
-        (status = 400, description = "invalid_password", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_name, invalid_password", body = wire::Problem, content_type = "application/problem+json"),
         (status = 401, description = "unauthenticated: the current password is missing or not right", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
@@ -204,7 +207,7 @@ pub(super) async fn password(request: Request, name: String) -> Result<Response>
     request_body = NewCertificate,
     responses(
         (status = 201, description = "The certificate's statement", body = TokenInfo),
-        (status = 400, description = "invalid_certificate", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_name, invalid_certificate", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
         (status = 409, description = "name_taken: the key is somebody's already", body = wire::Problem, content_type = "application/problem+json"),
     ))]
@@ -226,7 +229,7 @@ pub(super) async fn certificates(request: Request, name: String) -> Result<Respo
     request_body = NewIdentity,
     responses(
         (status = 201, description = "The link's statement", body = TokenInfo),
-        (status = 400, description = "invalid_request", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_name, invalid_request", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
         (status = 409, description = "name_taken: the subject is linked already", body = wire::Problem, content_type = "application/problem+json"),
     ))]
@@ -281,6 +284,7 @@ async fn add_role(request: Request) -> Result<Response> {
     ),
     responses(
         (status = 200, description = "What was taken back", body = Revocation),
+        (status = 400, description = "invalid_id", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "statement_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn statement(request: Request, id: String) -> Result<Response> {
@@ -301,6 +305,7 @@ pub(super) async fn statement(request: Request, id: String) -> Result<Response> 
     ),
     responses(
         (status = 200, description = "The readmission", body = Revocation),
+        (status = 400, description = "invalid_id", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "statement_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn release(mut request: Request, op: String) -> Result<Response> {
@@ -325,6 +330,7 @@ pub(super) async fn release(mut request: Request, op: String) -> Result<Response
     ),
     responses(
         (status = 200, description = "The answer", body = AccessAnswer),
+        (status = 400, description = "invalid_name, invalid_collection, invalid_id", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "principal_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn can(mut request: Request) -> Result<Response> {

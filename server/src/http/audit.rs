@@ -76,7 +76,8 @@ fn parsed(query: &mut Query) -> Result<AuditQuery> {
         ("format" = Option<String>, Query, description = "jsonl, ocsf, cef or syslog: text, an entry a line; the header `Folkmoot-Next` tells where to go on"),
     ),
     responses(
-        (status = 200, description = "The entries", body = AuditPage),
+        (status = 200, description = "The entries", content((AuditPage = "application/json"), (String = "text/plain"))),
+        (status = 400, description = "invalid_cursor, invalid_name, invalid_collection", body = wire::Problem, content_type = "application/problem+json"),
         (status = 403, description = "not_allowed", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn entries(mut request: Request) -> Result<Response> {
@@ -123,7 +124,7 @@ pub(super) async fn entries(mut request: Request) -> Result<Response> {
     ),
     responses(
         (status = 200, description = "Events `entry`, whose id says where to go on", body = AuditEntry, content_type = "text/event-stream"),
-        (status = 400, description = "invalid_cursor, invalid_parameter", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_cursor, invalid_name, invalid_collection", body = wire::Problem, content_type = "application/problem+json"),
         (status = 403, description = "not_allowed", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn tail(mut request: Request) -> Result<Response> {

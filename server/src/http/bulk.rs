@@ -37,8 +37,10 @@ const ATOMIC_BYTES_MAX: usize = 8 << 20;
     request_body(content = BulkLine, content_type = "application/x-ndjson"),
     responses(
         (status = 200, description = "A line for each line, in order", body = BulkResult, content_type = "application/x-ndjson"),
-        (status = 400, description = "A line of an atomic request is malformed", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "atomic_failed", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_json, invalid_patch, invalid_id: a line of an atomic request is malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "already_exists: of an atomic request", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "atomic_failed, patch_failed", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn bulk(mut request: Request, collection: String) -> Result<Response> {
     let collection = collection_name(&collection)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use folkmoot::api::{Change, ChangeContent, ChangeToken, ChangesPage, ChangesQuery, Since};
-use folkmoot::wire::{self, ChangeMeta, Items};
+use folkmoot::wire::{self, ChangeMeta};
 use folkmoot::{CollectionName, Error, ErrorCode, Result};
 use futures_util::StreamExt as _;
 use warp::reply::Response;
@@ -47,7 +47,7 @@ impl std::str::FromStr for Feed {
         ("Last-Event-ID" = Option<String>, Header, description = "With sse: the token to go on behind"),
     ),
     responses(
-        (status = 200, description = "`{\"items\":[…],\"next\",\"more\"}`, or events `change` whose id is the token", body = Items<ChangeMeta>),
+        (status = 200, description = "`{\"items\":[…],\"next\",\"more\"}`, or events `change` whose id is the token", content((wire::ListedChanges = "application/json"), (ChangeMeta = "text/event-stream"))),
         (status = 400, description = "invalid_cursor, invalid_parameter, invalid_query", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn all(request: Request) -> Result<Response> {
@@ -68,7 +68,7 @@ pub(super) async fn all(request: Request) -> Result<Response> {
         ("Last-Event-ID" = Option<String>, Header, description = "With sse: the token to go on behind"),
     ),
     responses(
-        (status = 200, description = "`{\"items\":[…],\"next\",\"more\"}`, or events `change` whose id is the token", body = Items<ChangeMeta>),
+        (status = 200, description = "`{\"items\":[…],\"next\",\"more\"}`, or events `change` whose id is the token", content((wire::ListedChanges = "application/json"), (ChangeMeta = "text/event-stream"))),
         (status = 400, description = "invalid_cursor, invalid_parameter, invalid_query", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn of_collection(request: Request, collection: String) -> Result<Response> {

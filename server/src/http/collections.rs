@@ -72,6 +72,7 @@ async fn put(request: Request, collection: String) -> Result<Response> {
     responses(
         (status = 200, description = "The settings as they are now", body = CollectionInfo),
         (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
         (status = 422, description = "invalid_settings", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn patch(request: Request, collection: String) -> Result<Response> {

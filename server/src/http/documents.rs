@@ -55,14 +55,19 @@ pub(super) async fn one(request: Request, collection: String, id: String) -> Res
         ("id" = String, Path, description = "Id of the document, percent-encoded"),
         ("meta" = Option<bool>, Query, description = "Wrap the document with its id, heads and time"),
         ("at" = Option<String>, Query, description = "As it was: heads, as in ETag, or a time like 2026-03-01T08:00:00Z"),
+        ("If-Match" = Option<String>, Header, description = "Only if the document has this version (412 if not)"),
         ("If-None-Match" = Option<String>, Header, description = "Answer 304 if the document has this version"),
         ("Folkmoot-Session" = Option<String>, Header, description = "Answer from a state at least as new"),
         ("Folkmoot-Timeout" = Option<String>, Header, description = "How long to wait for that state, as in 5s"),
     ),
     responses(
-        (status = 200, description = "The document; its version is in ETag, its time in Last-Modified", body = serde_json::Value),
+        (status = 200, description = "The document; its version is in ETag, its time in Last-Modified", body = Object),
         (status = 304, description = "The document has the version of If-None-Match"),
+        (status = 400, description = "invalid_heads", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "erased", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 412, description = "precondition_failed", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "unknown_heads: there never was the version of `at`", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn get(mut request: Request, collection: CollectionName, id: DocId) -> Result<Response> {
     let wrapped = request.query.switch("meta")?;
@@ -133,7 +138,7 @@ fn http_date(time: Timestamp) -> HeaderValue {
         ("purpose" = Option<String>, Query, description = "look, or export: what the audit calls it"),
     ),
     responses(
-        (status = 200, description = "`{\"items\":[{\"id\",\"heads\",\"modified\",\"doc\"}],\"next\"}`", body = Items<DocumentMeta>),
+        (status = 200, description = "`{\"items\":[{\"id\",\"heads\",\"modified\",\"doc\"}],\"next\"}`", body = wire::Listed),
         (status = 400, description = "invalid_parameter, invalid_cursor", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
@@ -166,12 +171,11 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
         ("Folkmoot-Durability" = Option<String>, Header, description = "local, majority, all or a number of replicas"),
         ("Folkmoot-Timeout" = Option<String>, Header, description = "How long to wait for the durability, as in 5s"),
     ),
-    request_body(content = serde_json::Value, content_type = "application/json"),
+    request_body(content = Object, content_type = "application/json"),
     responses(
         (status = 201, description = "Created; its address is in Location", body = Written),
         (status = 202, description = "Created here, but the durability asked for was not reached in time", body = Written),
-        (status = 400, description = "invalid_json", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_document, schema_violation, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn create(request: Request, collection: CollectionName) -> Result<Response> {
     if files::is_file(&request)? {
@@ -196,14 +200,14 @@ async fn create(request: Request, collection: CollectionName) -> Result<Response
         ("Folkmoot-Durability" = Option<String>, Header, description = "local, majority, all or a number of replicas"),
         ("Folkmoot-Timeout" = Option<String>, Header, description = "How long to wait for the durability, as in 5s"),
     ),
-    request_body(content = serde_json::Value, content_type = "application/json"),
+    request_body(content = Object, content_type = "application/json"),
     responses(
         (status = 200, description = "Updated, or unchanged", body = Written),
         (status = 201, description = "Created", body = Written),
         (status = 202, description = "Written here, but the durability asked for was not reached in time", body = Written),
-        (status = 409, description = "already_exists", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 412, description = "precondition_failed", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_document, schema_violation, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 204, description = "As 200, if `Prefer` says return=minimal"),
+        (status = 409, description = "already_exists: with `create`", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn put(mut request: Request, collection: CollectionName, id: DocId) -> Result<Response> {
     expect_json(&request)?;
@@ -227,13 +231,19 @@ async fn put(mut request: Request, collection: CollectionName, id: DocId) -> Res
     ),
     request_body(description = "RFC 7396 merge patch (application/merge-patch+json), RFC 6902 JSON patch \
         (application/json-patch+json) or edit operations (application/vnd.folkmoot.edit+json)",
-        content = serde_json::Value, content_type = "application/merge-patch+json"),
+        content(
+            (Object = "application/merge-patch+json"),
+            (Vec<Object> = "application/json-patch+json"),
+            (Object = "application/vnd.folkmoot.edit+json"),
+        )),
     responses(
         (status = 200, description = "Updated, or unchanged", body = Written),
         (status = 202, description = "Written here, but the durability asked for was not reached in time", body = Written),
+        (status = 204, description = "As 200, if `Prefer` says return=minimal"),
+        (status = 400, description = "invalid_patch", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "patch_failed, schema_violation, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "patch_failed", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn patch(request: Request, collection: CollectionName, id: DocId) -> Result<Response> {
     let kind = request.media_type()?.and_then(PatchKind::from_media_type).ok_or_else(|| {
@@ -249,13 +259,15 @@ async fn patch(request: Request, collection: CollectionName, id: DocId) -> Resul
         ("collection" = String, Path, description = "Name of the collection"),
         ("id" = String, Path, description = "Id of the document, percent-encoded"),
         ("If-Match" = Option<String>, Header, description = "Only if the document has this version (412 if not)"),
+        ("Prefer" = Option<String>, Header, description = "return=minimal leaves the body of the answer out"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to retry on any node, for a week at least"),
+        ("Folkmoot-Durability" = Option<String>, Header, description = "local, majority, all or a number of replicas"),
     ),
     responses(
         (status = 200, description = "Deleted", body = Written),
         (status = 202, description = "Deleted here, but the durability asked for was not reached in time", body = Written),
+        (status = 204, description = "As 200, if `Prefer` says return=minimal"),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn delete(request: Request, collection: CollectionName, id: DocId) -> Result<Response> {
     write(request, collection, "", move |_| Edit::Delete { id }).await
@@ -363,6 +375,7 @@ fn written(collection: &CollectionName, outcome: &WriteOutcome) -> Result<Respon
     responses(
         (status = 200, description = "The places and their values; the first of each is the one shown", body = Items<folkmoot::api::Conflict>),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "erased", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn conflicts(request: Request, collection: String, id: String) -> Result<Response> {
     let (collection, id) = (collection_name(&collection)?, document_id(&id)?);

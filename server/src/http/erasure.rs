@@ -20,6 +20,7 @@ const REQUEST_BYTES_MAX: usize = 256 << 10;
     responses(
         (status = 201, description = "The erasure, and which members have carried it out", body = Erasure),
         (status = 400, description = "invalid_request", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
         (status = 403, description = "not_allowed, whether or not there are such documents", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn erase(request: Request, collection: String) -> Result<Response> {
@@ -57,6 +58,7 @@ pub(super) async fn all(mut request: Request) -> Result<Response> {
     params(("act" = String, Path, description = "The act")),
     responses(
         (status = 200, description = "The erasure", body = Erasure),
+        (status = 400, description = "invalid_id", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "statement_not_found", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn one(request: Request, act: String) -> Result<Response> {

@@ -50,6 +50,7 @@ pub(super) async fn history(mut request: Request, collection: String, id: String
         (status = 200, description = "The RFC 6902 patch from the one to the other", body = Diff),
         (status = 400, description = "invalid_parameter", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "erased", body = wire::Problem, content_type = "application/problem+json"),
         (status = 422, description = "unknown_heads", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn diff(mut request: Request, collection: String, id: String) -> Result<Response> {
@@ -79,6 +80,7 @@ pub(super) async fn diff(mut request: Request, collection: String, id: String) -
         (status = 200, description = "Restored, or unchanged", body = Written),
         (status = 201, description = "Restored, of a document that was deleted", body = Written),
         (status = 202, description = "Restored here, but the durability asked for was not reached in time", body = Written),
+        (status = 204, description = "As 200, if `Prefer` says return=minimal"),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
         (status = 409, description = "nothing_to_restore: not deleted, or there was no document then", body = wire::Problem, content_type = "application/problem+json"),
         (status = 410, description = "erased", body = wire::Problem, content_type = "application/problem+json"),

@@ -33,7 +33,7 @@ async fn asked<Q>(
     params(("collection" = String, Path, description = "Name of the collection")),
     request_body = FindQuery,
     responses(
-        (status = 200, description = "`{\"items\":[{\"id\",\"heads\",\"modified\",\"doc\"}],\"next\",\"plan\"}`; a page by id may be empty and go on", body = Items<DocumentMeta>),
+        (status = 200, description = "`{\"items\":[{\"id\",\"heads\",\"modified\",\"doc\"}],\"next\",\"plan\"}`; a page by id may be empty and go on", body = wire::FoundDocuments),
         (status = 400, description = "invalid_query with a pointer to what is wrong, invalid_cursor", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
         (status = 422, description = "query_too_long: to be sorted, and too many documents for the node's time", body = wire::Problem, content_type = "application/problem+json"),

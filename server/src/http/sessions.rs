@@ -81,7 +81,7 @@ pub(super) async fn told(
     ),
     responses(
         (status = 200, description = "The token, which is in the header Folkmoot-Session too", body = SessionAnswer),
-        (status = 400, description = "invalid_session", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_session, invalid_collection, invalid_id", body = wire::Problem, content_type = "application/problem+json"),
         (status = 503, description = "session_not_reached", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn session(mut request: Request) -> Result<Response> {

@@ -1,8 +1,8 @@
 //! What the node tells about itself, and what an operator may ask of it.
 
 use folkmoot::api::{
-    AccessQuestion, Cursor, Invite, InviteOptions, KeysInfo, PeerInfo, QuarantinePage, QuarantineQuery, Readiness,
-    ShardDigest, Status, VerifyReport,
+    AccessQuestion, Cursor, Invite, InviteOptions, KeysInfo, PeerInfo, QuarantinePage, QuarantineQuery, ShardDigest,
+    Status, VerifyReport,
 };
 use folkmoot::wire::{self, InviteRequest, Items, LinkRequest, RotateKeys};
 use folkmoot::{Action, AuthorKey, Error, ErrorCode, Result};
@@ -79,7 +79,10 @@ pub(super) async fn digests(request: Request) -> Result<Response> {
         ("limit" = Option<u32>, Query, description = "Transactions of the page, up to 1000; 100 if not given"),
         ("after" = Option<String>, Query, description = "The `next` of the page before"),
     ),
-    responses((status = 200, description = "The transactions", body = QuarantinePage)))]
+    responses(
+        (status = 200, description = "The transactions", body = QuarantinePage),
+        (status = 400, description = "invalid_cursor", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn quarantine(mut request: Request) -> Result<Response> {
     if let Some(refused) = request.only_get() {
         return Ok(refused);
@@ -120,7 +123,10 @@ pub(super) async fn keys(request: Request) -> Result<Response> {
 /// Changes the master key, or the keys of all collections; data is not written again.
 #[utoipa::path(post, path = "/v1/keys", tag = "state",
     request_body = RotateKeys,
-    responses((status = 200, description = "How the data is sealed now", body = KeysInfo)))]
+    responses(
+        (status = 200, description = "How the data is sealed now", body = KeysInfo),
+        (status = 501, description = "not_supported: the data is not sealed, or its master key is in no file", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn rotate_keys(request: Request) -> Result<Response> {
     request.query.finish("")?;
     let RotateKeys { rotate } = json(&request.body.whole(REQUEST_BYTES_MAX).await?)?;
@@ -132,7 +138,9 @@ pub(super) async fn rotate_keys(request: Request) -> Result<Response> {
     request_body = InviteRequest,
     responses(
         (status = 201, description = "The ticket: a secret", body = Invite),
+        (status = 400, description = "invalid_request, invalid_name", body = wire::Problem, content_type = "application/problem+json"),
         (status = 403, description = "not_allowed: this node may not admit others", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "principal_not_found: of `device_of`", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn invites(request: Request) -> Result<Response> {
     if request.method != Method::POST {
@@ -167,21 +175,33 @@ pub(super) async fn invites(request: Request) -> Result<Response> {
     created(&database.invite(&options).await?)
 }
 
+/// That the process runs.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+struct Lives {
+    live: bool,
+}
+
+/// Whether the node has caught up and can persist.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+struct Ready {
+    ready: bool,
+}
+
 /// Tells that the process runs.
 #[utoipa::path(get, path = "/health/live", tag = "health", security(()),
-    responses((status = 200, description = "It runs", body = Readiness)))]
+    responses((status = 200, description = "It runs", body = Lives)))]
 pub(super) async fn live(request: Request) -> Result<Response> {
     if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
-    json_answer(&serde_json::json!({ "live": true }))
+    json_answer(&Lives { live: true })
 }
 
 /// Tells whether the node has caught up and can persist. Why not is told to those with a token, in the status.
 #[utoipa::path(get, path = "/health/ready", tag = "health", security(()),
     responses(
-        (status = 200, description = "It is ready", body = Readiness),
-        (status = 503, description = "It is not", body = Readiness),
+        (status = 200, description = "It is ready", body = Ready),
+        (status = 503, description = "It is not", body = Ready),
     ))]
 pub(super) async fn ready(request: Request) -> Result<Response> {
     if let Some(refused) = request.only_get() {
@@ -189,7 +209,7 @@ pub(super) async fn ready(request: Request) -> Result<Response> {
     }
     let shutting_down = *request.context.shutdown.borrow();
     let ready = !shutting_down && request.database.readiness().await.is_ok_and(|readiness| readiness.ready);
-    let mut response = json_answer(&serde_json::json!({ "ready": ready }))?;
+    let mut response = json_answer(&Ready { ready })?;
     if !ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
@@ -220,7 +240,7 @@ pub(super) async fn openapi(request: Request) -> Result<Response> {
     if let Some(refused) = request.only_get() {
         return Ok(refused);
     }
-    json_answer(&super::openapi::document())
+    json_answer(super::openapi::document())
 }
 
 /// Shows the description of the API to people.

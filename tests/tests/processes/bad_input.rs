@@ -2,7 +2,7 @@
 
 use folkmoot::api::Database as _;
 use folkmoot_tests::processes::Node;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 const MERGE: &[(&str, &str)] = &[("content-type", "application/merge-patch+json")];
@@ -11,6 +11,23 @@ const EDITS: &[(&str, &str)] = &[("content-type", "application/vnd.folkmoot.edit
 
 /// A request and the answer that it must get.
 type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
+
+/// Whether the description of the API has the code among the answers of that status to such a request.
+fn is_described(description: &Value, method: &str, path: &str, status: u16, code: &str) -> bool {
+    let path = path.split('?').next().unwrap();
+    let fits = |template: &str| {
+        let (named, given): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
+        named.len() == given.len()
+            && named.iter().zip(given).all(|(named, given)| named.starts_with('{') || *named == given)
+    };
+    let paths = description["paths"].as_object().unwrap().iter();
+    // A path that is written out comes before one with a name in it.
+    let (_, methods) =
+        paths.filter(|(template, _)| fits(template)).min_by_key(|(template, _)| template.matches('{').count()).unwrap();
+    let answer = &methods[method.to_lowercase()]["responses"][status.to_string()];
+    let codes = &answer["content"]["application/problem+json"]["schema"]["properties"]["code"]["enum"];
+    codes.as_array().is_some_and(|codes| codes.iter().any(|known| known == code))
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_bad_request_gets_its_code() {
@@ -95,9 +112,14 @@ async fn each_bad_request_gets_its_code() {
         ("PUT", "/v1/collections/_control/docs/one", JSON, b"{}", 403, "not_allowed"),
     ];
     let before = node.client().status().await.unwrap().ops;
+    let description = node.http("GET", "/v1/openapi.json", &[], b"").await.json;
     let mut wrong = Vec::new();
     for (method, path, headers, body, status, code) in cases {
         let answer = node.http(method, path, headers, body).await;
+        let elsewhere = ["route_not_found", "method_not_allowed"];
+        if !elsewhere.contains(code) && !is_described(&description, method, path, *status, code) {
+            wrong.push(format!("{method} {}: {status} {code} is not described", &path[..path.len().min(60)]));
+        }
         let short = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
         let path = &path[..path.len().min(60)];
         if (answer.status, answer.json["code"].as_str()) != (*status, Some(*code)) {

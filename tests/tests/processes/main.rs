@@ -13,6 +13,7 @@ mod devices;
 mod disk_full;
 mod durability;
 mod erase;
+mod examples;
 mod faults;
 mod fields;
 mod first_steps;
@@ -38,5 +39,7 @@ mod sessions;
 mod shell;
 mod tables;
 mod tls;
+#[cfg(unix)]
+mod tutorial;
 mod types;
 mod witness;

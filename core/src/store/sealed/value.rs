@@ -43,6 +43,8 @@ impl<'a> Kind<'a> {
             Keyspace::Keys | Keyspace::Arrivals => Self::Bare,
             Keyspace::Index if is_of_change_index(key) => Self::Bare,
             Keyspace::Meta if key == meta::SCHEMA.as_bytes() => Self::Bare,
+            // Random bytes, which are here while the disk is scrubbed: not damage, for whoever checks the store meanwhile.
+            Keyspace::Meta if key.starts_with(crate::store::scrub::FILLER) => Self::Bare,
             Keyspace::Ops => Self::Op,
             Keyspace::Tail | Keyspace::Snapshots | Keyspace::Views => document(key),
             Keyspace::Pending => match key.split_first() {

@@ -20,7 +20,7 @@ pub(super) fn way() -> Response {
 
 /// Returns the page, with the description of the API in it.
 pub(super) fn page() -> Response {
-    let mut response = Response::new(text(&super::openapi::document().to_json().unwrap_or_default()).into());
+    let mut response = Response::new(text(&super::openapi::document().to_string()).into());
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         // The page has its style and script in it, and talks to this node only.

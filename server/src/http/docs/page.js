@@ -25,12 +25,18 @@ function resolve(schema, seen = []) {
   return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, resolve(value, seen)]));
 }
 
+/// The object itself, or what a reference names.
+function followed(value) {
+  return value && value.$ref ? value.$ref.slice(2).split("/").reduce((at, name) => at[name], description) : value;
+}
+
 /// A schema as people write a shape.
 function shape(schema, indent = "") {
   if (typeof schema !== "object" || schema === null) return String(schema);
   const choices = schema.oneOf || schema.anyOf;
   if (choices) return choices.map((choice) => shape(choice, indent)).join(" | ");
   if (schema.allOf) return schema.allOf.map((part) => shape(part, indent)).join(" & ");
+  if ("const" in schema) return JSON.stringify(schema.const);
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
   const types = [].concat(schema.type || (schema.properties ? "object" : "any"));
   const texts = types.map((type) => {
@@ -56,21 +62,49 @@ function table(head, rows) {
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((cell) => element("td", {}, cell))))));
 }
 
+/// An example as it is sent.
+function sent(value) {
+  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
+function examples(media) {
+  return Object.values(media.examples || {}).map(followed).map((example) =>
+    element("figure", {}, element("figcaption", {}, `Example: ${example.summary}`), element("pre", {}, sent(example.value))));
+}
+
+/// What a body is: its form, which can be long, is folded where there are examples.
 function content(body) {
-  return Object.entries((body && body.content) || {}).map(([type, media]) => {
+  return Object.entries((body && body.content) || {}).filter(([type]) => !type.includes("problem")).map(([type, media]) => {
     const text = shape(resolve(media.schema || {}));
-    return element("div", {}, element("code", {}, type), text === "any" ? null : element("pre", {}, text));
+    const shown = examples(media);
+    const form = ["any", "{}", "string"].includes(text) ? null : element("pre", {}, text);
+    const folded = form && shown.length ? element("details", {}, element("summary", {}, "Form"), form) : form;
+    return element("div", {}, element("code", {}, type), folded, ...shown);
   });
+}
+
+/// The codes that errors of a status may have, and the examples that are of this operation.
+function problems(answer) {
+  const media = answer.content && answer.content["application/problem+json"];
+  if (!media) return [];
+  const all = Object.entries(media.examples || {});
+  const codes = all.filter(([, example]) => example.$ref).map(([code, example]) =>
+    element("li", {}, element("code", {}, code), ` ${followed(example).summary}`));
+  const own = all.filter(([, example]) => !example.$ref).map(([, example]) => example);
+  return [element("ul", {}, ...codes), ...examples({ examples: own })];
 }
 
 function tryIt(method, path, parameters, body) {
   const fields = parameters.map((parameter) => {
     const required = parameter.in === "path";
-    const input = element("input", { "aria-label": parameter.name, ...(required ? { required: "" } : {}) });
+    const value = required && parameter.example !== undefined ? { value: parameter.example } : {};
+    const input = element("input", { "aria-label": parameter.name, ...(required ? { required: "" } : {}), ...value });
     return { parameter, input };
   });
   const types = Object.keys((body && body.content) || {});
-  const text = types.length ? element("textarea", { "aria-label": "body", spellcheck: "false" }, "{}") : null;
+  const first = types.length ? Object.values(body.content[types[0]].examples || {})[0] : null;
+  const begin = first ? sent(followed(first).value) : "{}";
+  const text = types.length ? element("textarea", { "aria-label": "body", spellcheck: "false" }, begin) : null;
   const type = types.length ? element("input", { "aria-label": "content type", value: types[0] }) : null;
   const result = element("pre", { role: "status" });
   result.hidden = true;
@@ -112,7 +146,7 @@ function tryIt(method, path, parameters, body) {
 }
 
 function call(method, path, operation) {
-  const parameters = operation.parameters || [];
+  const parameters = (operation.parameters || []).map(followed);
   const lines = (operation.summary || "").trim();
   const inside = element("div", { class: "inside" });
   if (operation.description) inside.append(element("p", {}, ...words(operation.description)));
@@ -127,8 +161,10 @@ function call(method, path, operation) {
   }
   inside.append(element("h3", {}, "Answers"));
   inside.append(table(["status", "meaning"], Object.entries(operation.responses || {}).map(([status, answer]) => {
-    const good = status.startsWith("2") ? content(answer) : [];
-    return [element("code", {}, status), element("div", {}, ...words(answer.description), ...good)];
+    const told = problems(answer);
+    // Where the codes are listed with what they mean, the description that lists them says nothing more.
+    const means = told.length && /^[a-z_, ]+$/.test(answer.description) ? [] : words(answer.description);
+    return [element("code", {}, status), element("div", {}, ...means, ...content(answer), ...told)];
   })));
   const details = element("details", { class: "call" },
     element("summary", {}, element("span", { class: `method ${method}` }, method), element("code", { class: "path" }, path),
@@ -145,7 +181,7 @@ const about = document.getElementById("about");
 about.append(description.info.description || "", ". Version ", description.info.version, ". The description itself is at ",
   element("code", {}, "/v1/openapi.json"), ".");
 // What most readers come for stands first; sections that are not named here follow.
-const order = ["documents", "collections", "changes", "state", "health"];
+const order = ["documents", "collections", "queries", "history", "changes", "sessions", "access", "audit", "erasures", "state", "health"];
 const sections = new Map();
 for (const [path, methods] of Object.entries(description.paths)) {
   for (const [method, operation] of Object.entries(methods)) {

@@ -121,6 +121,28 @@ impl World {
         }
         let response = self.front.answer(request.body(Full::new(body.into())).unwrap()).await;
         let (head, body) = response.into_parts();
-        Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+        let route = head.extensions.get::<super::routes::Route>().map(|route| route.0);
+        let answer = Answer {
+            status: head.status,
+            headers: head.headers.clone(),
+            body: body.collect().await.unwrap().to_bytes(),
+        };
+        self.assert_described(line, route, &head, &answer);
+        answer
+    }
+
+    /// No answer is other than the description says; but of methods that there are not, and of what this database alone says.
+    fn assert_described(&self, line: &str, route: Option<&'static str>, head: &http::response::Parts, answer: &Answer) {
+        let is_made_up = self.database.0.broken.lock().unwrap().is_some();
+        let Some(route) = route.filter(|_| !is_made_up) else { return };
+        let is_problem = answer.header("content-type") == folkmoot::wire::PROBLEM_JSON;
+        let code = if is_problem { answer.code() } else { String::new() };
+        let elsewhere = [ErrorCode::MethodNotAllowed, ErrorCode::NotSupported];
+        if elsewhere.iter().any(|elsewhere| code == elsewhere.as_str()) {
+            return;
+        }
+        let method = line.split(' ').next().unwrap().parse().unwrap();
+        let undescribed = super::openapi::undescribed(&method, route, head, &code);
+        assert_eq!(undescribed, None, "{line} ({route})");
     }
 }

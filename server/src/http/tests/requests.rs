@@ -154,7 +154,7 @@ async fn the_description_is_shown_without_a_token_and_without_other_servers() {
     assert!(page.header("content-type").starts_with("text/html"));
     assert!(page.header("content-security-policy").contains("default-src 'none'"));
     let text = String::from_utf8(page.body.to_vec()).unwrap();
-    for path in openapi::document().paths.paths.keys() {
+    for path in openapi::document()["paths"].as_object().unwrap().keys() {
         assert!(text.contains(path.as_str()), "{path}");
     }
     assert_eq!(text.matches("</script").count(), 2, "nothing in the description ends its element");
@@ -336,7 +336,7 @@ async fn collections_are_configured() {
 #[tokio::test]
 async fn the_description_and_the_routes_are_the_same() {
     let world = world();
-    let description = serde_json::to_value(openapi::document()).unwrap();
+    let description = openapi::document();
     assert_eq!(description["openapi"], "3.1.0");
     let key = "1".repeat(64);
     let paths = description["paths"].as_object().unwrap();
