@@ -370,7 +370,10 @@ mod tests {
         use std::io::Write as _;
         let many = 1 << 40;
         assert_eq!(read(&forged(&[(66, run(many, &[1]))])), Err(FileError::Limit("operations")));
-        assert_eq!(read(&forged(&[(52, run(1, &[0x80, 0x80, 0x80, 0x80, 0x80, 1]))])), Err(FileError::Form("number")));
+        assert_eq!(
+            read(&forged(&[(52, run(1, &[0x80, 0x80, 0x80, 0x80, 0x80, 1]))])),
+            Err(FileError::Limit("operations"))
+        );
         let key = [vec![100], vec![b'k'; 100]].concat();
         assert_eq!(read(&forged(&[(21, run(500_000, &key))])), Err(FileError::Limit("keys together")));
         assert_eq!(read(&forged(&[(128, run(400_000, &[127]))])), Err(FileError::Limit("operations")));
