@@ -197,6 +197,7 @@ impl Replica {
             answers: super::answers::Answers::new(now),
             erasures: super::erase::Erasures::default(),
             schemas: super::schemas::Schemas::default(),
+            uniques: super::unique::Uniques::default(),
             expiries: super::expiry::Expiries::default(),
             sweep: super::expiry::Sweep::default(),
             testimony: super::witness::Testimony::default(),
@@ -221,6 +222,7 @@ impl Replica {
         replica.resume_bans()?;
         replica.resume_erasures()?;
         replica.resume_schemas()?;
+        replica.resume_uniques()?;
         replica.expiries.set_now(now);
         replica.follow_expiries();
         replica.evidence_is_due();

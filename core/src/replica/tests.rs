@@ -14,6 +14,7 @@ mod rebuild;
 mod schemas;
 mod serve;
 mod succession;
+mod unique;
 mod waits;
 mod witness;
 

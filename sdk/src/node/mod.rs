@@ -35,6 +35,7 @@ mod scrubber;
 mod session;
 mod state;
 mod token;
+mod unique;
 mod unlock;
 mod warden;
 mod whereabouts;

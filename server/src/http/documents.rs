@@ -167,6 +167,7 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
         (status = 201, description = "Created; its address is in Location", body = Written),
         (status = 202, description = "Created here, but the durability asked for was not reached in time", body = Written),
         (status = 400, description = "invalid_json", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "unique_violation", body = wire::Problem, content_type = "application/problem+json"),
         (status = 422, description = "invalid_document, schema_violation, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn create(request: Request, collection: CollectionName) -> Result<Response> {
@@ -194,7 +195,7 @@ async fn create(request: Request, collection: CollectionName) -> Result<Response
         (status = 200, description = "Updated, or unchanged", body = Written),
         (status = 201, description = "Created", body = Written),
         (status = 202, description = "Written here, but the durability asked for was not reached in time", body = Written),
-        (status = 409, description = "already_exists", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "already_exists, unique_violation", body = wire::Problem, content_type = "application/problem+json"),
         (status = 412, description = "precondition_failed", body = wire::Problem, content_type = "application/problem+json"),
         (status = 422, description = "invalid_document, schema_violation, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]
@@ -225,6 +226,7 @@ async fn put(mut request: Request, collection: CollectionName, id: DocId) -> Res
         (status = 200, description = "Updated, or unchanged", body = Written),
         (status = 202, description = "Written here, but the durability asked for was not reached in time", body = Written),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "unique_violation", body = wire::Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
         (status = 422, description = "patch_failed, schema_violation, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),
     ))]

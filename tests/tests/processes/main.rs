@@ -37,4 +37,5 @@ mod sealed;
 mod sessions;
 mod tls;
 mod types;
+mod unique;
 mod witness;
