@@ -39,6 +39,8 @@ pub enum Domain {
     Pepper,
     /// What seals a pepper for a node.
     PepperShare,
+    /// Values that no two documents are to share, under a secret of the node; and the constraints that are held.
+    Unique,
     /// Signatures and hashes of the network layer (tickets, beacons).
     Network,
 }
@@ -62,6 +64,7 @@ impl Domain {
             Self::Schema => b"folkmoot/1/schema",
             Self::Pepper => b"folkmoot/1/pepper",
             Self::PepperShare => b"folkmoot/1/pepper-share",
+            Self::Unique => b"folkmoot/1/unique",
             Self::Network => b"folkmoot/1/network",
         }
     }
@@ -70,22 +73,34 @@ impl Domain {
 /// Returns BLAKE3-256 of the domain and the parts, each preceded by its length as a little-endian u32.
 #[must_use]
 pub fn hash(domain: Domain, parts: &[&[u8]]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
+    finish(blake3::Hasher::new(), domain, parts)
+}
+
+/// Returns the first 16 bytes of [`hash`], for names that need not withstand collisions found on purpose.
+#[must_use]
+pub fn hash_short(domain: Domain, parts: &[&[u8]]) -> [u8; 16] {
+    first_half(hash(domain, parts))
+}
+
+/// Returns the same under a key: who has not the key cannot try out what was hashed.
+#[must_use]
+pub fn keyed_hash_short(key: &[u8; 32], domain: Domain, parts: &[&[u8]]) -> [u8; 16] {
+    first_half(finish(blake3::Hasher::new_keyed(key), domain, parts))
+}
+
+fn first_half(digest: [u8; 32]) -> [u8; 16] {
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest[..16]);
+    first
+}
+
+fn finish(mut hasher: blake3::Hasher, domain: Domain, parts: &[&[u8]]) -> [u8; 32] {
     for part in std::iter::once(&domain.tag()).chain(parts) {
         // Parts are bounded far below 4 GiB by `limits`; saturating keeps the function total.
         hasher.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
         hasher.update(part);
     }
     *hasher.finalize().as_bytes()
-}
-
-/// Returns the first 16 bytes of [`hash`], for names that need not withstand collisions found on purpose.
-#[must_use]
-pub fn hash_short(domain: Domain, parts: &[&[u8]]) -> [u8; 16] {
-    let digest = hash(domain, parts);
-    let mut first = [0; 16];
-    first.copy_from_slice(&digest[..16]);
-    first
 }
 
 #[cfg(test)]
@@ -96,5 +111,7 @@ mod tests {
     fn domains_and_part_borders_matter() {
         assert_ne!(hash(Domain::Stream, &[b"ab", b"c"]), hash(Domain::Stream, &[b"a", b"bc"]));
         assert_ne!(hash(Domain::Stream, &[b"ab"]), hash(Domain::OpHeader, &[b"ab"]));
+        let keyed = |key| keyed_hash_short(&[key; 32], Domain::Unique, &[b"ab"]);
+        assert!(keyed(1) != keyed(2) && keyed(1) != hash_short(Domain::Unique, &[b"ab"]));
     }
 }

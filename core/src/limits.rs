@@ -149,6 +149,10 @@ pub const QUERY_GROUPS_MAX: usize = 10_000;
 pub const QUERY_GROUP_BYTES_MAX: usize = 16 << 20;
 /// Secondary indexes of a collection.
 pub const INDEXES_MAX: usize = 16;
+/// Unique constraints of a collection.
+pub const UNIQUE_MAX: usize = 8;
+/// Fields of a unique constraint.
+pub const UNIQUE_FIELDS_MAX: usize = 4;
 /// Name of an index.
 pub const INDEX_NAME_BYTES_MAX: usize = 64;
 /// Places of an index.

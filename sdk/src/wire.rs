@@ -6,13 +6,14 @@ pub mod live;
 
 use bytes::Bytes;
 use folkmoot_core::id::{AuthorKey, CollectionName, DocId};
+use folkmoot_core::op::FieldPath;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::api::{
     AwaitedApproval, BulkOp, Change, ChangeKind, ChangeToken, Cursor, Document, DurabilityReached, Edit, Error,
     ErrorCode, Heads, IdempotencyKey, KeyRotation, LinkRule, Patch, PatchKind, Precondition, QueryPlan, SessionToken,
-    Timestamp, Violation, Violations, WriteOutcome, WriteStatus,
+    Taken, Timestamp, Violation, Violations, WriteOutcome, WriteStatus,
 };
 
 /// Request and answer header: the session token.
@@ -78,6 +79,14 @@ pub struct Problem {
     /// Whether more is wrong than is told.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub more: bool,
+    /// Fields whose values another document has already, with `unique_violation`: JSON pointers.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub unique: Vec<FieldPath>,
+    /// The other document, if the caller may read there what it shows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub taken_by: Option<DocId>,
 }
 
 impl From<&Error> for Problem {
@@ -98,6 +107,8 @@ impl From<&Error> for Problem {
             violations: found.map(|found| found.items.clone()).unwrap_or_default(),
             withheld: found.map(|found| found.withheld).filter(|withheld| *withheld > 0),
             more: found.is_some_and(|found| found.more),
+            unique: error.already_taken().map(|taken| taken.fields.clone()).unwrap_or_default(),
+            taken_by: error.already_taken().and_then(|taken| taken.by.clone()),
         }
     }
 }
@@ -119,6 +130,9 @@ impl From<Problem> for Error {
         if !problem.violations.is_empty() || problem.withheld.is_some() {
             let (items, withheld, more) = (problem.violations, problem.withheld.unwrap_or(0), problem.more);
             error = error.violations(Violations { items, withheld, more });
+        }
+        if !problem.unique.is_empty() {
+            error = error.taken(Taken { fields: problem.unique, by: problem.taken_by });
         }
         if let Some(awaited) = problem.awaits {
             error = error.awaits(awaited);

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::tagged_enum;
-use super::fields::FieldPath;
+use super::fields::{ANY, FieldPath};
 use super::role::{Actions, Rights, Role};
 use super::succession::Succeed;
 use super::target::Target;
@@ -231,6 +231,26 @@ pub struct Collection {
     pub schema: Option<SchemaText>,
     /// When its documents are over, if they ever are.
     pub expires: Option<Expires>,
+    /// What no two of its documents are to share, ascending, at most [`limits::UNIQUE_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unique: Vec<Unique>,
+}
+
+/// Fields whose values, taken together, no two documents of a collection are to share: 1 to [`limits::UNIQUE_FIELDS_MAX`] of them,
+/// ascending, each of them one field.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Unique(pub Vec<FieldPath>);
+
+impl Unique {
+    /// Returns whether it is a constraint as an act may have it.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let names_one = |field: &FieldPath| !field.steps().iter().any(|step| step == ANY);
+        (1..=limits::UNIQUE_FIELDS_MAX).contains(&self.0.len())
+            && self.0.iter().zip(self.0.iter().skip(1)).all(|(field, next)| field < next)
+            && self.0.iter().all(names_one)
+    }
 }
 
 /// When documents are over: some time after that which a field of theirs holds.

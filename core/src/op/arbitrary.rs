@@ -8,10 +8,10 @@ use proptest::sample::select;
 use super::succession::Place;
 use super::{
     Act, Action, Actions, Approve, Body, BuiltInRole, Certify, ChangeRef, Collection, Control, Delete, Documents, Duty,
-    DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration, FieldKind, FieldPaths, Fields, Genesis, Grant,
-    Header, IndexDeclaration, Join, Member, Op, PasswordHash, Payload, PepperShare, PepperShares, Pin, Principal,
-    PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd, Succeed, Target,
-    Token, Transaction, Withdraw, WriteAction,
+    DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration, FieldKind, FieldPath, FieldPaths, Fields, Genesis,
+    Grant, Header, IndexDeclaration, Join, Member, Op, PasswordHash, Payload, PepperShare, PepperShares, Pin,
+    Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, Role, RoleRevision, Rules, Secret, SessionEnd,
+    Succeed, Target, Token, Transaction, Unique, Withdraw, WriteAction,
 };
 use crate::hlc::Hlc;
 use crate::id::{
@@ -180,8 +180,9 @@ fn collection() -> impl Strategy<Value = Collection> {
     let switches = (any::<bool>(), any::<bool>(), schema, option::of(any::<u32>()));
     let index = ("[a-z0-9_-]{1,12}", vec("-?[a-z]{1,6}", 1..=1), any::<bool>());
     let indexes = vec(index.prop_map(|(name, fields, sparse)| IndexDeclaration { name, fields, sparse }), 0..3);
-    let all = (collection_name(), 1..=limits::SHARDS_MAX, types, switches, indexes);
-    all.prop_map(|(name, shards, types, switches, mut indexes)| {
+    let unique = btree_set(btree_set("/[a-z]{1,3}", 1..=limits::UNIQUE_FIELDS_MAX), 0..3);
+    let all = (collection_name(), 1..=limits::SHARDS_MAX, types, switches, indexes, unique);
+    all.prop_map(|(name, shards, types, switches, mut indexes, unique)| {
         let mut types: Vec<_> = types.into_iter().map(|(pointer, kind)| FieldDeclaration { pointer, kind }).collect();
         types.sort();
         types.dedup_by(|a, b| a.pointer == b.pointer);
@@ -190,7 +191,9 @@ fn collection() -> impl Strategy<Value = Collection> {
         let schema = schema.and_then(|text| SchemaText::from_json(text.as_bytes()).ok());
         indexes.sort();
         indexes.dedup_by(|a, b| a.name == b.name);
-        Collection { name, shards, types, dropped, audit_reads, indexes, schema, expires }
+        let field = |text: String| -> FieldPath { text.parse().expect("a pointer") };
+        let unique = unique.into_iter().map(|fields| Unique(fields.into_iter().map(field).collect())).collect();
+        Collection { name, shards, types, dropped, audit_reads, indexes, schema, expires, unique }
     })
 }
 

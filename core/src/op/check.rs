@@ -1,6 +1,6 @@
 //! What can be said of an act without anything else.
 
-use super::act::{Act, Duty, Pin, PrincipalKind, Rank, Secret};
+use super::act::{Act, Duty, Pin, PrincipalKind, Rank, Secret, Unique};
 use super::role::Actions;
 use crate::id::OpId;
 use crate::limits;
@@ -61,6 +61,7 @@ impl Act {
                     || c.shards > limits::SHARDS_MAX
                     || c.types.len() > limits::FIELD_TYPES_MAX
                     || c.indexes.len() > limits::INDEXES_MAX
+                    || c.unique.len() > limits::UNIQUE_MAX
                 {
                     return Err("collection settings out of bounds");
                 }
@@ -75,7 +76,11 @@ impl Act {
                 for index in &c.indexes {
                     index.parse().map_err(|_| "an index that is none")?;
                 }
-                ascending(c.indexes.iter().map(|index| &index.name)).ok_or("indexes out of order")
+                ascending(c.indexes.iter().map(|index| &index.name)).ok_or("indexes out of order")?;
+                if !c.unique.iter().all(Unique::is_valid) {
+                    return Err("a unique constraint that is none");
+                }
+                ascending(c.unique.iter()).ok_or("unique constraints out of order")
             }
             Self::Rules(r) => {
                 if r.version == 0 {

@@ -21,7 +21,7 @@ pub use act::{
     Act, Approve, Certify, Collection, Control, Duty, DutyGrant, Erase, Erased, Evidence, Expires, FieldDeclaration,
     FieldKind, Genesis, Grant, IndexDeclaration, Introduced, Join, Member, PasswordHash, PepperShare, PepperShares,
     Pin, Principal, PrincipalKind, Rank, Readmit, Revoke, RevokeTarget, RoleRevision, Rules, Secret, Statement, Token,
-    Withdraw,
+    Unique, Withdraw,
 };
 pub(crate) use apart::Apart;
 pub use body::{Body, Delete};

@@ -20,6 +20,7 @@ pub use aggregate::{Aggregate, Aggregated, Compute, aggregate};
 pub use find::{Explain, Filter, Found, Place, Plan, QueryRunError, Row, Run, find};
 pub use index::{Indexed, Indexes};
 pub use order::SORTED_BYTES_MAX;
+pub(crate) use order::equality_key;
 pub use path::{Path, PathError};
 pub use request::{Find, SortKey};
 pub use selector::{Selector, Subject};

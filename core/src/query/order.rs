@@ -103,6 +103,16 @@ pub(super) fn write_key(out: &mut Vec<u8>, value: Option<&Value>) {
     }
 }
 
+/// Returns bytes that are the same for two values if and only if queries find them equal; none for null, arrays and objects.
+pub(crate) fn equality_key(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => Some(key(Some(value))),
+        // All of it, however long it is.
+        Value::String(text) => Some([&[STRING], text.as_bytes()].concat()),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
 /// The nearest float, and by how much the number is above it: of integers of 64 bits at most 1,024.
 fn write_number(out: &mut Vec<u8>, number: &Value) {
     let (nearest, rest) = match integer(number) {
@@ -201,6 +211,34 @@ mod tests {
             invert(&mut x);
             invert(&mut y);
             prop_assert_eq!(x.cmp(&y), key(&b).cmp(&key(&a)));
+        }
+    }
+
+    #[test]
+    fn what_is_equal_has_one_equality_key_and_nothing_else_has() {
+        let long = |end: char| format!("\"{}{end}\"", "x".repeat(SORTED_BYTES_MAX));
+        let texts = [
+            "true",
+            "false",
+            "0",
+            "-0.0",
+            "1",
+            "1.0",
+            "1e0",
+            "9007199254740993",
+            "9007199254740992.0",
+            "\"\"",
+            "\"1\"",
+        ];
+        let texts: Vec<String> = texts.into_iter().map(str::to_owned).chain(['a', 'b'].map(long)).collect();
+        let values: Vec<_> = texts.iter().map(|text| crate::document::json::parse(text.as_bytes()).unwrap()).collect();
+        for a in &values {
+            for b in &values {
+                assert_eq!(equality_key(a).unwrap() == equality_key(b).unwrap(), equal(a, b), "{a:?} {b:?}");
+            }
+        }
+        for none in ["null", "[]", "[1]", "{}"] {
+            assert_eq!(equality_key(&crate::document::json::parse(none.as_bytes()).unwrap()), None);
         }
     }
 

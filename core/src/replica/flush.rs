@@ -142,6 +142,7 @@ impl Replica {
             || !self.staged.waiters.is_empty()
             || self.bans_changed
             || self.schemas.is_changed()
+            || self.uniques.is_changed()
             || self.shards.values().any(|shard| shard.dirty)
     }
 
@@ -166,8 +167,10 @@ impl Replica {
         for key in std::mem::take(&mut self.staged.dirty) {
             self.write_view(&key, id);
         }
+        self.uniques.all_claimed();
         self.stage_checks();
         self.stage_marks();
+        self.stage_unique_checks();
         for stream in std::mem::take(&mut self.staged.heads) {
             if let Some(record) = self.heads.get(&stream) {
                 let (key, value) = (stream.encode(), record.encode());
@@ -382,6 +385,9 @@ impl Replica {
         }
         self.put(Keyspace::Views, key.encode(), &view.encode());
         self.flag(key, (!deleted).then_some(&*view.json));
+        if self.uniques.is_stale(key) {
+            self.claim(key, (!deleted).then_some(&*view.json));
+        }
         self.counters.views_written += 1;
         if let Some(folded) = folded {
             for change in folded.tail {

@@ -108,6 +108,7 @@ impl Replica {
         self.rejudge(transactions_max);
         self.carry_out_erasures();
         self.check_documents();
+        self.find_claims();
         self.call_spilled();
         let mut list = Vec::new();
         while list.len() < transactions_max {
@@ -154,6 +155,7 @@ impl Replica {
             || self.loose.is_due()
             || self.has_erasures_to_carry_out()
             || self.has_documents_to_check()
+            || self.has_claims_to_find()
             || self.rejudging.keys().any(|stream| !self.swapping.contains(stream))
             || self.shards.keys().any(|shard| self.is_due(shard))
     }

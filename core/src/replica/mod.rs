@@ -51,6 +51,7 @@ mod succession;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unique;
 mod verify;
 mod waits;
 mod why;
@@ -90,6 +91,7 @@ pub use types::{
     ActError, ActRequest, Admitted, BatchId, DocWrite, Effect, Input, ItemOutcome, ItemStatus, Precondition,
     RequestTicket, Signer, Waits, WriteError, WriteItem, WriteLimits, WriteOutcome, WriteRequest,
 };
+pub use unique::{Duplicates, UniqueCheck};
 pub use verify::{Damage, VerifyReport, stored_epoch, stored_head, verify};
 pub use waits::WAITING_OF_AUTHOR_MAX;
 pub use witness::{Appointment, Dismissal};
@@ -192,6 +194,7 @@ pub struct Replica {
     erasures: erase::Erasures,
     marks: marks::Marks,
     schemas: schemas::Schemas,
+    uniques: unique::Uniques,
     expiries: expiry::Expiries,
     sweep: expiry::Sweep,
     testimony: witness::Testimony,

@@ -198,6 +198,7 @@ impl Replica {
             erasures: super::erase::Erasures::default(),
             marks: super::marks::Marks::default(),
             schemas: super::schemas::Schemas::default(),
+            uniques: super::unique::Uniques::default(),
             expiries: super::expiry::Expiries::default(),
             sweep: super::expiry::Sweep::default(),
             testimony: super::witness::Testimony::default(),
@@ -223,6 +224,7 @@ impl Replica {
         replica.resume_erasures()?;
         replica.resume_schemas()?;
         replica.resume_marks(now)?;
+        replica.resume_uniques()?;
         replica.expiries.set_now(now);
         replica.follow_expiries();
         replica.evidence_is_due();

@@ -266,6 +266,7 @@ impl Replica {
         if let Some(loaded) = self.cache.get(key) {
             loaded.dirty = true;
         }
+        self.uniques.note_change(key);
         self.staged.dirty.insert(key.clone());
     }
 }

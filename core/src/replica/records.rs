@@ -129,6 +129,12 @@ struct WireView<'a>(
 );
 
 impl ViewRecord {
+    /// Whether readers find the document, unless its time is over.
+    #[must_use]
+    pub const fn exists(&self) -> bool {
+        !self.deleted && !self.heads.is_empty()
+    }
+
     /// Encodes the record.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

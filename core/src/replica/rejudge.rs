@@ -32,6 +32,7 @@ impl Replica {
         if std::mem::take(&mut self.policy_changed) {
             self.branches_due = true;
             self.follow_schemas();
+            self.follow_uniques();
             self.follow_expiries();
             self.evidence_is_due();
             self.ready.extend(self.waits.deferred());

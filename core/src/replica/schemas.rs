@@ -254,7 +254,7 @@ impl Replica {
             last = Some(key.doc.clone());
             // What the store does not have yet was looked at when the schema came, or is when its view is written.
             if !self.cache.is_unstored(&key, self.committed) {
-                let json = Some(&view.json).filter(|_| exists(&view)).cloned();
+                let json = Some(&view.json).filter(|_| view.exists()).cloned();
                 self.flag(&key, json.as_deref());
             }
             if looked_at >= STEP_DOCUMENTS_MAX || bytes >= STEP_BYTES_MAX {
@@ -281,11 +281,6 @@ impl Replica {
             state.is_changed = true;
         }
     }
-}
-
-/// Whether readers find a document.
-fn exists(view: &ViewRecord) -> bool {
-    !view.deleted && !view.heads.is_empty()
 }
 
 /// Holds a document that was edited against its schema. What was wrong with it before may stay so.
@@ -384,6 +379,6 @@ pub(super) fn checked(
 
 /// Returns whether a document is flagged as its view and its schema say.
 pub(super) fn is_flagged_rightly(store: &dyn Read, key: &DocKey, view: &ViewRecord, schema: &Compiled) -> bool {
-    let should = exists(view) && is_invalid(schema, &view.json);
+    let should = view.exists() && is_invalid(schema, &view.json);
     store.get(Keyspace::Index, &InvalidKey(key.clone()).encode()).is_ok_and(|flag| flag.is_some() == should)
 }

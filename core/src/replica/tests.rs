@@ -16,6 +16,7 @@ mod rebuild;
 mod schemas;
 mod serve;
 mod succession;
+mod unique;
 mod waits;
 mod witness;
 

@@ -10,7 +10,7 @@ use crate::authority::Reach;
 use crate::document::edit::{Edit, EditError};
 use crate::hlc::Hlc;
 use crate::id::{AuthorKey, ChangeHash, CollectionName, DocId, OpId, PrincipalId, RequestId, ShardId, StreamId};
-use crate::op::{Act, BuiltInRole, Fields, Op, RevokeTarget};
+use crate::op::{Act, BuiltInRole, FieldPath, Fields, Op, RevokeTarget};
 use crate::replication::{self, DisconnectReason, Lane, Misbehaviour};
 use crate::schema::Findings;
 use crate::store::Batch;
@@ -327,6 +327,16 @@ pub enum WriteError {
     /// The schema of the collection cannot be used by this node.
     #[error("the schema of the collection cannot be used by this node: {0}")]
     SchemaUnusable(String),
+    /// The document would show what no two documents of the collection are to show, and another one shows it here.
+    #[error("document {doc} would show what another document shows already")]
+    Unique {
+        /// The document.
+        doc: DocId,
+        /// At which fields.
+        fields: Vec<FieldPath>,
+        /// The other one, if the writer may know of it.
+        other: Option<DocId>,
+    },
     /// The request itself makes no sense.
     #[error("invalid write: {0}")]
     Invalid(&'static str),

@@ -10,13 +10,14 @@ use super::open::{OpenError, damaged, read};
 use super::read::read_view;
 use super::records::HeadRecord;
 use super::schemas;
+use super::unique::{self, Rule};
 use crate::authority::{Authority, check_against_previous};
 use crate::document::json;
 use crate::id::{ClusterId, DocId, OpId, StoreEpoch, StreamId};
 use crate::keys::PublicKey;
 use crate::op::Op;
 use crate::schema::Compiled;
-use crate::store::keys::{DocKey, Key as _, Missing, OpKey, PendingKey, TailKey, meta};
+use crate::store::keys::{ClaimsKey, DocKey, Key as _, Missing, OpKey, PendingKey, TailKey, meta};
 use crate::store::watermark::Mark;
 use crate::store::{Keyspace, Order, Read, Span, Store, envelope};
 
@@ -51,7 +52,7 @@ impl VerifyReport {
     /// Entries kept.
     pub const DAMAGE_MAX: usize = 1_000;
 
-    fn found(&mut self, what: &'static str, place: impl ToString, detail: impl ToString) {
+    pub(super) fn found(&mut self, what: &'static str, place: impl ToString, detail: impl ToString) {
         self.damage_total += 1;
         if self.damage.len() < Self::DAMAGE_MAX {
             self.damage.push(Damage { what, place: place.to_string(), detail: detail.to_string() });
@@ -92,10 +93,17 @@ pub fn verify(store: &Arc<dyn Store>, cluster: ClusterId, mut progress: impl FnM
         report.found("store", Keyspace::Meta, error);
         BTreeMap::new()
     });
+    let uniques = unique::checked(&*snapshot, &authority).unwrap_or_else(|error| {
+        report.found("store", Keyspace::Meta, error);
+        BTreeMap::new()
+    });
     for entry in snapshot.scan(Keyspace::Views, &Span::all(), Order::Ascending) {
         match entry {
             Ok((key, _)) => match DocKey::decode(&key) {
-                Ok(key) => verify_document(&*snapshot, &key, schemas.get(&key.collection), &mut report),
+                Ok(key) => {
+                    let asked = (schemas.get(&key.collection), uniques.get(&key.collection));
+                    verify_document(&*snapshot, &key, asked, &mut report);
+                }
                 Err(error) => report.found("view", format!("{key:?}"), error),
             },
             Err(error) => {
@@ -108,6 +116,7 @@ pub fn verify(store: &Arc<dyn Store>, cluster: ClusterId, mut progress: impl FnM
         }
     }
     verify_loose(&*snapshot, cluster, &mut report);
+    unique::verify_claims(&*snapshot, &mut report);
     verify_rest(&*snapshot, &mut report);
     progress(&report);
     report
@@ -238,7 +247,12 @@ fn verify_stream(
     if ends_unsigned { End::Unsigned } else { End::Signed }
 }
 
-fn verify_document(store: &dyn Read, key: &DocKey, schema: Option<&Compiled>, report: &mut VerifyReport) {
+fn verify_document(
+    store: &dyn Read,
+    key: &DocKey,
+    (schema, unique): (Option<&Compiled>, Option<&Rule>),
+    report: &mut VerifyReport,
+) {
     report.documents += 1;
     let name = format!("{}/{}", key.collection, key.doc);
     let view = match read_view(store, key) {
@@ -264,6 +278,9 @@ fn verify_document(store: &dyn Read, key: &DocKey, schema: Option<&Compiled>, re
     }
     if schema.is_some_and(|schema| !schemas::is_flagged_rightly(store, key, &view, schema)) {
         report.found("index", &name, "whether it is flagged is not what its collection's schema says of it");
+    }
+    if unique.is_some_and(|rule| !unique::is_claimed_rightly(store, key, &view, rule)) {
+        report.found("index", &name, "what is kept of it for its collection's unique constraints is not what it shows");
     }
     match store.get(Keyspace::Index, &super::flush::feed_key(view.feed)) {
         Ok(Some(_)) => {}
@@ -295,6 +312,7 @@ fn verify_erased(
             (Keyspace::Views, Span::range(key.encode(), [key.encode(), vec![0]].concat())),
             (Keyspace::Tail, TailKey::document(&key)),
             (Keyspace::Snapshots, Span::prefix(key.encode())),
+            (Keyspace::Index, Span::prefix(ClaimsKey(key.clone()).encode())),
         ];
         for (keyspace, span) in left {
             if is_left(keyspace, &span) {

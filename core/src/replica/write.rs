@@ -1,6 +1,7 @@
 //! Local writes: an edit becomes a change, changes become a transaction, transactions share the next op of our stream.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Replica;
 use super::expiry::Over;
@@ -12,6 +13,7 @@ use super::types::{
     DocWrite, Effect, ItemOutcome, ItemStatus, Precondition, RequestTicket, WriteError, WriteItem, WriteOutcome,
     WriteRequest,
 };
+use super::unique::Rule;
 use super::write_rights::Limits;
 use crate::authority::Action;
 use crate::document::edit::{Edit, EditError, FieldTypes};
@@ -85,7 +87,15 @@ fn declared(drafts: &[Draft]) -> usize {
 struct Form {
     types: FieldTypes,
     schema: Option<Compiled>,
+    unique: Option<Arc<Rule>>,
     over: Over,
+}
+
+/// A document as it was before a request edited it.
+pub(super) struct Earlier {
+    pub(super) key: DocKey,
+    pub(super) document: document::Document,
+    deletes: Vec<DeleteRecord>,
 }
 
 /// A change that was made to a loaded document and is to be signed.
@@ -136,15 +146,13 @@ impl Replica {
         }
         let schema = self.schemas.of(settings.as_ref());
         let types = settings.map_or_else(FieldTypes::default, |settings| FieldTypes::new(&settings.types));
-        let form = Form { types, schema, over: self.expiries.of(&request.collection) };
+        let unique = self.uniques.of(&request.collection);
+        let form = Form { types, schema, unique, over: self.expiries.of(&request.collection) };
         let (drafts, items) = self.edit_all(&shard, author, principal, request, &form)?;
         let outcome = WriteOutcome { tx: None, items, hlc: Hlc::ZERO, replayed: false };
         if let Some(id) = request.request {
             // Also if nothing changed: made again later, the request might change what came after it.
             self.remember_request(&request.collection, id, &outcome);
-        }
-        if header_bytes(&drafts) > HEADER_ROOM || declared(&drafts) > limits::OP_FIELDS_MAX {
-            return Err(WriteError::Invalid("too many documents and fields in one transaction"));
         }
         if drafts.is_empty() {
             // What the answer speaks of may still be on its way to the disk: the answer waits for it too.
@@ -181,34 +189,58 @@ impl Replica {
         request: &WriteRequest,
         form: &Form,
     ) -> Result<(Vec<Draft>, Vec<ItemOutcome>), WriteError> {
-        let mut before: Vec<(DocKey, document::Document, Vec<DeleteRecord>)> = Vec::new();
+        let stream = self.own_stream(shard, author)?;
+        if form.unique.is_some() {
+            self.prepare_unique(&request.collection);
+        }
+        let mut before = Vec::new();
+        let mut edited = self.edit_each(&stream, principal, request, form, &mut before);
+        // All of the request together: what one of its documents gives up, another one may take.
+        if let (Ok(_), Some(rule)) = (&edited, &form.unique)
+            && let Err(error) = self.admit_unique(rule, &form.over, request, &before)
+        {
+            edited = Err(error);
+        }
+        if let Ok((drafts, _)) = &edited
+            && (header_bytes(drafts) > HEADER_ROOM || declared(drafts) > limits::OP_FIELDS_MAX)
+        {
+            edited = Err(WriteError::Invalid("too many documents and fields in one transaction"));
+        }
+        if edited.is_err() {
+            for Earlier { key, document, deletes } in before {
+                if let Some(loaded) = self.cache.get(&key) {
+                    loaded.document = document;
+                    loaded.deletes = deletes;
+                }
+            }
+        }
+        edited
+    }
+
+    /// Makes edits until one cannot be made. Documents that may have to be what they were go to `before`.
+    fn edit_each(
+        &mut self,
+        stream: &StreamKey,
+        principal: PrincipalId,
+        request: &WriteRequest,
+        form: &Form,
+        before: &mut Vec<Earlier>,
+    ) -> Result<(Vec<Draft>, Vec<ItemOutcome>), WriteError> {
         let mut drafts = Vec::new();
         let mut items = Vec::new();
-        let stream = self.own_stream(shard, author)?;
         for item in &request.items {
             let key = DocKey { collection: request.collection.clone(), doc: item.doc.clone() };
             self.ensure_loaded(&key)
                 .map_err(|error| WriteError::Damaged { doc: item.doc.clone(), reason: error.to_string() })?;
-            if request.items.len() > 1
+            if (request.items.len() > 1 || form.unique.is_some())
                 && let Some(loaded) = self.cache.get(&key)
             {
-                before.push((key.clone(), loaded.document.clone(), loaded.deletes.clone()));
+                let (document, deletes) = (loaded.document.clone(), loaded.deletes.clone());
+                before.push(Earlier { key: key.clone(), document, deletes });
             }
-            match self.edit_one(&stream, principal, &key, item, request, form) {
-                Ok((draft, outcome)) => {
-                    drafts.extend(draft);
-                    items.push(outcome);
-                }
-                Err(error) => {
-                    for (key, document, deletes) in before {
-                        if let Some(loaded) = self.cache.get(&key) {
-                            loaded.document = document;
-                            loaded.deletes = deletes;
-                        }
-                    }
-                    return Err(error);
-                }
-            }
+            let (draft, outcome) = self.edit_one(stream, principal, &key, item, request, form)?;
+            drafts.extend(draft);
+            items.push(outcome);
         }
         Ok((drafts, items))
     }

@@ -30,6 +30,12 @@ const INDEX_OF_WRITTEN_FOR: u8 = 2;
 /// First byte of the keys of documents that have not the form their collection's schema asks.
 const INDEX_OF_INVALID: u8 = 3;
 
+/// First bytes of the keys of what documents show that no other is to show: by what is shown, by document, and of the documents that
+/// show what another one has.
+const INDEX_OF_CLAIMS: u8 = 5;
+const INDEX_OF_CLAIMS_BY_DOCUMENT: u8 = 6;
+const INDEX_OF_DUPLICATES: u8 = 7;
+
 /// What is found in the store is not a key of the type that belongs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a {kind} key")]
@@ -504,35 +510,106 @@ impl WrittenForKey {
     }
 }
 
-/// Key in `index`: a document that has not the form which the schema of its collection asks. Its value is empty.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct InvalidKey(pub DocKey);
+/// Under a secret of the node, the hash of a unique constraint and of the values that a document shows at its fields.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Claim(pub [u8; 16]);
 
-impl Key for InvalidKey {
-    const KIND: &'static str = "invalid document";
+fixed_key!(Claim, 16, "claim", |claim| claim.0, Claim);
+
+/// Key in `index`: a document makes a claim. Its value is empty. Of one claim, the documents lie in the order of their ids.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClaimKey {
+    /// The collection.
+    pub collection: CollectionName,
+    /// The claim.
+    pub claim: Claim,
+    /// The document.
+    pub doc: DocId,
+}
+
+impl Key for ClaimKey {
+    const KIND: &'static str = "claim of a document";
 
     fn write(&self, out: &mut Vec<u8>) {
-        out.push(INDEX_OF_INVALID);
-        self.0.write(out);
+        out.extend(Self::of(&self.collection, self.claim));
+        self.doc.write(out);
     }
 
     fn read(parts: &mut Parts<'_>) -> Option<Self> {
         match parts.fixed()? {
-            [INDEX_OF_INVALID] => Key::read(parts).map(Self),
+            [INDEX_OF_CLAIMS] => {
+                Some(Self { collection: Key::read(parts)?, claim: Key::read(parts)?, doc: Key::read(parts)? })
+            }
             _ => None,
         }
     }
 }
 
-impl InvalidKey {
-    /// What the keys of a collection's documents begin with.
+impl ClaimKey {
+    /// What the keys of those that make a claim begin with.
     #[must_use]
-    pub fn collection(collection: &CollectionName) -> Vec<u8> {
-        let mut key = vec![INDEX_OF_INVALID];
+    pub fn of(collection: &CollectionName, claim: Claim) -> Vec<u8> {
+        let mut key = vec![INDEX_OF_CLAIMS];
         collection.write(&mut key);
+        claim.write(&mut key);
         key
     }
+
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Span {
+        Span::prefix([INDEX_OF_CLAIMS])
+    }
 }
+
+macro_rules! index_of_documents {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $first:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $name(pub DocKey);
+
+        impl Key for $name {
+            const KIND: &'static str = $kind;
+
+            fn write(&self, out: &mut Vec<u8>) {
+                out.push($first);
+                self.0.write(out);
+            }
+
+            fn read(parts: &mut Parts<'_>) -> Option<Self> {
+                match parts.fixed()? {
+                    [$first] => Key::read(parts).map(Self),
+                    _ => None,
+                }
+            }
+        }
+
+        impl $name {
+            /// What the keys of a collection's documents begin with.
+            #[must_use]
+            pub fn collection(collection: &CollectionName) -> Vec<u8> {
+                let mut key = vec![$first];
+                collection.write(&mut key);
+                key
+            }
+        }
+    };
+}
+
+index_of_documents!(
+    /// Key in `index`: a document that has not the form which the schema of its collection asks. Its value is empty.
+    InvalidKey, "invalid document", INDEX_OF_INVALID
+);
+
+index_of_documents!(
+    /// Key in `index`: the claims of a document, and which of them a document before it makes too.
+    ClaimsKey, "claims of a document", INDEX_OF_CLAIMS_BY_DOCUMENT
+);
+
+index_of_documents!(
+    /// Key in `index`: a document shows what one before it shows, and what no two are to show. Its value is empty.
+    DuplicateKey, "duplicate", INDEX_OF_DUPLICATES
+);
 
 composed_key!(
     /// Value of the change index: the place of a change in a stream.

@@ -7,6 +7,7 @@ use folkmoot_core::op::{FieldPath, IndexDeclaration};
 use serde::{Deserialize, Serialize};
 
 use super::schema::SchemaProgress;
+use super::unique::UniqueProgress;
 
 /// How a field merges that is more than plain JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,10 @@ pub struct CollectionSettings {
     /// When documents are over: then they are found no more, and deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<Expires>,
+    /// What no two documents are to share: up to 8 lists of 1 to 4 fields (JSON pointers) whose values, taken together, are held apart. Local
+    /// writes are held against it; what is shared all the same, because it was written apart, is kept and listed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unique: Vec<Vec<String>>,
 }
 
 /// When a document is over: some time after that which a field of it holds.
@@ -144,6 +149,7 @@ impl Default for CollectionSettings {
             indexes: BTreeMap::new(),
             schema: None,
             expires: None,
+            unique: Vec::new(),
         }
     }
 }
@@ -167,4 +173,7 @@ pub struct CollectionInfo {
     /// How far they are held against the schema, if there is one; told to the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_check: Option<SchemaProgress>,
+    /// How far they are held against the unique constraints, if there are any; told to the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_check: Option<UniqueProgress>,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::approvals::AwaitedApproval;
 use super::heads::Heads;
 use super::schema::Violations;
+use super::unique::Taken;
 
 /// What calls of the API return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -162,6 +163,7 @@ error_codes! {
     PeerNotFound = "peer_not_found", 404, Failed, "The peer is not a member";
     NameTaken = "name_taken", 409, Conflict, "The name is taken";
     NothingToRestore = "nothing_to_restore", 409, Conflict, "There is nothing to bring back";
+    UniqueViolation = "unique_violation", 409, Conflict, "Another document has these values already";
     AlreadyExists = "already_exists", 409, Conflict, "The document exists already";
     Erased = "erased", 410, Failed, "The document was erased";
     CollectionDropped = "collection_dropped", 410, Failed, "The collection was dropped";
@@ -230,6 +232,7 @@ struct Inner {
     heads: Option<Heads>,
     awaits: Option<AwaitedApproval>,
     violations: Option<Violations>,
+    taken: Option<Taken>,
     retry_after: Option<Duration>,
     request_id: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -247,6 +250,7 @@ impl Error {
             heads: None,
             awaits: None,
             violations: None,
+            taken: None,
             retry_after: None,
             request_id: None,
             source: None,
@@ -285,6 +289,13 @@ impl Error {
     #[must_use]
     pub fn violations(mut self, violations: Violations) -> Self {
         self.0.violations = Some(violations);
+        self
+    }
+
+    /// Adds what another document shows already.
+    #[must_use]
+    pub fn taken(mut self, taken: Taken) -> Self {
+        self.0.taken = Some(taken);
         self
     }
 
@@ -349,6 +360,12 @@ impl Error {
     #[must_use]
     pub fn found_violations(&self) -> Option<&Violations> {
         self.0.violations.as_ref()
+    }
+
+    /// Returns what another document shows already, with [`ErrorCode::UniqueViolation`].
+    #[must_use]
+    pub fn already_taken(&self) -> Option<&Taken> {
+        self.0.taken.as_ref()
     }
 
     /// Returns how long to wait before trying again.

@@ -27,6 +27,7 @@ mod session;
 mod state;
 mod time;
 pub mod typed;
+mod unique;
 mod why;
 mod witness;
 mod write;
@@ -73,6 +74,7 @@ pub use state::{
     Quarantined, Readiness, ShardDigest, Status, StoreState, VerifyReport,
 };
 pub use time::Timestamp;
+pub use unique::{DuplicateDocument, DuplicatesPage, DuplicatesQuery, SharedValues, Taken, UniqueProgress};
 pub use why::{ExplainedFork, ExplainedPart, ExplainedStatement, ExplainedTestimony, Explanation};
 pub use witness::{NewWitnesses, Witness, Witnesses};
 pub use write::{
@@ -123,6 +125,13 @@ pub trait Database: Access + Audit + Authors + Erasures + Histories + Live + Que
     /// # Errors
     /// [`ErrorCode::CollectionNotFound`], [`ErrorCode::InvalidCursor`].
     async fn invalid(&self, collection: &CollectionName, query: &InvalidQuery) -> Result<InvalidPage>;
+
+    /// Returns documents that show what another one shows that wins, and what no two are to show, by id: they were written apart, or were
+    /// there before the unique constraints.
+    ///
+    /// # Errors
+    /// [`ErrorCode::CollectionNotFound`], [`ErrorCode::InvalidCursor`].
+    async fn duplicates(&self, collection: &CollectionName, query: &DuplicatesQuery) -> Result<DuplicatesPage>;
 
     /// Returns the collections by name.
     async fn collections(&self) -> Result<Vec<CollectionInfo>>;

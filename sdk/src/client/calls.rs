@@ -13,10 +13,10 @@ use super::transport::{Answer, Call};
 use super::{Client, events};
 use crate::api::{
     Atomicity, BulkOp, BulkOptions, Change, ChangeContent, ChangesPage, ChangesQuery, CollectionInfo,
-    CollectionSettings, Conflict, Database, Document, Durability, Edit, Error, ErrorCode, Heads, IdempotencyKey,
-    InvalidPage, InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose,
-    ListQuery, PeerInfo, Precondition, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, SessionToken,
-    ShardDigest, Since, Status, VerifyReport, WriteOptions, WriteOutcome,
+    CollectionSettings, Conflict, Database, Document, DuplicatesPage, DuplicatesQuery, Durability, Edit, Error,
+    ErrorCode, Heads, IdempotencyKey, InvalidPage, InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo,
+    LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo, Precondition, QuarantinePage, QuarantineQuery, ReadOptions,
+    Readiness, Result, SessionToken, ShardDigest, Since, Status, VerifyReport, WriteOptions, WriteOutcome,
 };
 use crate::wire;
 
@@ -319,6 +319,13 @@ impl Database for Client {
 
     async fn invalid(&self, collection: &CollectionName, query: &InvalidQuery) -> Result<InvalidPage> {
         let path = Query::new(format!("{}/invalid", collection_path(collection)))
+            .add("after", query.after.as_ref())
+            .add("limit", query.limit);
+        self.fetch(path.0).await
+    }
+
+    async fn duplicates(&self, collection: &CollectionName, query: &DuplicatesQuery) -> Result<DuplicatesPage> {
+        let path = Query::new(format!("{}/duplicates", collection_path(collection)))
             .add("after", query.after.as_ref())
             .add("limit", query.limit);
         self.fetch(path.0).await

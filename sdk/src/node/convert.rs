@@ -147,6 +147,7 @@ pub(super) fn write_error(error: WriteError, sent: Sent) -> Error {
             let what = format!("the schema of the collection cannot be used by this node: {reason}");
             Error::new(ErrorCode::InvalidSettings, what).hint("set another one, or upgrade the node")
         }
+        WriteError::Unique { doc, fields, other } => super::unique::taken(&doc, fields, other),
         WriteError::Invalid(what) if what.contains("dropped") => Error::new(ErrorCode::CollectionDropped, what),
         WriteError::Invalid(what) => Error::new(ErrorCode::InvalidRequest, what),
         WriteError::RequestReused => {
@@ -224,7 +225,7 @@ pub(super) const fn status(status: ItemStatus) -> WriteStatus {
 pub(super) fn collection_act(
     name: &CollectionName,
     settings: &CollectionSettings,
-    schema: Option<SchemaText>,
+    (schema, unique): (Option<SchemaText>, Vec<op::Unique>),
     dropped: bool,
 ) -> op::Collection {
     let kind = |field: FieldType| match field {
@@ -249,6 +250,7 @@ pub(super) fn collection_act(
             .expires
             .as_ref()
             .map(|expires| op::Expires { field: expires.field.clone(), after_s: expires.after }),
+        unique,
     }
 }
 
@@ -305,5 +307,6 @@ pub(super) fn settings(config: &op::Collection) -> CollectionSettings {
             .expires
             .as_ref()
             .map(|expires| Expires { field: expires.field.clone(), after: expires.after_s }),
+        unique: config.unique.iter().map(|unique| unique.0.iter().map(ToString::to_string).collect()).collect(),
     }
 }

@@ -20,10 +20,10 @@ use super::session::Pace;
 use super::{Inner, Node, random};
 use crate::api::{
     At, Atomicity, BulkOp, BulkOptions, Change, ChangesPage, ChangesQuery, CollectionInfo, CollectionSettings,
-    Conflict, Database, Document, Durability, DurabilityReached, Edit, Error, ErrorCode, Heads, IdempotencyKey,
-    InvalidPage, InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo, LinkRule, ListPage, ListPurpose,
-    ListQuery, PeerInfo, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Result, ShardDigest, Status,
-    Timestamp, Touched, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
+    Conflict, Database, Document, DuplicatesPage, DuplicatesQuery, Durability, DurabilityReached, Edit, Error,
+    ErrorCode, Heads, IdempotencyKey, InvalidPage, InvalidQuery, Invite, InviteOptions, KeyRotation, KeysInfo,
+    LinkRule, ListPage, ListPurpose, ListQuery, PeerInfo, QuarantinePage, QuarantineQuery, ReadOptions, Readiness,
+    Result, ShardDigest, Status, Timestamp, Touched, VerifyReport, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// Whoever writes through the node, and how far at most beside what it may.
@@ -195,6 +195,10 @@ impl Database for Node {
 
     async fn invalid(&self, collection: &CollectionName, query: &InvalidQuery) -> Result<InvalidPage> {
         self.inner.invalid_documents(None, Sight::everything(), collection, query).await
+    }
+
+    async fn duplicates(&self, collection: &CollectionName, query: &DuplicatesQuery) -> Result<DuplicatesPage> {
+        self.inner.duplicate_documents(None, Sight::everything(), collection, query).await
     }
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {
@@ -500,8 +504,12 @@ impl Node {
             let failed = Error::new(ErrorCode::AtomicFailed, error.detail().to_owned())
                 .hint("nothing of the batch was written")
                 .heads(error.current_heads().cloned());
-            match error.found_violations() {
+            let failed = match error.found_violations() {
                 Some(found) => failed.violations(found.clone()),
+                None => failed,
+            };
+            match error.already_taken() {
+                Some(taken) => failed.taken(taken.clone()),
                 None => failed,
             }
         })?;

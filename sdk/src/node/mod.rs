@@ -37,6 +37,7 @@ mod session;
 mod state;
 mod tail;
 mod token;
+mod unique;
 mod unlock;
 mod warden;
 mod whereabouts;

@@ -30,13 +30,13 @@ use super::{Node, token};
 use crate::api::{
     Access, AccessAnswer, AccessQuestion, Approval, Approved, Audit, AuditPage, AuditQuery, AuditStatus, AuditSubject,
     AuditVerifyReport, AuthorInfo, Authors, BulkOp, BulkOptions, Caller, Change, ChangesPage, ChangesQuery,
-    CollectionInfo, CollectionSettings, Conflict, Database, Document, Edit, Erasure, Erasures, ErasuresPage,
-    ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo, InvalidPage, InvalidQuery, Invite, InviteOptions,
-    IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate, NewErasure,
-    NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, NewWitnesses, NodeRotation, PeerInfo,
-    PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement, Result,
-    Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis, Timestamp, TokenInfo,
-    VerifyReport, Withdrawn, Witness, Witnesses, WriteOptions, WriteOutcome, poll_changes,
+    CollectionInfo, CollectionSettings, Conflict, Database, Document, DuplicatesPage, DuplicatesQuery, Edit, Erasure,
+    Erasures, ErasuresPage, ErasuresQuery, Error, ErrorCode, Explanation, GrantInfo, InvalidPage, InvalidQuery, Invite,
+    InviteOptions, IssuedToken, KeyRotation, KeysInfo, LinkRule, ListPage, ListQuery, MembershipInfo, NewCertificate,
+    NewErasure, NewGrant, NewIdentity, NewPassword, NewPrincipal, NewRole, NewToken, NewWitnesses, NodeRotation,
+    PeerInfo, PrincipalInfo, PrincipalName, QuarantinePage, QuarantineQuery, ReadOptions, Readiness, Replacement,
+    Result, Revocation, RevokeOptions, RoleInfo, ShardDigest, Status, Succession, SuccessionBasis, Timestamp,
+    TokenInfo, VerifyReport, Withdrawn, Witness, Witnesses, WriteOptions, WriteOutcome, poll_changes,
 };
 
 /// How often it is asked whether somebody who waits may still see anything.
@@ -309,6 +309,13 @@ impl Database for Scoped {
         self.node.inner.invalid_documents(who, queries::sight(view, collection), collection, query).await
     }
 
+    async fn duplicates(&self, collection: &CollectionName, query: &DuplicatesQuery) -> Result<DuplicatesPage> {
+        let view = self.view()?;
+        view.demand_some(collection)?;
+        let who = Some(view.who());
+        self.node.inner.duplicate_documents(who, queries::sight(view, collection), collection, query).await
+    }
+
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {
         let view = self.view()?;
         let all = self.node.collections().await?;
@@ -437,12 +444,13 @@ impl Database for Scoped {
     }
 }
 
-/// Who does not see all documents is not told how many there are; who does not see all of them, not how many have not the form.
+/// Who does not see all documents is not told how many there are; who does not see all of them, not how many have not the form or
+/// share values.
 fn counted(view: &View, mut info: CollectionInfo) -> CollectionInfo {
     if view.readable(&info.name) != Readable::All {
-        (info.documents, info.bytes, info.schema_check) = (None, None, None);
+        (info.documents, info.bytes, info.schema_check, info.unique_check) = (None, None, None, None);
     } else if !view.fields(Action::Read, &info.name, None).are_all() {
-        info.schema_check = None;
+        (info.schema_check, info.unique_check) = (None, None);
     }
     info
 }

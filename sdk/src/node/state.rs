@@ -20,11 +20,11 @@ use super::core_thread::{Command, wall_ms};
 use super::invites::{InviteError, InviteRecord, USES_MAX, secret_hash};
 use super::join::role_of;
 use super::peppers::exposed_passwords;
-use super::{Inner, lock, random, schema};
+use super::{Inner, lock, random, schema, unique};
 use crate::api::{
     CollectionInfo, CollectionSettings, Conduct, Cursor, Damage, Error, ErrorCode, Invite, InviteOptions, LinkRule,
     PeerInfo, PeerState, PrincipalName, QuarantinePage, QuarantineQuery, Quarantined, Readiness, Result,
-    SchemaProgress, ShardDigest, Status, StoreState, Timestamp, VerifyReport,
+    SchemaProgress, ShardDigest, Status, StoreState, Timestamp, UniqueProgress, VerifyReport,
 };
 
 /// Ops that may wait to be applied in a node that calls itself ready.
@@ -82,6 +82,7 @@ impl Inner {
             documents: Some(0),
             bytes: Some(0),
             schema_check: None,
+            unique_check: None,
         };
         for config in &configs {
             infos.insert(config.name.clone(), empty(&config.name, settings(config)));
@@ -100,6 +101,11 @@ impl Inner {
             // Of a schema that was set just now nothing is written yet.
             let none = SchemaProgress { seen: 0, invalid: 0, complete: false };
             info.schema_check = Some(checks.get(&info.name).map_or(none, schema::progress));
+        }
+        let checks = self.unique_checks()?;
+        for info in infos.values_mut().filter(|info| !info.settings.unique.is_empty()) {
+            let none = UniqueProgress { seen: 0, duplicates: 0, contested: 0, complete: false };
+            info.unique_check = Some(checks.get(&info.name).map_or(none, unique::progress));
         }
         infos.retain(|name, _| !dropped.contains(name));
         Ok(infos.into_values().collect())
@@ -137,7 +143,8 @@ impl Inner {
         schema::check_settings(wanted)?;
         // Nothing is held against the schema of what is dropped.
         let wanted_schema = if dropped { None } else { self.schema_text(wanted).await? };
-        let act = folkmoot_core::op::Act::Collection(collection_act(name, wanted, wanted_schema, dropped));
+        let asked = (wanted_schema, unique::constraints(wanted)?);
+        let act = folkmoot_core::op::Act::Collection(collection_act(name, wanted, asked, dropped));
         self.state(asker, act).await?;
         self.mark_collections().await
     }
@@ -540,7 +547,7 @@ impl Inner {
                         replica.conduct(),
                         (replica.transactions_spilled(), replica.erasure_figures(), replica.forks_undecided()),
                         replica.authority().waiting_requests().len(),
-                        schema::figures(replica),
+                        (schema::figures(replica), unique::figures(replica)),
                     )
                 })
                 .await;
@@ -559,7 +566,7 @@ impl Inner {
                 conducts,
                 others,
                 approvals,
-                schemas,
+                (schemas, uniques),
             ) = looked;
             metrics::gauge!("folkmoot_approvals_waiting").set(approvals as f64);
             let policy = self.core.policy.borrow().clone();
@@ -573,6 +580,7 @@ impl Inner {
             gauge("folkmoot_forks_undecided", forks_undecided as u64);
             metrics::counter!("folkmoot_evidence_total").absolute(counters.evidence_given);
             schema::tell(&schemas);
+            unique::tell(&uniques);
             for (stage, documents) in [("hidden", erasures.hidden), ("swept", erasures.swept), ("gone", erasures.gone)]
             {
                 metrics::gauge!("folkmoot_documents_erased", "stage" => stage).set(to_f64(documents));

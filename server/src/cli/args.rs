@@ -726,6 +726,21 @@ pub(super) enum CollectionsCommand {
         /// Keep documents for good
         #[arg(long, conflicts_with = "expires")]
         no_expires: bool,
+        /// Fields whose values, taken together, no two documents share, as /email or /tenant,/login; once for each constraint. Without it they
+        /// stay as they are
+        #[arg(long, value_name = "POINTERS")]
+        unique: Vec<String>,
+        /// Let documents share all values
+        #[arg(long, conflicts_with = "unique")]
+        no_unique: bool,
+    },
+    /// List the documents that show what another one shows that wins, and what no two are to show
+    Duplicates {
+        /// The collection
+        collection: CollectionName,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
     },
     /// List the documents that do not meet the collection's schema, with what is wrong
     Invalid {

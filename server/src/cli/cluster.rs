@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use folkmoot::api::{
     Bootstrap, BootstrapStage, Change, ChangeContent, ChangeKind, ChangeToken, ChangesQuery, CollectionInfo,
-    CollectionSettings, Database as _, ExitCode, Expires, FieldType, InvalidQuery, InviteOptions, LastBootstrap,
-    LinkRule, QuarantineQuery, SessionToken, Sessions as _, Since, Touched, VerifyReport,
+    CollectionSettings, Database as _, DuplicatesQuery, ExitCode, Expires, FieldType, InvalidQuery, InviteOptions,
+    LastBootstrap, LinkRule, QuarantineQuery, SessionToken, Sessions as _, Since, Touched, VerifyReport,
 };
 use folkmoot::wire::{ChangeMeta, SessionAnswer};
 use folkmoot::{AuthorKey, Client, CollectionName, Error, ErrorCode};
@@ -44,6 +44,8 @@ pub(super) async fn collections(client: &Client, args: Collections, output: &Out
             expires,
             expires_after,
             no_expires,
+            unique,
+            no_unique,
         }) => {
             let types = types.iter().map(|text| field(text)).collect::<Result<BTreeMap<_, _>, _>>()?;
             let now = settings_of(client, &collection).await?;
@@ -60,12 +62,21 @@ pub(super) async fn collections(client: &Client, args: Collections, output: &Out
                 }
                 None => now.expires.filter(|_| !no_expires),
             };
+            let unique = match unique.as_slice() {
+                [] if no_unique => Vec::new(),
+                [] => now.unique,
+                // A comma in the name of a field can be told by REST only.
+                given => given.iter().map(|fields| fields.split(',').map(str::to_owned).collect()).collect(),
+            };
             // Indexes have a command of their own.
             let indexes = now.indexes;
-            let settings = CollectionSettings { shards, types, audit_reads, indexes, schema, expires };
+            let settings = CollectionSettings { shards, types, audit_reads, indexes, schema, expires, unique };
             show(&client.configure(&collection, settings).await?, output)?;
         }
         Some(CollectionsCommand::Invalid { collection, limit }) => invalid(client, &collection, limit, output).await?,
+        Some(CollectionsCommand::Duplicates { collection, limit }) => {
+            duplicates(client, &collection, limit, output).await?;
+        }
         Some(CollectionsCommand::Drop { collection, yes }) => {
             if !yes {
                 return Err(Failure::usage(format!(
@@ -141,6 +152,42 @@ async fn invalid(client: &Client, name: &CollectionName, limit: usize, output: &
     Ok(())
 }
 
+/// Lists documents that share what no two are to share.
+async fn duplicates(client: &Client, name: &CollectionName, limit: usize, output: &Output) -> Result<(), Failure> {
+    let mut query = DuplicatesQuery::default();
+    let (mut rows, mut left, mut more) = (Vec::new(), limit, false);
+    loop {
+        query.limit = Some(left.clamp(1, DuplicatesQuery::LIMIT_MAX));
+        let page = client.duplicates(name, &query).await?;
+        left = left.saturating_sub(page.items.len());
+        for document in page.items {
+            match output.format() {
+                Format::Json => output.show(&document, String::new)?,
+                Format::People => rows.extend(document.shares.iter().map(|shared| {
+                    let fields: Vec<_> = shared.fields.iter().map(ToString::to_string).collect();
+                    [document.id.to_string(), fields.join(", "), shared.winner.to_string()]
+                })),
+            }
+        }
+        more |= page.next.is_some();
+        if !page.complete {
+            output.note("not all documents have been held against the unique constraints yet");
+        }
+        match page.next.filter(|_| left > 0) {
+            Some(next) => (query.after, more) = (Some(next), false),
+            None => break,
+        }
+    }
+    if output.format() == Format::People {
+        let nothing = rows.is_empty();
+        output.line(&if nothing { "none".to_owned() } else { table(["id", "shares", "with"], rows) })?;
+    }
+    if more {
+        output.note("there are more; --limit shows them");
+    }
+    Ok(())
+}
+
 fn field(text: &str) -> Result<(String, FieldType), Failure> {
     let wrong = || Failure::usage(format!("{text:?} is not POINTER=TYPE, with text, counter, timestamp or bytes"));
     let (pointer, name) = text.rsplit_once('=').ok_or_else(wrong)?;
@@ -166,6 +213,11 @@ fn show(info: &CollectionInfo, output: &Output) -> Result<(), Failure> {
         rows.extend(info.schema_check.iter().map(|check| {
             let so_far = if check.complete { String::new() } else { format!(", {} looked at so far", check.seen) };
             ("invalid", format!("{}{so_far}", check.invalid))
+        }));
+        rows.extend(info.settings.unique.iter().map(|fields| ("unique", fields.join(", "))));
+        rows.extend(info.unique_check.iter().map(|check| {
+            let so_far = if check.complete { String::new() } else { format!(", {} looked at so far", check.seen) };
+            ("duplicates", format!("{}{so_far}", check.duplicates))
         }));
         rows.extend(info.settings.types.iter().map(|(pointer, kind)| ("type", format!("{pointer} = {kind:?}"))));
         let indexes = info.settings.indexes.iter();

@@ -1,6 +1,8 @@
 //! Collections: list, read, configure, drop.
 
-use folkmoot::api::{CollectionInfo, CollectionSettings, Cursor, InvalidPage, InvalidQuery};
+use folkmoot::api::{
+    CollectionInfo, CollectionSettings, Cursor, DuplicatesPage, DuplicatesQuery, InvalidPage, InvalidQuery,
+};
 use folkmoot::wire::{self, Items};
 use folkmoot::{Error, ErrorCode, Result};
 use http::{Method, StatusCode};
@@ -155,6 +157,32 @@ pub(super) async fn invalid(mut request: Request, collection: String) -> Result<
     };
     request.query.finish("limit, after")?;
     json_answer(&request.database.invalid(&name, &query).await?)
+}
+
+/// Lists documents that show what another one shows that wins, and what no two of the collection are to show, by id: they were written
+/// apart, or were there before the unique constraints.
+#[utoipa::path(get, path = "/v1/collections/{collection}/duplicates", tag = "collections",
+    params(
+        ("collection" = String, Path, description = "Name of the collection"),
+        ("limit" = Option<u32>, Query, description = "Documents of the page, up to 1000; 100 if not given"),
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The documents; `complete` tells whether all have been looked at", body = DuplicatesPage),
+        (status = 400, description = "invalid_cursor, invalid_parameter", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "collection_not_found", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn duplicates(mut request: Request, collection: String) -> Result<Response> {
+    let name = collection_name(&collection)?;
+    if let Some(refused) = request.only_get() {
+        return Ok(refused);
+    }
+    let query = DuplicatesQuery {
+        limit: request.query.limit(DuplicatesQuery::LIMIT_MAX)?,
+        after: request.query.take("after").map(|text| Cursor::from_text(&text)),
+    };
+    request.query.finish("limit, after")?;
+    json_answer(&request.database.duplicates(&name, &query).await?)
 }
 
 #[cfg(test)]

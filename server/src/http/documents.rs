@@ -175,6 +175,7 @@ async fn list(mut request: Request, collection: CollectionName) -> Result<Respon
     responses(
         (status = 201, description = "Created; its address is in Location", body = Written),
         (status = 202, description = "Created here, but the durability asked for was not reached in time", body = Written),
+        (status = 409, description = "unique_violation", body = wire::Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn create(request: Request, collection: CollectionName) -> Result<Response> {
@@ -206,7 +207,7 @@ async fn create(request: Request, collection: CollectionName) -> Result<Response
         (status = 201, description = "Created", body = Written),
         (status = 202, description = "Written here, but the durability asked for was not reached in time", body = Written),
         (status = 204, description = "As 200, if `Prefer` says return=minimal"),
-        (status = 409, description = "already_exists: with `create`", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "already_exists: with `create`; unique_violation", body = wire::Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
     ))]
 async fn put(mut request: Request, collection: CollectionName, id: DocId) -> Result<Response> {
@@ -242,6 +243,7 @@ async fn put(mut request: Request, collection: CollectionName, id: DocId) -> Res
         (status = 204, description = "As 200, if `Prefer` says return=minimal"),
         (status = 400, description = "invalid_patch", body = wire::Problem, content_type = "application/problem+json"),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "unique_violation", body = wire::Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
         (status = 422, description = "patch_failed", body = wire::Problem, content_type = "application/problem+json"),
     ))]

@@ -82,7 +82,7 @@ pub(super) async fn diff(mut request: Request, collection: String, id: String) -
         (status = 202, description = "Restored here, but the durability asked for was not reached in time", body = Written),
         (status = 204, description = "As 200, if `Prefer` says return=minimal"),
         (status = 404, description = "document_not_found", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "nothing_to_restore: not deleted, or there was no document then", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "nothing_to_restore: not deleted, or there was no document then; unique_violation", body = wire::Problem, content_type = "application/problem+json"),
         (status = 410, description = "erased", body = wire::Problem, content_type = "application/problem+json"),
         (status = 412, description = "precondition_failed", body = wire::Problem, content_type = "application/problem+json"),
         (status = 422, description = "unknown_heads, schema_violation, idempotency_mismatch", body = wire::Problem, content_type = "application/problem+json"),

@@ -109,6 +109,7 @@ impl State {
             documents: Some(documents),
             bytes: Some(bytes),
             schema_check: None,
+            unique_check: None,
         })
     }
 
@@ -441,6 +442,12 @@ impl Database for Shared {
         self.0.state.lock().unwrap().known(collection)?;
         query.after.as_ref().map(Cursor::document).transpose()?;
         Ok(InvalidPage { items: Vec::new(), complete: true, next: None })
+    }
+
+    async fn duplicates(&self, collection: &CollectionName, query: &DuplicatesQuery) -> Result<DuplicatesPage> {
+        self.0.state.lock().unwrap().known(collection)?;
+        query.after.as_ref().map(Cursor::document).transpose()?;
+        Ok(DuplicatesPage { items: Vec::new(), complete: true, next: None })
     }
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>> {

@@ -28,6 +28,7 @@ use super::{
         collections::patch,
         collections::drop_one,
         collections::invalid,
+        collections::duplicates,
         documents::list,
         documents::create,
         documents::get,

@@ -231,6 +231,13 @@ pub(super) fn all(context: &Arc<Context>) -> Routes {
                 collections::invalid
             ))
             .unify()
+            .or(in_collection!(
+                context,
+                warp::path("duplicates"),
+                "/v1/collections/{collection}/duplicates",
+                collections::duplicates
+            ))
+            .unify()
             .or(in_collection!(context, warp::path("erase"), "/v1/collections/{collection}/erase", erasure::erase))
             .unify()
             .or(in_collection!(

@@ -268,6 +268,7 @@ pub(super) fn found(
             indexes: vec![],
             schema: None,
             expires: None,
+            unique: vec![],
         });
         let input = Input::Act { ticket: 0, signer: Signer::Node, request: ActRequest::One(act) };
         settle(&mut first, &store, now, Some(input));

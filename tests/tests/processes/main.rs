@@ -42,4 +42,5 @@ mod tls;
 #[cfg(unix)]
 mod tutorial;
 mod types;
+mod unique;
 mod witness;

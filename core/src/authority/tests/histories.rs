@@ -573,6 +573,7 @@ fn step(random: &mut Random, world: &mut World) {
                 indexes: vec![],
                 schema: None,
                 expires: None,
+                unique: vec![],
             };
             world.act(name, Act::Collection(config));
         }

@@ -137,6 +137,7 @@ fn the_last_configuration_counts_but_shards_are_fixed() {
             indexes: vec![],
             schema: None,
             expires: None,
+            unique: vec![],
         })
     };
     w.act("a0", config(4, false));

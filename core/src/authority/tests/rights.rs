@@ -322,6 +322,7 @@ fn who_administers_gives_and_lends_no_more_than_it_has() {
                 indexes: vec![],
                 schema: None,
                 expires: None,
+                unique: vec![],
             }),
             ALLOWED,
         ),

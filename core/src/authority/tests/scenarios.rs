@@ -416,6 +416,7 @@ fn a_grant_gives_no_more_than_its_maker_has() {
         indexes: vec![],
         schema: None,
         expires: None,
+        unique: vec![],
     };
     let own = Collection { name: "xyz".parse().unwrap(), ..foreign.clone() };
     let (foreign, own) = (w.act("s", Act::Collection(foreign)), w.act("s", Act::Collection(own)));

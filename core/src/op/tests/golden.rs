@@ -298,6 +298,7 @@ fn cases() -> Vec<(&'static str, Op)> {
                 }],
                 schema: None,
                 expires: None,
+                unique: vec![],
             })),
         ),
         (
@@ -311,6 +312,7 @@ fn cases() -> Vec<(&'static str, Op)> {
                 indexes: vec![],
                 schema: Some(SchemaText::from_json(br#"{"required": ["name"], "type": "object"}"#).unwrap()),
                 expires: None,
+                unique: vec![],
             })),
         ),
         (
@@ -324,6 +326,24 @@ fn cases() -> Vec<(&'static str, Op)> {
                 indexes: vec![],
                 schema: None,
                 expires: Some(Expires { field: "/seen".parse().unwrap(), after_s: 3_600 }),
+                unique: vec![],
+            })),
+        ),
+        (
+            "op-1-collection-unique",
+            control(Act::Collection(Collection {
+                name: "people".parse().unwrap(),
+                shards: 1,
+                types: Vec::new(),
+                dropped: false,
+                audit_reads: false,
+                indexes: vec![],
+                schema: None,
+                expires: None,
+                unique: vec![
+                    Unique(vec!["/email".parse().unwrap()]),
+                    Unique(vec!["/login".parse().unwrap(), "/tenant".parse().unwrap()]),
+                ],
             })),
         ),
         ("op-1-rules", control(Act::Rules(Rules { version: 2 }))),

@@ -330,6 +330,7 @@ fn acts_out_of_bounds() {
         indexes: vec![],
         schema: None,
         expires: None,
+        unique: vec![],
     };
     let field = |pointer: &str| FieldDeclaration { pointer: pointer.to_owned(), kind: FieldKind::Text };
     let bounds = "collection settings out of bounds";
@@ -356,6 +357,14 @@ fn acts_out_of_bounds() {
         check_act("an index that is none", with(vec![index(name, field)]));
     }
     check_act("an index that is none", with(vec![IndexDeclaration { fields: vec![], ..index("a", "a") }]));
+    let alike = |fields: &[&str]| Unique(fields.iter().map(|field| field.parse().unwrap()).collect());
+    let with = |unique| Act::Collection(Collection { unique, ..collection() });
+    check_act(bounds, with((0..=limits::UNIQUE_MAX).map(|n| alike(&[&format!("/{n:03}")])).collect()));
+    check_act("unique constraints out of order", with(vec![alike(&["/b"]), alike(&["/a"])]));
+    check_act("unique constraints out of order", with(vec![alike(&["/a"]), alike(&["/a"])]));
+    for fields in [&[][..], &["/b", "/a"], &["/a", "/a"], &["/a/*"], &["/a", "/b", "/c", "/d", "/e"]] {
+        check_act("a unique constraint that is none", with(vec![alike(fields)]));
+    }
     check_act("rules version 0", Act::Rules(Rules { version: 0 }));
 }
 

@@ -347,6 +347,7 @@ impl Replica {
         self.delete(Keyspace::Snapshots, key.encode());
         self.delete(Keyspace::Views, key.encode());
         self.set_flag(key, false);
+        self.unclaim(key);
         self.forget_preview(key);
     }
 

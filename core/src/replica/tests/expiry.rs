@@ -14,6 +14,7 @@ fn settings(after_s: Option<u32>) -> ActRequest {
         indexes: vec![],
         schema: None,
         expires: after_s.map(|after_s| Expires { field: "/until/at".parse().unwrap(), after_s }),
+        unique: vec![],
     }))
 }
 

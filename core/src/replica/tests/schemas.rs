@@ -16,6 +16,7 @@ fn settings(schema: Option<&str>) -> ActRequest {
         indexes: vec![],
         schema: schema.map(|text| SchemaText::from_json(text.as_bytes()).unwrap()),
         expires: None,
+        unique: vec![],
     }))
 }
 
@@ -211,7 +212,7 @@ fn a_crash_at_any_batch_loses_no_flag() {
     }
 }
 
-fn lab_without_nodes(lab: &Lab) -> Lab {
+pub(super) fn lab_without_nodes(lab: &Lab) -> Lab {
     Lab {
         nodes: Vec::new(),
         wire: VecDeque::new(),

@@ -188,6 +188,7 @@ fn a_witness_goes_on_as_a_node() {
             indexes: vec![],
             schema: None,
             expires: None,
+            unique: vec![],
         });
         lab.act(0, Signer::Node, ActRequest::One(config)).unwrap();
         let pin = Pin { stream: StreamId::new([round; 32]), seq: 1, head: OpId::new([round + 1; 32]) };

@@ -81,7 +81,15 @@ proptest! {
             principal: PrincipalId::new(principal), stream: StreamId::new(stream),
         };
         check(written(ids.0, ids.1), written(ids.2, ids.3))?;
-        check(InvalidKey(docs.0), InvalidKey(docs.1))?;
+        check(InvalidKey(docs.0.clone()), InvalidKey(docs.1.clone()))?;
+        check(ClaimsKey(docs.0.clone()), ClaimsKey(docs.1.clone()))?;
+        check(DuplicateKey(docs.0.clone()), DuplicateKey(docs.1.clone()))?;
+        let claim = |key: DocKey, id: [u8; 32]| {
+            let mut claim = Claim([0; 16]);
+            claim.0.copy_from_slice(&id[..16]);
+            ClaimKey { collection: key.collection, claim, doc: key.doc }
+        };
+        check(claim(docs.0, ids.0), claim(docs.1, ids.1))?;
         let place = |stream, seq: u64| ChangePlace {
             stream: StreamId::new(stream), seq, transaction: seq as u16, change: (seq >> 16) as u16,
         };
@@ -109,7 +117,8 @@ proptest! {
         }
         prop_assert!(one_form::<OpKey>(&bytes) && one_form::<ArrivalKey>(&bytes) && one_form::<DocKey>(&bytes));
         prop_assert!(one_form::<TailKey>(&bytes) && one_form::<PendingKey>(&bytes) && one_form::<ChangeKey>(&bytes));
-        prop_assert!(one_form::<InvalidKey>(&bytes));
+        prop_assert!(one_form::<InvalidKey>(&bytes) && one_form::<ClaimKey>(&bytes) && one_form::<ClaimsKey>(&bytes));
+        prop_assert!(one_form::<DuplicateKey>(&bytes));
     }
 }
 
@@ -123,8 +132,12 @@ fn bytes_are_pinned() {
     let request = RequestKey { collection: "c".parse().unwrap(), request: RequestName::new([5; 16]) };
     let place = ChangePlace { stream, seq: 258, transaction: 3, change: 4 };
     let seq: &[u8] = &[0, 0, 0, 0, 0, 0, 1, 2];
-    let cases: [(Vec<u8>, Vec<u8>); 11] = [
+    let claim = ClaimKey { collection: doc.collection.clone(), claim: Claim([9; 16]), doc: doc.doc.clone() };
+    let cases: [(Vec<u8>, Vec<u8>); 14] = [
         (InvalidKey(doc.clone()).encode(), b"\x03cities\0Z\xc3\xbcrich\0".to_vec()),
+        (claim.encode(), [&b"\x05cities\0"[..], &[9; 16], b"Z\xc3\xbcrich\0"].concat()),
+        (ClaimsKey(doc.clone()).encode(), b"\x06cities\0Z\xc3\xbcrich\0".to_vec()),
+        (DuplicateKey(doc.clone()).encode(), b"\x07cities\0Z\xc3\xbcrich\0".to_vec()),
         (OpKey::new(stream, 258).encode(), [&[1; 32], seq].concat()),
         (branch.encode(), [&[1; 32], seq, &[2; 32]].concat()),
         (ArrivalKey { shard, arrival: 258 }.encode(), [b"c\0\0\x02\x01\0", seq].concat()),

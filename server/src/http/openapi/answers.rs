@@ -45,6 +45,7 @@ const OF_WRITES: &[ErrorCode] = &[
     ErrorCode::InvalidDocument,
     ErrorCode::InvalidSettings,
     ErrorCode::SchemaViolation,
+    ErrorCode::UniqueViolation,
     ErrorCode::UnknownHeads,
     ErrorCode::IdempotencyMismatch,
     ErrorCode::LowSpace,
@@ -67,6 +68,7 @@ const WRITES: &[(&str, &str)] = &[
     ("put", "/v1/collections/{collection}/docs/{id}"),
     ("patch", "/v1/collections/{collection}/docs/{id}"),
     ("delete", "/v1/collections/{collection}/docs/{id}"),
+    ("put", "/v1/collections/{collection}/docs/{id}/automerge"),
     ("post", "/v1/collections/{collection}/docs/{id}/restore"),
     ("post", "/v1/collections/{collection}/bulk"),
 ];
