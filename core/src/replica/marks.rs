@@ -117,6 +117,9 @@ pub struct Shown {
     pub streams: Arc<[Reach]>,
 }
 
+/// How far streams of shards are.
+type Streams = BTreeMap<ShardId, Arc<[Reach]>>;
+
 /// Marks, and what is shown.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
@@ -130,7 +133,7 @@ pub(super) struct Marks {
     /// Shards that moved since it was last looked at what is shown of them.
     moved: BTreeSet<ShardId>,
     /// What will be shown when this has come about.
-    coming: Option<(CatchUp, BTreeMap<ShardId, Arc<[Reach]>>)>,
+    coming: Option<(CatchUp, Streams)>,
     /// What was found to be shown, until it is taken.
     shown: BTreeMap<ShardId, Shown>,
 }
@@ -246,8 +249,7 @@ impl Replica {
                         // Of a bare one it is not known that all before it is here.
                         latest.into_iter().filter(|reach| !reach.is_bare).collect()
                     };
-                    let coming: BTreeMap<_, _> =
-                        moved.into_iter().map(|shard| (shard.clone(), streams(&shard))).collect();
+                    let coming: Streams = moved.into_iter().map(|shard| (shard.clone(), streams(&shard))).collect();
                     let wanted = coming.keys().map(|shard| ShardReach { shard: shard.clone(), streams: Vec::new() });
                     (CatchUp::new(wanted.collect()), coming)
                 }

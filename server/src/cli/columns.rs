@@ -136,6 +136,9 @@ fn columns(headings: &csv::ByteRecord, options: &TableOptions) -> Result<(Vec<Co
     Ok((columns, id))
 }
 
+/// A row: the line that it begins in, how large it is, and what it says.
+pub(super) type Row = (u64, usize, Result<Edit, String>);
+
 impl<R: Read> Rows<R> {
     /// Reads the headings of a table.
     pub(super) fn new(input: R, options: &TableOptions) -> Result<Self, String> {
@@ -152,8 +155,8 @@ impl<R: Read> Rows<R> {
         Ok(Self { reader, left, columns, id, row })
     }
 
-    /// Reads the next row: the line that it begins in, how large it is, and what it says.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, usize, Result<Edit, String>)>, (u64, String)> {
+    /// Reads the next row.
+    pub(super) fn next(&mut self) -> Result<Option<Row>, (u64, String)> {
         self.left.set(LINE_BYTES_MAX + READ_AHEAD_BYTES);
         let begun = self.reader.position().line();
         let read = self.reader.read_byte_record(&mut self.row).map_err(|error| (begun, error.to_string()))?;

@@ -339,8 +339,8 @@ impl Write for Sink {
 
 /// How documents are written.
 enum Writing {
-    Lines { bare: bool, sink: Sink },
-    Rows { fields: Fields, writer: csv::Writer<Sink> },
+    Lines { bare: bool, sink: Box<Sink> },
+    Rows { fields: Fields, writer: Box<csv::Writer<Sink>> },
 }
 
 impl Writing {
@@ -350,7 +350,7 @@ impl Writing {
             TransferFormat::Ndjson if !fields.is_empty() || *for_spreadsheets => {
                 Err(Failure::usage("--fields and --for-spreadsheets are for CSV: give --format csv"))
             }
-            TransferFormat::Ndjson => Ok(Self::Lines { bare: *bare, sink: Sink::create(file.as_deref())? }),
+            TransferFormat::Ndjson => Ok(Self::Lines { bare: *bare, sink: Box::new(Sink::create(file.as_deref())?) }),
             TransferFormat::Csv if fields.is_empty() => {
                 Err(Failure::usage("which columns a CSV file has must be said, as in --fields name,/address/city"))
             }
@@ -360,7 +360,7 @@ impl Writing {
                 builder.delimiter(*delimiter).terminator(csv::Terminator::CRLF);
                 let mut writer = builder.from_writer(Sink::create(file.as_deref())?);
                 writer.write_record(fields.headings()).map_err(unwritten)?;
-                Ok(Self::Rows { fields, writer })
+                Ok(Self::Rows { fields, writer: Box::new(writer) })
             }
         }
     }

@@ -311,6 +311,8 @@ pub(super) async fn answer(
     let mut response = written(collection, &outcome)?;
     match preferred {
         PreferredBody::Outcome => {}
+        // How far it has come is not to be left out.
+        PreferredBody::Minimal if response.status() == StatusCode::ACCEPTED => {}
         PreferredBody::Minimal => {
             if response.status() == StatusCode::OK {
                 *response.status_mut() = StatusCode::NO_CONTENT;

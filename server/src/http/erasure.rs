@@ -40,7 +40,10 @@ pub(super) async fn erase(request: Request, collection: String) -> Result<Respon
         ("limit" = Option<u32>, Query, description = "Erasures of the page, up to 1000; 100 if not given"),
         ("after" = Option<String>, Query, description = "Those that are older than this one"),
     ),
-    responses((status = 200, description = "The erasures", body = ErasuresPage)))]
+    responses(
+        (status = 200, description = "The erasures", body = ErasuresPage),
+        (status = 404, description = "statement_not_found: `after` is no erasure", body = wire::Problem, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn all(mut request: Request) -> Result<Response> {
     if let Some(refused) = request.only_get() {
         return Ok(refused);

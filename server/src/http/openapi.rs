@@ -210,7 +210,7 @@ pub(super) fn undescribed(
     if let Some(name) = answer.headers.keys().find(|name| !described(name)) {
         return Some(format!("{}: the header {name} is not described", answer.status));
     }
-    let Some(content_type) = answer.headers.get(CONTENT_TYPE) else { return None };
+    let content_type = answer.headers.get(CONTENT_TYPE)?;
     let content_type = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
     let content = &response["content"][content_type];
     if content.is_null() {

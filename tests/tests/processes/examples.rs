@@ -46,9 +46,13 @@ const FIGURES: &[&str] = &[
     "streams",
     "tree_size",
     "views",
+    "documents",
     "wall",
     "wall_ms",
 ];
+
+/// What is there for a moment or not yet, as it happens.
+const MOMENTARY: &[&str] = &["bootstraps", "in_sync", "index"];
 
 /// A text with what is made anew each time taken out.
 fn kept_of(text: &str) -> String {
@@ -91,7 +95,8 @@ fn in_order(elements: &[Value]) -> Vec<&Value> {
 fn differences(place: &str, example: &Value, answer: &Value, excerpt: bool, told: &mut Vec<String>) {
     match (example, answer) {
         (Value::Object(example), Value::Object(answer)) => {
-            for (name, member) in example {
+            let lasts = |name: &&String| !MOMENTARY.contains(&name.as_str());
+            for (name, member) in example.iter().filter(|(name, _)| lasts(name)) {
                 let place = format!("{place}/{name}");
                 match answer.get(name) {
                     // The number of a request, and when the node began.
@@ -107,7 +112,11 @@ fn differences(place: &str, example: &Value, answer: &Value, excerpt: bool, told
             }
             if !excerpt {
                 told.extend(
-                    answer.keys().filter(|name| !example.contains_key(*name)).map(|n| format!("{place}/{n} is new")),
+                    answer
+                        .keys()
+                        .filter(lasts)
+                        .filter(|name| !example.contains_key(*name))
+                        .map(|n| format!("{place}/{n} is new")),
                 );
             }
         }
@@ -129,10 +138,24 @@ fn differences(place: &str, example: &Value, answer: &Value, excerpt: bool, told
 /// The body of an answer as an example shows it.
 fn shown(answer: &HttpAnswer, answer_type: &str) -> Value {
     if answer_type == "application/json" || answer_type.ends_with("+json") {
-        answer.json.clone()
-    } else {
-        String::from_utf8(answer.body.clone()).unwrap().into()
+        return answer.json.clone();
     }
+    let text = String::from_utf8(answer.body.clone()).unwrap();
+    if answer.head.contains("transfer-encoding: chunked") { whole(&text).into() } else { text.into() }
+}
+
+/// Puts the chunks of an answer together (RFC 9112, 7.1).
+fn whole(chunked: &str) -> String {
+    let (mut text, mut rest) = (String::new(), chunked);
+    while let Some((size, behind)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        text.push_str(&behind[..size]);
+        rest = &behind[size + 2..];
+    }
+    text
 }
 
 /// Text that is no JSON: lines of JSON are held against each other, others as texts.

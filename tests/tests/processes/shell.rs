@@ -117,7 +117,7 @@ async fn at_a_terminal_lines_are_completed_and_kept() {
     terminal.shows("\"name\": \"Beta\"").await;
 
     // What is wrong ends the line only.
-    terminal.enter("cities> ", "gte alpha").await;
+    terminal.enter("cities> ", "gett alpha").await;
     terminal.shows("similar subcommand").await;
     terminal.enter("cities> ", "get nobody").await;
     terminal.shows("error:").await;
@@ -267,7 +267,7 @@ async fn completions_are_printed_for_every_shell() {
         assert!(output.status.success() && script.contains("automerge") && script.contains("keep-going"), "{shell}");
     }
     // Options and commands that nearly exist are named.
-    for (line, meant) in [(["gte", "a", "b"], "'get'"), (["get", "--mete", "b"], "'--meta'")] {
+    for (line, meant) in [(["gett", "a", "b"], "'get'"), (["get", "--mete", "b"], "'--meta'")] {
         let output = folkmoot_tests::processes::run(line, "").await;
         assert!(printed(&output).contains(meant), "{}", printed(&output));
     }

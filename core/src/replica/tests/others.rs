@@ -9,7 +9,7 @@ pub(super) fn introduce(lab: &mut Lab, kind: PrincipalKind, attest: bool) -> Pri
     lab.act(0, Signer::Node, ActRequest::One(Act::Principal(principal))).unwrap().op.into()
 }
 
-fn give(lab: &mut Lab, principal: PrincipalId, role: BuiltInRole) {
+pub(super) fn give(lab: &mut Lab, principal: PrincipalId, role: BuiltInRole) {
     let target = Target::everything();
     let grant = Grant { principal, role: Role::BuiltIn(role), target, rank: Rank::USER, not_after: None };
     lab.act(0, Signer::Node, ActRequest::For(principal, Act::Grant(grant))).unwrap();

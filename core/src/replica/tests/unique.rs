@@ -1,7 +1,8 @@
 //! Values that no two documents are to share: refused where they are written, told where they were written apart.
 
+use super::others::{give, introduce, send_for};
 use super::*;
-use crate::op::{Act, Collection, Expires, FieldPath, Unique};
+use crate::op::{Act, Collection, Expires, FieldPath, PrincipalKind, Unique};
 
 fn settings(unique: &[&[&str]]) -> Collection {
     let fields = |fields: &&[&str]| Unique(fields.iter().map(|field| field.parse().unwrap()).collect());
@@ -391,17 +392,11 @@ fn who_may_not_read_the_other_document_is_not_told_which_it_is() {
     let mut lab = Lab::new(&[]);
     lab.set_unique(&[&["/email"]]);
     lab.write(0, "a", email("x"));
-    let owner = lab.nodes[0].replica.owner_principal();
-    let mut ask = |limits: WriteLimits| {
-        let request = WriteRequest { principal: owner, limits, ..lab.request(vec![("b", email("x"))]) };
-        lab.ticket += 1;
-        let ticket = lab.ticket;
-        lab.step(0, Input::Write { ticket, request });
-        lab.settle(0);
-        match lab.nodes[0].done.remove(&ticket).unwrap() {
-            Err(WriteError::Unique { other, .. }) => other,
-            other => panic!("{other:?}"),
-        }
+    let ann = introduce(&mut lab, PrincipalKind::User, true);
+    give(&mut lab, ann, BuiltInRole::Editor);
+    let mut ask = |limits: WriteLimits| match send_for(&mut lab, 0, ann, "b", email("x"), limits) {
+        Err(WriteError::Unique { other, .. }) => other,
+        other => panic!("{other:?}"),
     };
     let only =
         |field: &str| Some(crate::op::Fields::Only(crate::op::FieldPaths::of([field.parse::<FieldPath>().unwrap()])));

@@ -74,7 +74,8 @@ impl Replica {
             let is_end = step.len() < STEP;
             for doc in step {
                 let key = DocKey { collection: collection.clone(), doc };
-                if !without.contains(&key.doc) && !(over.is_ever() && self.is_hidden(&key, over)) {
+                let is_hidden = over.is_ever() && self.is_hidden(&key, over);
+                if !is_hidden && !without.contains(&key.doc) {
                     return Some(key.doc);
                 }
                 after = Some(key.doc);

@@ -127,7 +127,8 @@ fn what_a_scrub_fills_journals_with_is_no_damage() {
     let mut batch = Batch::new();
     batch.put(Keyspace::Meta, key.clone(), b"random bytes, written below the seal".to_vec());
     lab.memory.commit(&batch, Durability::Synced).unwrap();
-    assert_eq!(lab.get(Keyspace::Meta, &key).unwrap().as_deref(), Some(&b"random bytes, written below the seal"[..]));
+    let read = lab.store.get(Keyspace::Meta, &key).unwrap();
+    assert_eq!(read.as_deref(), Some(&b"random bytes, written below the seal"[..]));
 }
 
 /// Returns a data op with bodies.

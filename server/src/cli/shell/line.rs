@@ -250,7 +250,7 @@ mod tests {
         assert!(read("serve", None).err().unwrap().contains("folkmoot serve"));
         assert!(read("get cities 1 --url http://x", None).err().unwrap().contains("--url"));
         assert!(read("get 'a", None).err().unwrap().contains("quote"));
-        assert!(read("gte cities 1", None).err().unwrap().contains("'get'"));
+        assert!(read("gett cities 1", None).err().unwrap().contains("'get'"));
         assert!(matches!(read("  # a comment's quote", None), Ok(Line::Nothing)));
         assert!(matches!(read("", None), Ok(Line::Nothing)));
         assert!(matches!(read("quit", None), Ok(Line::End)));

@@ -158,7 +158,10 @@ async fn the_description_is_shown_without_a_token_and_without_other_servers() {
         assert!(text.contains(path.as_str()), "{path}");
     }
     assert_eq!(text.matches("</script").count(), 2, "nothing in the description ends its element");
-    assert!(!text.contains("src=") && !text.contains("@import") && !text.contains("url("), "all of it is in the page");
+    assert!(
+        !text.contains("src=\"") && !text.contains("@import") && !text.contains("url("),
+        "all of it is in the page"
+    );
 }
 
 #[tokio::test]
