@@ -419,8 +419,13 @@ impl Node {
             // The thread's own panic was reported by its hook.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-        for task in lock(&inner.tasks).drain(..) {
+        let tasks: Vec<_> = lock(&inner.tasks).drain(..).collect();
+        for task in &tasks {
             task.abort();
+        }
+        // Each holds the node, and with it the directory.
+        for task in tasks {
+            let _ = task.await;
         }
     }
 

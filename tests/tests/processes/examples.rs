@@ -47,12 +47,14 @@ const FIGURES: &[&str] = &[
     "tree_size",
     "views",
     "documents",
+    "ops_behind",
+    "ops_ahead",
     "wall",
     "wall_ms",
 ];
 
 /// What is there for a moment or not yet, as it happens.
-const MOMENTARY: &[&str] = &["bootstraps", "in_sync", "index"];
+const MOMENTARY: &[&str] = &["bootstraps", "in_sync", "index", "checkpoint"];
 
 /// A text with what is made anew each time taken out.
 fn kept_of(text: &str) -> String {
@@ -106,6 +108,8 @@ fn differences(place: &str, example: &Value, answer: &Value, excerpt: bool, told
                             told.push(format!("{place}: {answered} is no number"));
                         }
                     }
+                    // The hashes of a proof are as many as there are records.
+                    Some(answered) if name == "path" && answered.is_array() => {}
                     Some(answered) => differences(&place, member, answered, excerpt, told),
                     None => told.push(format!("{place} is missing")),
                 }
