@@ -233,6 +233,8 @@ async fn a_feed_goes_on_at_another_node_when_the_one_that_told_it_is_gone() {
     converged(&[&a, &b]).await;
     let client = Client::builder(a.url()).url(b.url()).token(issued["token"].as_str().unwrap()).build().unwrap();
     let mut events = client.subscribe(ChangesQuery { since: Since::After(first.next.clone()), ..query.clone() });
+    // How far a node is it notes once a second: what was written within one is told again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     b.put("people", "new-1", json!({"age": 1})).await;
     let heard = tokio::time::timeout(DEADLINE, events.next()).await.unwrap().unwrap().unwrap();
     assert_eq!(heard.id.as_str(), "new-1");
