@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use folkmoot_tests::processes::{HttpAnswer, Node, converged};
+use folkmoot_tests::processes::{DEADLINE, HttpAnswer, Node, converged};
 use folkmoot_tests::{read, repository};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
@@ -264,7 +264,7 @@ async fn the_examples_of_the_description_are_what_nodes_answer() {
                 }
             }
             // Only what changes nothing is asked again.
-            let again = method == "GET" && attempts.elapsed() < std::time::Duration::from_secs(5);
+            let again = method == "GET" && attempts.elapsed() < DEADLINE;
             if differs.is_empty() || !again {
                 break answer;
             }
