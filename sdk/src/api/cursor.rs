@@ -1,4 +1,4 @@
-//! The opaque cursor of a list.
+//! The opaque cursor of a list, and which part of one is asked for.
 
 use std::fmt;
 
@@ -71,6 +71,28 @@ impl Cursor {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Which part of a list that is long and has nothing else to be asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PageQuery {
+    /// At most so many, up to [`PageQuery::LIMIT_MAX`]; none takes [`PageQuery::LIMIT_DEFAULT`].
+    pub limit: Option<usize>,
+    /// Go on behind this.
+    pub after: Option<Cursor>,
+}
+
+impl PageQuery {
+    /// Items of a page when the caller does not say.
+    pub const LIMIT_DEFAULT: usize = 100;
+    /// Items of a page at most.
+    pub const LIMIT_MAX: usize = 1_000;
+
+    /// Returns how many items the page has at most.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit.unwrap_or(Self::LIMIT_DEFAULT).clamp(1, Self::LIMIT_MAX)
     }
 }
 

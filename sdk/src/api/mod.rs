@@ -56,7 +56,7 @@ pub use changes::{Change, ChangeContent, ChangeKind, ChangeToken, ChangesPage, C
 pub use collection::{
     CollectionInfo, CollectionSettings, Expires, FieldType, IndexInfo, IndexProgress, IndexSettings, IndexState,
 };
-pub use cursor::Cursor;
+pub use cursor::{Cursor, PageQuery};
 pub use document::{Conflict, ConflictValue, Document, ListPage, ListPurpose, ListQuery, ReadOptions, export};
 pub use erasure::{Erasure, ErasureReceipt, Erasures, ErasuresPage, ErasuresQuery, NewErasure};
 pub use error::{Error, ErrorCode, ExitCode, Result, error_chain};

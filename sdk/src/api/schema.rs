@@ -3,7 +3,7 @@
 use folkmoot_core::id::DocId;
 use serde::{Deserialize, Serialize};
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, PageQuery};
 use super::heads::Heads;
 
 /// One thing that is wrong with a document.
@@ -36,26 +36,7 @@ pub struct Violations {
 }
 
 /// Which part of the documents that have not the form.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct InvalidQuery {
-    /// At most so many, up to [`InvalidQuery::LIMIT_MAX`]; none takes [`InvalidQuery::LIMIT_DEFAULT`].
-    pub limit: Option<usize>,
-    /// Go on behind this.
-    pub after: Option<Cursor>,
-}
-
-impl InvalidQuery {
-    /// Documents of a page when the caller does not say.
-    pub const LIMIT_DEFAULT: usize = 100;
-    /// Documents of a page at most.
-    pub const LIMIT_MAX: usize = 1_000;
-
-    /// Returns how many documents the page has at most.
-    #[must_use]
-    pub fn limit(&self) -> usize {
-        self.limit.unwrap_or(Self::LIMIT_DEFAULT).clamp(1, Self::LIMIT_MAX)
-    }
-}
+pub type InvalidQuery = PageQuery;
 
 /// A document that has not the form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::PrincipalName;
 use super::bootstrap::{Bootstrap, LastBootstrap};
-use super::cursor::Cursor;
+use super::cursor::{Cursor, PageQuery};
 use super::time::Timestamp;
 
 /// Whether the store can persist.
@@ -228,26 +228,7 @@ pub struct ShardDigest {
 }
 
 /// Which quarantined transactions to return.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct QuarantineQuery {
-    /// Go on behind this.
-    pub after: Option<Cursor>,
-    /// At most so many; none takes [`QuarantineQuery::LIMIT_DEFAULT`].
-    pub limit: Option<usize>,
-}
-
-impl QuarantineQuery {
-    /// Transactions of a page when the caller does not say.
-    pub const LIMIT_DEFAULT: usize = 100;
-    /// Transactions of a page at most.
-    pub const LIMIT_MAX: usize = 1_000;
-
-    /// Returns how many transactions the page may have.
-    #[must_use]
-    pub fn limit(&self) -> usize {
-        self.limit.unwrap_or(Self::LIMIT_DEFAULT).clamp(1, Self::LIMIT_MAX)
-    }
-}
+pub type QuarantineQuery = PageQuery;
 
 /// A transaction that was refused and kept as evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

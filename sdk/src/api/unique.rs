@@ -4,7 +4,7 @@ use folkmoot_core::id::DocId;
 use folkmoot_core::op::FieldPath;
 use serde::{Deserialize, Serialize};
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, PageQuery};
 use super::heads::Heads;
 
 /// What another document shows already that one was to show.
@@ -17,26 +17,7 @@ pub struct Taken {
 }
 
 /// Which part of the duplicates of a collection.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DuplicatesQuery {
-    /// At most so many, up to [`DuplicatesQuery::LIMIT_MAX`]; none takes [`DuplicatesQuery::LIMIT_DEFAULT`].
-    pub limit: Option<usize>,
-    /// Go on behind this.
-    pub after: Option<Cursor>,
-}
-
-impl DuplicatesQuery {
-    /// Documents of a page when the caller does not say.
-    pub const LIMIT_DEFAULT: usize = 100;
-    /// Documents of a page at most.
-    pub const LIMIT_MAX: usize = 1_000;
-
-    /// Returns how many documents the page has at most.
-    #[must_use]
-    pub fn limit(&self) -> usize {
-        self.limit.unwrap_or(Self::LIMIT_DEFAULT).clamp(1, Self::LIMIT_MAX)
-    }
-}
+pub type DuplicatesQuery = PageQuery;
 
 /// What a document shares with another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
